@@ -1,0 +1,208 @@
+package kube
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/mesh"
+)
+
+// Delivery is what the API says about one Release at one moment.
+type Delivery struct {
+	Release *v1alpha1.Release // a copy; the caller may change it
+	Names   Names
+	Target  Workload
+	Stable  Workload
+	Route   Route
+}
+
+// Names are those of the objects that carry a Release.
+type Names struct {
+	Namespace     string
+	Target        string // Deployment of the user: the canary
+	Stable        string // Deployment of Serin: serves users
+	Service       string // called by users; selects the stable pods
+	StableService string
+	CanaryService string
+}
+
+// NamesOf says how the objects of a Release are called. A Release that a
+// Flagger Canary owns uses Flagger's names, which users' manifests refer to
+// (its load test calls "<target>-canary").
+func NamesOf(r *v1alpha1.Release) Names {
+	n := Names{
+		Namespace: r.Namespace,
+		Target:    r.Spec.Target.Name,
+		Service:   r.Spec.Service.Name,
+	}
+	if n.Service == "" {
+		n.Service = n.Target
+	}
+	suffix := "-stable"
+	if ownedByCanary(r) {
+		suffix = "-primary"
+	}
+	n.Stable = n.Target + suffix
+	n.StableService = n.Service + suffix
+	n.CanaryService = n.Service + "-canary"
+	return n
+}
+
+func ownedByCanary(r *v1alpha1.Release) bool {
+	o := metav1.GetControllerOf(r)
+	return o != nil && o.Kind == "Canary"
+}
+
+// Workload is a Deployment as a release sees it. The zero value does not exist.
+type Workload struct {
+	Exists   bool
+	Replicas int32  // asked for
+	Revision string // of its template
+	Version  v1alpha1.Version
+	// Ready: every replica asked for runs Revision and is available; at
+	// least one is asked for.
+	Ready bool
+	// Running counts pods of any revision that exist.
+	Running int32
+	// Message says in one line why it is not ready, with what a failing pod says.
+	Message string
+}
+
+// Route is the VirtualService that splits a Release's traffic.
+type Route struct {
+	Exists     bool
+	Origin     mesh.Origin
+	Generation int64
+	Percent    int32 // of the canary
+}
+
+// Releases lists all of them as Deliveries, ordered by namespace and name.
+func (c *Client) Releases() ([]*Delivery, error) {
+	var out []*Delivery
+	for _, obj := range c.releases.GetStore().List() {
+		d, err := c.delivery(obj.(*v1alpha1.Release).DeepCopy())
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	slices.SortFunc(out, func(a, b *Delivery) int {
+		return strings.Compare(a.Release.Namespace+"/"+a.Release.Name, b.Release.Namespace+"/"+b.Release.Name)
+	})
+	return out, nil
+}
+
+func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
+	d := &Delivery{Release: r, Names: NamesOf(r)}
+	var err error
+	if d.Target, err = c.workload(r.Namespace, d.Names.Target); err != nil {
+		return nil, err
+	}
+	if d.Stable, err = c.workload(r.Namespace, d.Names.Stable); err != nil {
+		return nil, err
+	}
+	d.Route = c.route(d.Names)
+	return d, nil
+}
+
+func (c *Client) workload(namespace, name string) (Workload, error) {
+	dep, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(namespace).Get(name)
+	if err != nil {
+		// The lister's only error is "not found".
+		return Workload{Message: fmt.Sprintf("deployment %s not found in namespace %s", name, namespace)}, nil
+	}
+	pods, err := c.coreInformers.Core().V1().Pods().Lister().Pods(namespace).List(selectorOf(dep))
+	if err != nil {
+		return Workload{}, fmt.Errorf("pods of %s/%s: %w", namespace, name, err)
+	}
+	return workloadOf(dep, pods), nil
+}
+
+func selectorOf(dep *appsv1.Deployment) labels.Selector {
+	s, err := metav1.LabelSelectorAsSelector(dep.Spec.Selector)
+	if err != nil {
+		return labels.Nothing() // the API refuses such a Deployment
+	}
+	return s
+}
+
+func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod) Workload {
+	t := &dep.Spec.Template
+	w := Workload{
+		Exists:   dep.DeletionTimestamp == nil,
+		Replicas: 1,
+		Revision: Revision(t),
+		Running:  dep.Status.Replicas,
+		Version:  v1alpha1.Version{Label: Version(t)},
+	}
+	w.Version.Revision = w.Revision
+	if len(t.Spec.Containers) > 0 {
+		w.Version.Image = t.Spec.Containers[0].Image
+	}
+	if dep.Spec.Replicas != nil {
+		w.Replicas = *dep.Spec.Replicas
+	}
+	s := dep.Status
+	switch {
+	case w.Replicas == 0:
+		w.Message = fmt.Sprintf("deployment %s is scaled to 0", dep.Name)
+	case s.ObservedGeneration < dep.Generation:
+		w.Message = fmt.Sprintf("deployment %s was not looked at yet", dep.Name)
+	case s.UpdatedReplicas < w.Replicas || s.Replicas > s.UpdatedReplicas || s.AvailableReplicas < w.Replicas:
+		w.Message = fmt.Sprintf("%d of %d pods of %s are ready%s",
+			min(s.UpdatedReplicas, s.AvailableReplicas), w.Replicas, dep.Name, trouble(pods))
+	default:
+		w.Ready = true
+	}
+	return w
+}
+
+// trouble quotes the first pod that says why it does not run.
+func trouble(pods []*corev1.Pod) string {
+	pods = slices.Clone(pods)
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	for _, p := range pods {
+		for _, cs := range p.Status.ContainerStatuses {
+			w := cs.State.Waiting
+			if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" {
+				continue
+			}
+			msg := fmt.Sprintf("; %s: %s", p.Name, w.Reason)
+			if w.Message != "" {
+				msg += ": " + firstLine(w.Message)
+			}
+			return msg
+		}
+	}
+	return ""
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	return s
+}
+
+func (c *Client) route(n Names) Route {
+	r := Route{Origin: mesh.Origin{Kind: "VirtualService", Namespace: n.Namespace, Name: n.Service}}
+	vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(n.Namespace).Get(n.Service)
+	if err != nil || vs.DeletionTimestamp != nil {
+		return r
+	}
+	r.Exists = true
+	r.Generation = vs.Generation
+	for _, http := range vs.Spec.Http {
+		for _, d := range http.Route {
+			if d.Destination.GetHost() == n.CanaryService {
+				r.Percent = max(r.Percent, d.Weight)
+			}
+		}
+	}
+	return r
+}

@@ -1,0 +1,223 @@
+package kube
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"serin.dev/serin/internal/mesh"
+)
+
+// MeshObjects is what the API says about traffic at one moment. The objects
+// are the caches' own: they must not be changed.
+type MeshObjects struct {
+	Services         []*corev1.Service
+	VirtualServices  []*istiov1.VirtualService
+	DestinationRules []*istiov1.DestinationRule
+	Gateways         []*istiov1.Gateway
+	ServiceEntries   []*istiov1.ServiceEntry
+	WorkloadEntries  []*istiov1.WorkloadEntry
+	Endpoints        map[mesh.ServiceName][]mesh.Endpoint // ready ones, from EndpointSlices
+	Pods             []PodListeners
+}
+
+// PodListeners are the addresses at which a pod's side of the mesh answers.
+type PodListeners struct {
+	Workload mesh.Workload
+	Labels   mesh.Labels
+	Outbound string            // host:port, what HTTP_PROXY points to; "" = the pod has none
+	Inbound  map[string]string // mesh address → the application's own address
+}
+
+// MeshObjects reads the caches.
+func (c *Client) MeshObjects() (*MeshObjects, error) {
+	ci, ni := c.coreInformers, c.istioInformers.Networking().V1()
+	all := labels.Everything()
+	var m MeshObjects
+	var err error
+	read := func(f func() error) {
+		if err == nil {
+			err = f()
+		}
+	}
+	read(func() (e error) { m.Services, e = ci.Core().V1().Services().Lister().List(all); return })
+	read(func() (e error) { m.VirtualServices, e = ni.VirtualServices().Lister().List(all); return })
+	read(func() (e error) { m.DestinationRules, e = ni.DestinationRules().Lister().List(all); return })
+	read(func() (e error) { m.Gateways, e = ni.Gateways().Lister().List(all); return })
+	read(func() (e error) { m.ServiceEntries, e = ni.ServiceEntries().Lister().List(all); return })
+	read(func() (e error) { m.WorkloadEntries, e = ni.WorkloadEntries().Lister().List(all); return })
+	var podList []*corev1.Pod
+	var sliceList []*discoveryv1.EndpointSlice
+	read(func() (e error) { podList, e = ci.Core().V1().Pods().Lister().List(all); return })
+	read(func() (e error) { sliceList, e = ci.Discovery().V1().EndpointSlices().Lister().List(all); return })
+	if err != nil {
+		return nil, fmt.Errorf("read the caches: %w", err)
+	}
+	pods := make(map[string]*corev1.Pod, len(podList))
+	for _, p := range podList {
+		pods[p.Namespace+"/"+p.Name] = p
+		if l, ok := podListeners(p); ok {
+			m.Pods = append(m.Pods, l)
+		}
+	}
+	m.Endpoints = endpointsOf(m.Services, sliceList, pods)
+	return &m, nil
+}
+
+func endpointsOf(services []*corev1.Service, slicesOfAll []*discoveryv1.EndpointSlice, pods map[string]*corev1.Pod) map[mesh.ServiceName][]mesh.Endpoint {
+	ports := map[mesh.ServiceName]map[string]uint16{} // by port name
+	for _, s := range services {
+		byName := map[string]uint16{}
+		for _, p := range s.Spec.Ports {
+			byName[p.Name] = uint16(p.Port)
+		}
+		ports[serviceName(s.Namespace, s.Name)] = byName
+	}
+	out := map[mesh.ServiceName][]mesh.Endpoint{}
+	for _, sl := range slicesOfAll {
+		name := serviceName(sl.Namespace, sl.Labels[discoveryv1.LabelServiceName])
+		for _, ep := range sl.Endpoints {
+			if ep.Conditions.Ready != nil && !*ep.Conditions.Ready {
+				continue
+			}
+			out[name] = append(out[name], endpoints(sl, ep, ports[name], pods)...)
+		}
+	}
+	for _, eps := range out {
+		slices.SortFunc(eps, func(a, b mesh.Endpoint) int {
+			if c := a.Address.Compare(b.Address); c != 0 {
+				return c
+			}
+			return int(a.Port) - int(b.Port)
+		})
+	}
+	return out
+}
+
+// endpoints returns one endpoint per port of the service. An endpoint whose pod
+// is not in the cache yet is left out: without the pod its version is unknown,
+// and the pod's arrival makes the next snapshot.
+func endpoints(sl *discoveryv1.EndpointSlice, ep discoveryv1.Endpoint, servicePorts map[string]uint16, pods map[string]*corev1.Pod) []mesh.Endpoint {
+	var pod *corev1.Pod
+	if ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" {
+		if pod = pods[sl.Namespace+"/"+ep.TargetRef.Name]; pod == nil {
+			return nil
+		}
+	}
+	var out []mesh.Endpoint
+	for _, p := range sl.Ports {
+		if p.Port == nil {
+			continue
+		}
+		number, ok := servicePorts[deref(p.Name)]
+		if !ok {
+			continue
+		}
+		for _, a := range ep.Addresses {
+			addr, err := netip.ParseAddr(a)
+			if err != nil {
+				continue // a host name (address type FQDN) is no endpoint of ours
+			}
+			e := mesh.Endpoint{Port: number, Address: netip.AddrPortFrom(addr, uint16(*p.Port))}
+			if pod != nil {
+				e.Labels = pod.Labels
+				e.Workload = WorkloadOf(pod)
+				e.Dial = appAddress(pod, e.Address.Port())
+			}
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func podListeners(p *corev1.Pod) (PodListeners, bool) {
+	l := PodListeners{Workload: WorkloadOf(p), Labels: p.Labels, Outbound: p.Annotations[AnnotationOutbound]}
+	ip, err := netip.ParseAddr(p.Status.PodIP)
+	if err != nil || l.Outbound == "" || p.DeletionTimestamp != nil && podDone(p) {
+		return l, false
+	}
+	for _, c := range p.Spec.Containers {
+		for _, port := range c.Ports {
+			app := appAddress(p, uint16(port.ContainerPort))
+			if app == "" {
+				continue
+			}
+			if l.Inbound == nil {
+				l.Inbound = map[string]string{}
+			}
+			l.Inbound[netip.AddrPortFrom(ip, uint16(port.ContainerPort)).String()] = app
+		}
+	}
+	return l, true
+}
+
+func podDone(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+// appAddress is where the application of a local pod answers for one of its
+// container ports: the annotation holds "host:port" for the first container
+// port and "port=host:port" for others, separated by commas. "" means that the
+// pod is dialled at its own address, as on a cluster.
+func appAddress(p *corev1.Pod, containerPort uint16) string {
+	for _, item := range strings.Split(p.Annotations[AnnotationAppAddress], ",") {
+		port, addr, found := strings.Cut(item, "=")
+		if !found {
+			addr, port = port, firstContainerPort(p)
+		}
+		if port == fmt.Sprint(containerPort) {
+			return addr
+		}
+	}
+	return ""
+}
+
+func firstContainerPort(p *corev1.Pod) string {
+	for _, c := range p.Spec.Containers {
+		for _, port := range c.Ports {
+			return fmt.Sprint(port.ContainerPort)
+		}
+	}
+	return ""
+}
+
+// WorkloadOf says which workload a pod belongs to: its Deployment, also where
+// a ReplicaSet stands between them, else the pod itself.
+func WorkloadOf(p *corev1.Pod) mesh.Workload {
+	w := mesh.Workload{
+		Namespace: p.Namespace,
+		Name:      p.Name,
+		Version:   p.Labels["version"],
+		Revision:  p.Labels[LabelRevision],
+		Pod:       p.Name,
+	}
+	if w.Version == "" && len(p.Spec.Containers) > 0 {
+		w.Version = imageTag(p.Spec.Containers[0].Image)
+	}
+	if o := metav1.GetControllerOf(p); o != nil {
+		w.Name = o.Name
+		if o.Kind == "ReplicaSet" {
+			w.Name = strings.TrimSuffix(o.Name, "-"+p.Labels["pod-template-hash"])
+		}
+	}
+	return w
+}
+
+func serviceName(namespace, name string) mesh.ServiceName {
+	return mesh.ServiceName(name + "." + namespace)
+}
+
+func deref[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}

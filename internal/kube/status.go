@@ -1,0 +1,189 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/cache"
+
+	"serin.dev/serin/api/v1alpha1"
+)
+
+// finalizer keeps a Release until its traffic was handed back.
+const finalizer = "serin.dev/hand-back"
+
+// WriteStatus replaces the status of a Release. When it returns nil the status
+// is durable.
+func (c *Client) WriteStatus(ctx context.Context, r *v1alpha1.Release) error {
+	obj := &v1alpha1.Release{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Release"},
+		ObjectMeta: metav1.ObjectMeta{Name: r.Name, Namespace: r.Namespace, UID: r.UID},
+		Status:     r.Status,
+	}
+	// Apply needs no resourceVersion, so a user's edit of the spec in the
+	// same moment is no conflict; the UID makes a re-created Release one.
+	u, err := toUnstructured(obj)
+	if err != nil {
+		return err
+	}
+	delete(u.Object, "spec")
+	opts := metav1.ApplyOptions{FieldManager: fieldManager, Force: true}
+	if _, err := c.dynamic.Resource(releasesResource).Namespace(r.Namespace).Apply(ctx, r.Name, u, opts, "status"); err != nil {
+		return fmt.Errorf("release %s/%s: write status: %w", r.Namespace, r.Name, kindOf(err))
+	}
+	return nil
+}
+
+// SetFinalizer adds or removes Serin's finalizer.
+func (c *Client) SetFinalizer(ctx context.Context, r *v1alpha1.Release, on bool) error {
+	if slices.Contains(r.Finalizers, finalizer) == on {
+		return nil
+	}
+	list := slices.DeleteFunc(slices.Clone(r.Finalizers), func(f string) bool { return f == finalizer })
+	if on {
+		list = append(list, finalizer)
+	}
+	err := c.patch(ctx, releasesResource, r.Namespace, r.Name, map[string]any{
+		"metadata": map[string]any{"finalizers": list, "resourceVersion": r.ResourceVersion},
+	})
+	if isNotFound(err) && !on {
+		return nil
+	}
+	return err
+}
+
+// Event tells people about a Release, or about the Canary that owns it.
+func (c *Client) Event(r *v1alpha1.Release, warning bool, reason, message string) {
+	kind := corev1.EventTypeNormal
+	if warning {
+		kind = corev1.EventTypeWarning
+	}
+	c.events.Event(r, kind, reason, message)
+	if o := metav1.GetControllerOf(r); o != nil {
+		owner := &corev1.ObjectReference{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, Namespace: r.Namespace, UID: o.UID}
+		c.events.Event(owner, kind, reason, message)
+	}
+}
+
+// ObjectEvent tells people about an object that a snapshot was made from.
+func (c *Client) ObjectEvent(kind, namespace, name string, warning bool, reason, message string) {
+	obj := c.reference(kind, namespace, name)
+	if obj == nil {
+		return
+	}
+	typ := corev1.EventTypeNormal
+	if warning {
+		typ = corev1.EventTypeWarning
+	}
+	c.events.Event(obj, typ, reason, message)
+}
+
+func (c *Client) reference(kind, namespace, name string) runtime.Object {
+	ni := c.istioInformers.Networking().V1()
+	informer := map[string]cache.SharedIndexInformer{
+		"VirtualService":  ni.VirtualServices().Informer(),
+		"DestinationRule": ni.DestinationRules().Informer(),
+		"Gateway":         ni.Gateways().Informer(),
+		"ServiceEntry":    ni.ServiceEntries().Informer(),
+		"WorkloadEntry":   ni.WorkloadEntries().Informer(),
+	}[kind]
+	if informer == nil {
+		return nil
+	}
+	obj, exists, err := informer.GetStore().GetByKey(namespace + "/" + name)
+	if err != nil || !exists {
+		return nil
+	}
+	m := obj.(metav1.Object)
+	return &corev1.ObjectReference{APIVersion: "networking.istio.io/v1", Kind: kind, Namespace: namespace, Name: name, UID: m.GetUID()}
+}
+
+// Canary is a Flagger Canary with the Release that does its work, if there is
+// one already.
+type Canary struct {
+	Canary  *flaggerv1.Canary
+	Release *v1alpha1.Release
+}
+
+// Canaries lists the Flagger Canaries.
+func (c *Client) Canaries() []Canary {
+	var out []Canary
+	for _, obj := range c.canaries.GetStore().List() {
+		cn := Canary{Canary: obj.(*flaggerv1.Canary).DeepCopy()}
+		if r, ok, err := c.releases.GetStore().GetByKey(cn.Canary.Namespace + "/" + cn.Canary.Name); err == nil && ok {
+			cn.Release = r.(*v1alpha1.Release).DeepCopy()
+		}
+		out = append(out, cn)
+	}
+	return out
+}
+
+// ErrTaken says that an object of that name exists and belongs to someone else.
+var ErrTaken = errors.New("belongs to someone else")
+
+// MakeCanaryRelease makes the Release of a Canary have the given spec.
+func (c *Client) MakeCanaryRelease(ctx context.Context, cn Canary, spec v1alpha1.ReleaseSpec) error {
+	if r := cn.Release; r != nil {
+		if o := metav1.GetControllerOf(r); o == nil || o.UID != cn.Canary.UID {
+			return fmt.Errorf("canary %s/%s: a Release of that name %w: delete one of the two", r.Namespace, r.Name, ErrTaken)
+		}
+		if sameJSON(r.Spec, spec) {
+			return nil
+		}
+	}
+	yes := true
+	r := &v1alpha1.Release{
+		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Release"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: cn.Canary.Name, Namespace: cn.Canary.Namespace,
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: flaggerv1.SchemeGroupVersion.String(), Kind: flaggerv1.CanaryKind,
+				Name: cn.Canary.Name, UID: cn.Canary.UID, Controller: &yes, BlockOwnerDeletion: &yes,
+			}},
+		},
+		Spec: spec,
+	}
+	_, err := c.apply(ctx, releasesResource, r)
+	return err
+}
+
+// WriteCanaryStatus replaces the status of a Canary; it writes nothing where
+// that is so already.
+func (c *Client) WriteCanaryStatus(ctx context.Context, cn *flaggerv1.Canary, status flaggerv1.CanaryStatus) error {
+	if sameJSON(cn.Status, status) {
+		return nil
+	}
+	return c.patchStatus(ctx, cn, status)
+}
+
+func (c *Client) patchStatus(ctx context.Context, cn *flaggerv1.Canary, status flaggerv1.CanaryStatus) error {
+	data, err := json.Marshal(map[string]any{"status": status})
+	if err != nil {
+		return fmt.Errorf("canary %s/%s: %w", cn.Namespace, cn.Name, err)
+	}
+	opts := metav1.PatchOptions{FieldManager: fieldManager}
+	if _, err := c.dynamic.Resource(canariesResource).Namespace(cn.Namespace).Patch(ctx, cn.Name, mergePatch, data, opts, "status"); err != nil {
+		return fmt.Errorf("canary %s/%s: write status: %w", cn.Namespace, cn.Name, kindOf(err))
+	}
+	return nil
+}
+
+func ownLabels(r *v1alpha1.Release) labels.Selector {
+	return labels.SelectorFromSet(labels.Set{LabelRelease: r.Name})
+}
+
+func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }
+
+func sameJSON(a, b any) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && string(x) == string(y)
+}

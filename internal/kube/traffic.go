@@ -1,0 +1,223 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+	networking "istio.io/api/networking/v1alpha3"
+	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"serin.dev/serin/api/v1alpha1"
+)
+
+var (
+	servicesResource    = corev1.SchemeGroupVersion.WithResource("services")
+	deploymentsResource = appsv1.SchemeGroupVersion.WithResource("deployments")
+	revisionsResource   = appsv1.SchemeGroupVersion.WithResource("controllerrevisions")
+	routesResource      = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
+	releasesResource    = v1alpha1.GroupVersion.WithResource("releases")
+	canariesResource    = schema.GroupVersionResource{Group: "flagger.app", Version: "v1beta1", Resource: "canaries"}
+)
+
+// annotationSelector keeps the selector that a Service of the user's had before
+// the Release pointed it to the stable pods, as JSON.
+const annotationSelector = "serin.dev/original-selector"
+
+// MakeTraffic makes the Services and the VirtualService of a Release give the
+// canary the given percentage, and everything else to stable. It writes
+// nothing where that is so already. The caller learns from the Route of a
+// later Delivery which generation to wait for.
+func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, percent int32) error {
+	target, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace).Get(d.Names.Target)
+	if err != nil {
+		return fmt.Errorf("%s: deployment %s/%s: %w", releaseName(d), d.Names.Namespace, d.Names.Target, ErrNotFound)
+	}
+	if err := c.makeServices(ctx, d, target); err != nil {
+		return err
+	}
+	want, err := routeFor(d, percent)
+	if err != nil {
+		return err
+	}
+	have, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(want.Namespace).Get(want.Name)
+	if err == nil && proto.Equal(&have.Spec, &want.Spec) {
+		return nil
+	}
+	if err == nil && have.Labels[LabelRelease] != d.Release.Name {
+		return fmt.Errorf("%s: VirtualService %s/%s exists and is not this Release's: delete it, or give the Release another spec.service.name",
+			releaseName(d), want.Namespace, want.Name)
+	}
+	_, err = c.apply(ctx, routesResource, want)
+	return err
+}
+
+func (c *Client) makeServices(ctx context.Context, d *Delivery, target *appsv1.Deployment) error {
+	canary := target.Spec.Selector.MatchLabels
+	stable := stableLabels(target, d.Names)
+	for name, selector := range map[string]map[string]string{
+		d.Names.StableService: stable,
+		d.Names.CanaryService: canary,
+		d.Names.Service:       stable,
+	} {
+		if err := c.makeService(ctx, d, name, selector); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeService creates a Service or points an existing one to the selector. A
+// Service that the user made keeps everything else, and its selector is
+// remembered for HandBack.
+func (c *Client) makeService(ctx context.Context, d *Delivery, name string, selector map[string]string) error {
+	want := &corev1.Service{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: d.Names.Namespace,
+		},
+		Spec: corev1.ServiceSpec{Selector: selector},
+	}
+	have, err := c.coreInformers.Core().V1().Services().Lister().Services(d.Names.Namespace).Get(name)
+	mine := err != nil || have.Labels[LabelRelease] == d.Release.Name
+	if !mine {
+		if maps.Equal(have.Spec.Selector, selector) {
+			return nil
+		}
+		return c.takeService(ctx, have, selector)
+	}
+	want.Labels = map[string]string{LabelRelease: d.Release.Name}
+	want.OwnerReferences = ownedBy(d.Release)
+	want.Spec.Ports = []corev1.ServicePort{servicePort(&d.Release.Spec.Service)}
+	if err == nil && maps.Equal(have.Spec.Selector, selector) && samePorts(have.Spec.Ports, want.Spec.Ports) {
+		return nil
+	}
+	_, err = c.apply(ctx, servicesResource, want)
+	return err
+}
+
+// takeService replaces the selector of a user's Service; a merge patch with
+// null removes keys that the new selector lacks, which apply could not do for
+// fields that others own.
+func (c *Client) takeService(ctx context.Context, have *corev1.Service, selector map[string]string) error {
+	patch := map[string]any{}
+	for k := range have.Spec.Selector {
+		patch[k] = nil
+	}
+	for k, v := range selector {
+		patch[k] = v
+	}
+	doc := map[string]any{"spec": map[string]any{"selector": patch}}
+	if _, kept := have.Annotations[annotationSelector]; !kept {
+		original, err := json.Marshal(have.Spec.Selector)
+		if err != nil {
+			return fmt.Errorf("keep the selector of service %s: %w", have.Name, err)
+		}
+		doc["metadata"] = map[string]any{"annotations": map[string]any{annotationSelector: string(original)}}
+	}
+	return c.patch(ctx, servicesResource, have.Namespace, have.Name, doc)
+}
+
+func samePorts(have, want []corev1.ServicePort) bool {
+	return slices.EqualFunc(have, want, func(h, w corev1.ServicePort) bool {
+		return h.Port == w.Port && h.Name == w.Name && reflect.DeepEqual(h.TargetPort, w.TargetPort)
+	})
+}
+
+func servicePort(s *v1alpha1.Service) corev1.ServicePort {
+	p := corev1.ServicePort{Name: "http", Port: s.Port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(s.Port)}
+	if s.TargetPort != nil {
+		p.TargetPort = *s.TargetPort
+	}
+	return p
+}
+
+// routeFor builds the VirtualService that carries the split. Requests that
+// match spec.service.match on a gateway are split; calls between services are
+// split whatever they match, because their host alone says what they are for.
+func routeFor(d *Delivery, percent int32) (*istiov1.VirtualService, error) {
+	s := &d.Release.Spec.Service
+	split := []*networking.HTTPRouteDestination{
+		{Destination: &networking.Destination{Host: d.Names.StableService}, Weight: 100 - percent},
+		{Destination: &networking.Destination{Host: d.Names.CanaryService}, Weight: percent},
+	}
+	vs := &istiov1.VirtualService{
+		TypeMeta: metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "VirtualService"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: d.Names.Service, Namespace: d.Names.Namespace,
+			Labels:          map[string]string{LabelRelease: d.Release.Name},
+			OwnerReferences: ownedBy(d.Release),
+		},
+	}
+	vs.Spec.Hosts = append([]string{d.Names.Service}, s.Hosts...)
+	gateways := slices.DeleteFunc(slices.Clone(s.Gateways), func(g string) bool { return g == "mesh" })
+	vs.Spec.Gateways = append([]string{"mesh"}, gateways...)
+	matches, err := matchesOf(d)
+	if err != nil {
+		return nil, err
+	}
+	if len(matches) == 0 {
+		vs.Spec.Http = []*networking.HTTPRoute{{Name: "split", Route: split}}
+		return vs, nil
+	}
+	vs.Spec.Http = []*networking.HTTPRoute{
+		{Name: "split", Match: matches, Route: split},
+		{Name: "split-mesh", Match: []*networking.HTTPMatchRequest{{Gateways: []string{"mesh"}}}, Route: split},
+	}
+	return vs, nil
+}
+
+func matchesOf(d *Delivery) ([]*networking.HTTPMatchRequest, error) {
+	var out []*networking.HTTPMatchRequest
+	for i, raw := range d.Release.Spec.Service.Match {
+		m := &networking.HTTPMatchRequest{}
+		if err := json.Unmarshal(raw.Raw, m); err != nil {
+			return nil, fmt.Errorf("%s: spec.service.match[%d]: %w", releaseName(d), i, err)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func releaseName(d *Delivery) string {
+	return "release " + d.Release.Namespace + "/" + d.Release.Name
+}
+
+func ownedBy(r *v1alpha1.Release) []metav1.OwnerReference {
+	yes := true
+	return []metav1.OwnerReference{{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: "Release",
+		Name: r.Name, UID: r.UID, Controller: &yes, BlockOwnerDeletion: &yes,
+	}}
+}
+
+// stableLabels is the selector of the stable copy: the target's, with the value
+// of its identity label changed.
+func stableLabels(target *appsv1.Deployment, n Names) map[string]string {
+	out := maps.Clone(target.Spec.Selector.MatchLabels)
+	for _, l := range IdentityLabels {
+		if v, ok := out[l]; ok {
+			out[l] = v + n.Stable[len(n.Target):]
+			break
+		}
+	}
+	return out
+}
+
+// identified reports whether a stable copy of the Deployment can be told apart
+// from it by labels.
+func identified(target *appsv1.Deployment) bool {
+	return slices.ContainsFunc(IdentityLabels, func(l string) bool {
+		_, ok := target.Spec.Selector.MatchLabels[l]
+		return ok
+	})
+}
