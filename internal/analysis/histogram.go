@@ -1,0 +1,122 @@
+package analysis
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+const (
+	// histogramFloor is the upper bound of the first bucket: nothing a user
+	// feels is shorter.
+	histogramFloor = 100 * time.Microsecond
+	// histogramOctave is the number of buckets per doubling: bounds lie 9 %
+	// apart, so a quantile is off by less than that.
+	histogramOctave = 8
+	// histogramBuckets reach from 100 µs over 20 doublings to 105 s; the last
+	// one takes what is longer.
+	histogramBuckets = 20*histogramOctave + 2
+)
+
+// Histogram counts durations in fixed logarithmic buckets, so that two of them
+// can be merged and compared. It is a plain value: assignment copies it. The
+// zero value is empty.
+type Histogram [histogramBuckets]uint32
+
+// Observe counts one duration.
+func (h *Histogram) Observe(d time.Duration) { h[bucketOf(d)]++ }
+
+// Merge adds the counts of o.
+func (h *Histogram) Merge(o *Histogram) {
+	for i, n := range o {
+		h[i] += n
+	}
+}
+
+// Count returns how many durations were counted.
+func (h *Histogram) Count() int64 {
+	var n int64
+	for _, c := range h {
+		n += int64(c)
+	}
+	return n
+}
+
+// Quantile returns the duration below which the share q (0 to 1) of the
+// durations lie, interpolated within its bucket; 0 when nothing was counted.
+// Durations over 105 s count as 105 s.
+func (h *Histogram) Quantile(q float64) time.Duration {
+	total := h.Count()
+	if total == 0 {
+		return 0
+	}
+	rank := q * float64(total)
+	var below float64
+	for i, n := range h {
+		if n == 0 {
+			continue
+		}
+		if below+float64(n) >= rank {
+			lo, hi := bucketBounds(i)
+			part := max(0, rank-below) / float64(n)
+			return lo + time.Duration(part*float64(hi-lo))
+		}
+		below += float64(n)
+	}
+	_, hi := bucketBounds(histogramBuckets - 1)
+	return hi
+}
+
+// MarshalJSON writes the non-empty buckets alone, by index.
+func (h Histogram) MarshalJSON() ([]byte, error) {
+	m := make(map[string]uint32)
+	for i, n := range h {
+		if n > 0 {
+			m[strconv.Itoa(i)] = n
+		}
+	}
+	return json.Marshal(m)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (h *Histogram) UnmarshalJSON(data []byte) error {
+	var m map[string]uint32
+	if err := json.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("histogram: %w", err)
+	}
+	*h = Histogram{}
+	for key, n := range m {
+		i, err := strconv.Atoi(key)
+		if err != nil || i < 0 || i >= histogramBuckets {
+			return fmt.Errorf("histogram: bucket %q: want a number from 0 to %d", key, histogramBuckets-1)
+		}
+		h[i] = n
+	}
+	return nil
+}
+
+func bucketOf(d time.Duration) int {
+	if d <= histogramFloor {
+		return 0
+	}
+	i := int(math.Ceil(math.Log2(float64(d)/float64(histogramFloor)) * histogramOctave))
+	return min(i, histogramBuckets-1)
+}
+
+// bucketBounds returns the durations a bucket lies between; the last bucket has
+// no width, it stands for its lower bound.
+func bucketBounds(i int) (lo, hi time.Duration) {
+	bound := func(i int) time.Duration {
+		return time.Duration(float64(histogramFloor) * math.Exp2(float64(i)/histogramOctave))
+	}
+	switch {
+	case i == 0:
+		return 0, histogramFloor
+	case i == histogramBuckets-1:
+		return bound(i - 1), bound(i - 1)
+	default:
+		return bound(i - 1), bound(i)
+	}
+}
