@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/fields"
+)
+
+func newReleaseCmd(opts *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "release",
+		Aliases: []string{"releases", "rel"},
+		Short:   "See and steer releases",
+		Long: `See how a new version is doing, and decide for it.
+
+Every command reads the API and writes to it, nothing else: a release goes on
+whether or not anyone looks.`,
+	}
+	rc := &releaseCmds{opts: opts, api: newAPI(opts)}
+	rc.api.addTo(cmd)
+	cmd.AddCommand(
+		rc.newListCmd(),
+		rc.newGetCmd(),
+	)
+	return cmd
+}
+
+// releaseCmds is what the subcommands of release share.
+type releaseCmds struct {
+	opts *options
+	api  *api
+}
+
+// exactName accepts the name of one Release.
+func exactName(_ *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return errors.New("name the release, such as 'music'")
+	case 1:
+		return nil
+	default:
+		return fmt.Errorf("name one release, not %d", len(args))
+	}
+}
+
+// open connects to the API and says in which namespace to work.
+func (rc *releaseCmds) open() (client *releaseClient, namespace string, err error) {
+	namespace, err = rc.api.namespace()
+	if err != nil {
+		return nil, "", err
+	}
+	config, err := rc.api.ToRESTConfig()
+	if err != nil {
+		return nil, "", err
+	}
+	client, err = newReleaseClient(config)
+	return client, namespace, err
+}
+
+// completeNames offers the names of the Releases that exist. When the API
+// cannot be asked there is nothing to offer.
+func (rc *releaseCmds) completeNames(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), dialTimeout)
+	defer cancel()
+	client, namespace, err := rc.open()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	list, err := client.list(ctx, namespace, fields.Everything())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []cobra.Completion
+	for _, r := range list.Items {
+		names = append(names, cobra.CompletionWithDesc(r.Name, r.Status.Phase))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
