@@ -43,6 +43,22 @@ type Image struct {
 	Args []string
 }
 
+// Matches reports whether i stands in for the image.
+func (i Image) Matches(image string) bool {
+	parts := strings.Split(i.Pattern, "*")
+	last := len(parts) - 1
+	if last == 0 {
+		return image == i.Pattern
+	}
+	rest, ok := strings.CutPrefix(image, parts[0])
+	for _, part := range parts[1:last] {
+		if ok {
+			_, rest, ok = strings.Cut(rest, part)
+		}
+	}
+	return ok && strings.HasSuffix(rest, parts[last])
+}
+
 // Images lists the container images that the serin program stands in for. No
 // two patterns match the same image.
 func Images() []Image {

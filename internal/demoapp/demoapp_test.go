@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path"
 	"strings"
 	"testing"
 
@@ -391,16 +390,35 @@ func TestImagesStandForOneProgramEach(t *testing.T) {
 	} {
 		var got []string
 		for _, i := range Images() {
-			// path.Match's "*" stops at "/", ours does not.
-			flat := strings.NewReplacer("/", "|")
-			if ok, err := path.Match(flat.Replace(i.Pattern), flat.Replace(image)); err != nil {
-				t.Fatal(err)
-			} else if ok {
+			if i.Matches(image) {
 				got = append(got, strings.Join(i.Args, " "))
 			}
 		}
 		if g := strings.Join(got, ", "); g != want {
 			t.Errorf("%s runs %q; want %q", image, g, want)
+		}
+	}
+}
+
+func TestPatternsMatchWholeReferences(t *testing.T) {
+	for _, c := range []struct {
+		pattern, image string
+		want           bool
+	}{
+		{"a:1", "a:1", true},
+		{"a:1", "a:12", false},
+		{"a:*", "a:1", true},
+		{"a:*", "xa:1", false},
+		{"*a:*", "x/y/a:1", true},
+		{"*a", "a/b", false},
+		{"*a*b", "aab", true},
+		{"*a*b", "ba", false},
+		{"a*a", "a", false},
+		{"a*bc*c", "abc", false},
+		{"*", "", true},
+	} {
+		if got := (Image{Pattern: c.pattern}).Matches(c.image); got != c.want {
+			t.Errorf("%q matches %q: %v; want %v", c.pattern, c.image, got, c.want)
 		}
 	}
 }

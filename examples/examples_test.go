@@ -1,0 +1,138 @@
+package examples_test
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
+	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/examples"
+	"serin.dev/serin/internal/demoapp"
+)
+
+// objects returns the manifests of a file, each decoded strictly into its type.
+func objects(t *testing.T, file string) []any {
+	t.Helper()
+	data, err := fs.ReadFile(examples.Files, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []any
+	for i, doc := range bytes.Split(data, []byte("\n---\n")) {
+		var meta struct{ APIVersion, Kind string }
+		if err := yaml.Unmarshal(doc, &meta); err != nil {
+			t.Fatalf("%s: object %d: %v", file, i+1, err)
+		}
+		obj, ok := map[string]any{
+			"v1/Service":                            &corev1.Service{},
+			"apps/v1/Deployment":                    &appsv1.Deployment{},
+			"networking.istio.io/v1/Gateway":        &istiov1.Gateway{},
+			"networking.istio.io/v1/VirtualService": &istiov1.VirtualService{},
+			"serin.dev/v1alpha1/Release":            &v1alpha1.Release{},
+			"flagger.app/v1beta1/Canary":            &flaggerv1.Canary{},
+		}[meta.APIVersion+"/"+meta.Kind]
+		if !ok {
+			t.Fatalf("%s: object %d: no type for %s %s", file, i+1, meta.APIVersion, meta.Kind)
+		}
+		if err := yaml.UnmarshalStrict(doc, obj); err != nil {
+			t.Fatalf("%s: object %d: %v", file, i+1, err)
+		}
+		out = append(out, obj)
+	}
+	return out
+}
+
+func manifests(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	err := fs.WalkDir(examples.Files, ".", func(name string, _ fs.DirEntry, err error) error {
+		if path.Ext(name) == ".yaml" || path.Ext(name) == ".yml" {
+			files = append(files, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatal("no manifests embedded")
+	}
+	return files
+}
+
+func TestManifestsHoldNoUnknownFields(t *testing.T) {
+	for _, file := range manifests(t) {
+		objects(t, file) // fails the test
+	}
+}
+
+func TestEveryImageIsBuiltIn(t *testing.T) {
+	for _, file := range manifests(t) {
+		for _, obj := range objects(t, file) {
+			d, ok := obj.(*appsv1.Deployment)
+			if !ok {
+				continue
+			}
+			for _, c := range d.Spec.Template.Spec.Containers {
+				if !slices.ContainsFunc(demoapp.Images(), func(i demoapp.Image) bool { return i.Matches(c.Image) }) {
+					t.Errorf("%s: no program for image %s", file, c.Image)
+				}
+			}
+		}
+	}
+}
+
+// A version must change the pods alone: another selector or port would make
+// kubectl apply fail or the service unreachable.
+func TestVersionsDifferFromTheFirstInTheirPodsOnly(t *testing.T) {
+	first := map[string]string{}
+	for _, file := range manifests(t) {
+		for _, obj := range objects(t, file) {
+			d, ok := obj.(*appsv1.Deployment)
+			if !ok {
+				continue
+			}
+			c := d.Spec.Template.Spec.Containers[0]
+			key := path.Join(strings.Split(file, "/")[0], d.Name)
+			shape := fmt.Sprint(d.Spec.Selector, d.Spec.Replicas, c.Name, c.Ports)
+			if first[key] == "" {
+				first[key] = shape
+			} else if first[key] != shape {
+				t.Errorf("%s: deployment %s has %s; its first version %s", file, d.Name, shape, first[key])
+			}
+		}
+	}
+}
+
+func TestReadmesNameFilesThatExist(t *testing.T) {
+	for _, dir := range []string{"music"} {
+		data, err := fs.ReadFile(examples.Files, dir+"/README.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := 0
+		for _, word := range strings.Fields(string(data)) {
+			name, ok := strings.CutPrefix(word, "examples/")
+			if !ok {
+				continue
+			}
+			named++
+			if _, err := fs.Stat(examples.Files, name); err != nil {
+				t.Errorf("%s/README.md: %v", dir, err)
+			}
+		}
+		if named == 0 {
+			t.Errorf("%s/README.md names no file of examples/", dir)
+		}
+	}
+}
