@@ -118,10 +118,13 @@ type Count struct {
 
 // Run is one ended run.
 type Run struct {
+	// Runs of a Release are numbered from 1.
+	Number int64 `json:"number"`
+
 	From Version `json:"from"`
 	To   Version `json:"to"`
 
-	// promoted, rolled-back or aborted.
+	// promoted, rolled-back, aborted or superseded.
 	Outcome string `json:"outcome"`
 
 	Started metav1.Time `json:"started"`

@@ -20,9 +20,9 @@ func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) e
 	if d.Stable.Exists && d.Stable.Revision == revision {
 		return nil
 	}
-	target, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace).Get(d.Names.Target)
+	target, err := c.target(d)
 	if err != nil {
-		return fmt.Errorf("%s: deployment %s/%s: %w", releaseName(d), d.Names.Namespace, d.Names.Target, ErrNotFound)
+		return err
 	}
 	if !identified(target) {
 		return fmt.Errorf("%s: deployment %s must select its pods by one of the labels app, name or app.kubernetes.io/name, so that a stable copy can be told apart",
@@ -88,9 +88,9 @@ func (c *Client) KeepRevision(ctx context.Context, d *Delivery) error {
 	if _, err := c.coreInformers.Apps().V1().ControllerRevisions().Lister().ControllerRevisions(d.Names.Namespace).Get(name); err == nil {
 		return nil
 	}
-	target, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace).Get(d.Names.Target)
+	target, err := c.target(d)
 	if err != nil {
-		return fmt.Errorf("%s: deployment %s/%s: %w", releaseName(d), d.Names.Namespace, d.Names.Target, ErrNotFound)
+		return err
 	}
 	data, err := json.Marshal(&target.Spec.Template)
 	if err != nil {
@@ -155,5 +155,14 @@ func (c *Client) ScaleTarget(ctx context.Context, d *Delivery, replicas int32) e
 		return nil
 	}
 	return c.patch(ctx, deploymentsResource, d.Names.Namespace, d.Names.Target,
+		map[string]any{"spec": map[string]any{"replicas": replicas}})
+}
+
+// ScaleStable sets the replicas of the stable copy.
+func (c *Client) ScaleStable(ctx context.Context, d *Delivery, replicas int32) error {
+	if !d.Stable.Exists || d.Stable.Replicas == replicas {
+		return nil
+	}
+	return c.patch(ctx, deploymentsResource, d.Names.Namespace, d.Names.Stable,
 		map[string]any{"spec": map[string]any{"replicas": replicas}})
 }

@@ -33,16 +33,26 @@ var (
 // the Release pointed it to the stable pods, as JSON.
 const annotationSelector = "serin.dev/original-selector"
 
-// MakeTraffic makes the Services and the VirtualService of a Release give the
-// canary the given percentage, and everything else to stable. It writes
-// nothing where that is so already. The caller learns from the Route of a
-// later Delivery which generation to wait for.
-func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, percent int32) error {
-	target, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace).Get(d.Names.Target)
+// MakeSides makes the Services of the two sides, which no user calls yet. It
+// writes nothing where that is so already.
+func (c *Client) MakeSides(ctx context.Context, d *Delivery) error {
+	target, err := c.target(d)
 	if err != nil {
-		return fmt.Errorf("%s: deployment %s/%s: %w", releaseName(d), d.Names.Namespace, d.Names.Target, ErrNotFound)
+		return err
 	}
-	if err := c.makeServices(ctx, d, target); err != nil {
+	if err := c.makeService(ctx, d, d.Names.StableService, stableLabels(target, d.Names)); err != nil {
+		return err
+	}
+	return c.makeService(ctx, d, d.Names.CanaryService, target.Spec.Selector.MatchLabels)
+}
+
+// MakeTraffic makes the users' Service select the stable pods and the
+// VirtualService give the canary the given percentage, everything else to
+// stable. It writes nothing where that is so already. The caller learns from
+// the Route of a later Delivery which generation to wait for.
+func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, percent int32) error {
+	target, err := c.target(d)
+	if err != nil {
 		return err
 	}
 	want, err := routeFor(d, percent)
@@ -50,30 +60,24 @@ func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, percent int32) er
 		return err
 	}
 	have, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(want.Namespace).Get(want.Name)
-	if err == nil && proto.Equal(&have.Spec, &want.Spec) {
-		return nil
-	}
 	if err == nil && have.Labels[LabelRelease] != d.Release.Name {
 		return fmt.Errorf("%s: VirtualService %s/%s exists and is not this Release's: delete it, or give the Release another spec.service.name",
 			releaseName(d), want.Namespace, want.Name)
 	}
-	_, err = c.apply(ctx, routesResource, want)
-	return err
-}
-
-func (c *Client) makeServices(ctx context.Context, d *Delivery, target *appsv1.Deployment) error {
-	canary := target.Spec.Selector.MatchLabels
-	stable := stableLabels(target, d.Names)
-	for name, selector := range map[string]map[string]string{
-		d.Names.StableService: stable,
-		d.Names.CanaryService: canary,
-		d.Names.Service:       stable,
-	} {
-		if err := c.makeService(ctx, d, name, selector); err != nil {
+	if err != nil || !proto.Equal(&have.Spec, &want.Spec) {
+		if _, err := c.apply(ctx, routesResource, want); err != nil {
 			return err
 		}
 	}
-	return nil
+	return c.makeService(ctx, d, d.Names.Service, stableLabels(target, d.Names))
+}
+
+func (c *Client) target(d *Delivery) (*appsv1.Deployment, error) {
+	target, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace).Get(d.Names.Target)
+	if err != nil {
+		return nil, fmt.Errorf("%s: deployment %s/%s: %w", releaseName(d), d.Names.Namespace, d.Names.Target, ErrNotFound)
+	}
+	return target, nil
 }
 
 // makeService creates a Service or points an existing one to the selector. A

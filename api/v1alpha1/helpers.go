@@ -1,0 +1,54 @@
+package v1alpha1
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Annotations by which people order something of a Release.
+const (
+	AnnotationCommand       = "serin.dev/command"        // "promote" or "abort"
+	AnnotationCommandID     = "serin.dev/command-id"     // tells one order from the next
+	AnnotationCommandReason = "serin.dev/command-reason" // free text, kept in the history
+)
+
+// Types of a Release's conditions.
+const (
+	ConditionAccepted = "Accepted" // the spec can be worked with
+	ConditionReady    = "Ready"    // the stable version serves users
+	ConditionPromoted = "Promoted" // the newest version is the stable one; unknown during a run
+)
+
+// SetCondition adds or changes a condition; the transition time moves only
+// when the status does. A nil ok stands for Unknown.
+func (s *ReleaseStatus) SetCondition(kind string, ok *bool, reason, message string, generation int64, now time.Time) {
+	status := metav1.ConditionUnknown
+	if ok != nil {
+		status = metav1.ConditionFalse
+		if *ok {
+			status = metav1.ConditionTrue
+		}
+	}
+	meta.SetStatusCondition(&s.Conditions, metav1.Condition{
+		Type: kind, Status: status, Reason: reason, Message: message,
+		ObservedGeneration: generation, LastTransitionTime: Time(now),
+	})
+}
+
+// Time converts to the API's time, which has whole seconds.
+func Time(t time.Time) metav1.Time { return metav1.NewTime(t.Truncate(time.Second)) }
+
+// OptionalTime converts to the API's time; nil for the zero time.
+func OptionalTime(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	at := Time(t)
+	return &at
+}
+
+// Raw wraps JSON for a field that keeps it as it is.
+func Raw(data []byte) *runtime.RawExtension { return &runtime.RawExtension{Raw: data} }

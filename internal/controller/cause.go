@@ -1,0 +1,72 @@
+package controller
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/telemetry"
+)
+
+// causeOf explains a rollback by what the tally saw: the endpoint with the
+// most failures on the canary, both sides of it, and one failed request. It
+// returns nil where no request of the canary failed.
+func causeOf(canary v1alpha1.Version, endpoints []telemetry.Endpoint) *v1alpha1.Cause {
+	if len(endpoints) == 0 || endpoints[0].Canary.Failures == 0 {
+		return nil
+	}
+	e := endpoints[0]
+	c := &v1alpha1.Cause{
+		Version:  nameOf(canary),
+		Endpoint: e.Name,
+		Canary:   count(e.Canary),
+		Stable:   count(e.Stable),
+		Example:  example(e.Example),
+	}
+	c.Summary = fmt.Sprintf("%s fails %s of %s (%d of %d requests), stable %s (%d of %d)",
+		c.Version, share(e.Canary), e.Name, e.Canary.Failures, e.Canary.Requests,
+		share(e.Stable), e.Stable.Failures, e.Stable.Requests)
+	if x := c.Example; x != nil {
+		c.Summary += fmt.Sprintf("; for example %s %s answered %d at %s", x.Method, x.Path, x.Code, x.Time.UTC().Format("15:04:05.000Z"))
+	}
+	return c
+}
+
+func example(r *telemetry.Request) *v1alpha1.Example {
+	if r == nil {
+		return nil
+	}
+	x := &v1alpha1.Example{
+		RequestID:  r.ID,
+		Method:     r.Method,
+		Path:       r.Path,
+		Code:       int32(r.Code),
+		Flags:      r.Flags,
+		Source:     r.Source.Name,
+		Pod:        r.Destination.Pod,
+		DurationMS: strconv.FormatFloat(float64(r.Duration)/float64(time.Millisecond), 'f', 1, 64),
+	}
+	x.Time.Time = r.Start
+	return x
+}
+
+// share writes failures as people read them: "48.3 %".
+func share(c telemetry.Count) string {
+	if c.Requests == 0 {
+		return "0 %"
+	}
+	return strconv.FormatFloat(100*float64(c.Failures)/float64(c.Requests), 'f', 1, 64) + " %"
+}
+
+func count(c telemetry.Count) v1alpha1.Count {
+	return v1alpha1.Count{Requests: int64(c.Requests), Failures: int64(c.Failures)}
+}
+
+// nameOf is what people call a version.
+func nameOf(v v1alpha1.Version) string {
+	if v.Label != "" {
+		return v.Label
+	}
+	return "revision " + v.Revision
+}

@@ -1,0 +1,357 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/rollout"
+	"serin.dev/serin/internal/telemetry"
+)
+
+// Deliver moves releases forward: it observes, lets package rollout decide,
+// stores the decision, and makes the objects follow what is stored. All
+// fields must be set.
+type Deliver struct {
+	API   *kube.Client
+	Acks  *Acks
+	Hub   *telemetry.Hub
+	Hooks *http.Client // calls webhooks through the mesh
+	Log   *slog.Logger
+
+	wake kube.Signal
+	runs map[string]*delivery // by UID
+}
+
+// storeEvery bounds how often counts alone are written: people see progress,
+// and the API's history is not flooded.
+const storeEvery = 500 * time.Millisecond
+
+// idleTick is how often releases without a run are looked at when nothing
+// woke the loop; it repairs what a foreign writer changed unnoticed.
+const idleTick = 5 * time.Second
+
+// delivery is what the loop remembers of one Release between two looks. All of
+// it can be lost: the journal has what matters.
+type delivery struct {
+	journal  journal // newest; may hold counts that are not stored yet
+	stored   journal // what the API has: only this is made true
+	status   v1alpha1.ReleaseStatus
+	storedAt time.Time
+
+	plan    rollout.Plan
+	planned bool
+	tally   *telemetry.Tally
+	before  v1alpha1.Count // canary requests of this run before a restart
+	hooks   hooks
+	idleAt0 bool // the target was seen scaled to 0 between runs
+	trouble string
+}
+
+// journal is what survives a restart, in status.journal.
+type journal struct {
+	State rollout.State `json:"state"`
+	// Canary counts all requests of the run that reached the canary.
+	Canary v1alpha1.Count `json:"canary"`
+	// Cause is set with the decision that it explains.
+	Cause *v1alpha1.Cause `json:"cause,omitempty"`
+	// From and To are the versions of the run, which the objects need not
+	// show any more when it ends.
+	From v1alpha1.Version `json:"from,omitzero"`
+	To   v1alpha1.Version `json:"to,omitzero"`
+}
+
+// Run works until ctx ends.
+func (d *Deliver) Run(ctx context.Context) {
+	d.wake = kube.NewSignal()
+	d.runs = map[string]*delivery{}
+	d.Acks.OnChange(d.wake.Give)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.API.ReleaseChanged():
+		case <-d.wake:
+		case <-timer.C:
+		}
+		timer.Reset(d.pass(ctx))
+	}
+}
+
+// pass looks at every release once and says when to look again.
+func (d *Deliver) pass(ctx context.Context) time.Duration {
+	all, err := d.API.Releases()
+	if err != nil {
+		d.Log.Error("releases cannot be read", "err", err)
+		return idleTick
+	}
+	next := idleTick
+	seen := map[string]bool{}
+	for _, rel := range all {
+		uid := string(rel.Release.UID)
+		seen[uid] = true
+		run := d.runs[uid]
+		if run == nil {
+			run = d.begin(rel)
+			d.runs[uid] = run
+		}
+		if err := d.one(ctx, rel, run); err != nil && ctx.Err() == nil {
+			d.complain(rel, run, err)
+			next = min(next, tick)
+			continue
+		}
+		run.trouble = ""
+		if run.journal.State.Phase != rollout.Idle || !run.planned {
+			next = min(next, tick)
+		}
+	}
+	for uid, run := range d.runs {
+		if !seen[uid] {
+			run.tally.Close()
+			delete(d.runs, uid)
+		}
+	}
+	return next
+}
+
+// begin takes up a Release where the journal says it was left.
+func (d *Deliver) begin(rel *kube.Delivery) *delivery {
+	run := &delivery{status: *rel.Release.Status.DeepCopy()}
+	if j := rel.Release.Status.Journal; j != nil {
+		if err := json.Unmarshal(j.Raw, &run.stored); err != nil {
+			// Only a foreign hand can have done this. Starting afresh is
+			// safe: the first phase takes all traffic to the stable copy.
+			d.Log.Error("journal cannot be read, starting afresh", "release", rel.Release.Name, "err", err)
+			run.stored = journal{}
+		}
+	}
+	run.journal = run.stored
+	run.before = run.stored.Canary
+	run.hooks.client = d.Hooks
+	d.newTally(rel, run)
+	return run
+}
+
+func (d *Deliver) newTally(rel *kube.Delivery, run *delivery) {
+	if run.tally != nil {
+		run.tally.Close()
+	}
+	run.tally = d.Hub.Tally(telemetry.TallySpec{
+		Stable: backend(rel, rel.Names.StableService),
+		Canary: backend(rel, rel.Names.CanaryService),
+		Failed: d.wake.Give,
+	})
+}
+
+func backend(rel *kube.Delivery, service string) mesh.ServiceName {
+	return mesh.ServiceName(service + "." + rel.Names.Namespace)
+}
+
+// complain tells of an error once, not at every look.
+func (d *Deliver) complain(rel *kube.Delivery, run *delivery, err error) {
+	if err.Error() == run.trouble {
+		return
+	}
+	run.trouble = err.Error()
+	d.Log.Warn("release is held up", "namespace", rel.Release.Namespace, "release", rel.Release.Name, "err", err)
+	d.API.Event(rel.Release, true, "HeldUp", err.Error())
+}
+
+// one moves one release: observe, decide, store, act.
+func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) error {
+	if rel.Release.DeletionTimestamp != nil {
+		return d.API.HandBack(ctx, rel)
+	}
+	plan, err := planOf(&rel.Release.Spec)
+	if err != nil {
+		return d.refuse(ctx, rel, run, err)
+	}
+	run.plan, run.planned = plan, true
+	if err := d.API.SetFinalizer(ctx, rel.Release, true); err != nil {
+		return err
+	}
+	now := time.Now()
+	next, events := rollout.Step(run.plan, run.journal.State, d.observe(rel, run, now))
+	d.advance(rel, run, next)
+	if err := d.store(ctx, rel, run, now); err != nil {
+		return err
+	}
+	for _, e := range events {
+		d.API.Event(rel.Release, e.Warning, e.Reason, e.Message)
+		d.Log.Info(e.Message, "release", rel.Release.Name, "event", e.Reason)
+	}
+	if next.Phase == rollout.Progressing {
+		run.hooks.due(ctx, rel.Release, now)
+	}
+	return d.make(ctx, rel, run)
+}
+
+// refuse says that the spec cannot be worked with; the release stays as it is.
+func (d *Deliver) refuse(ctx context.Context, rel *kube.Delivery, run *delivery, cause error) error {
+	no := false
+	status := run.status.DeepCopy()
+	status.SetCondition(v1alpha1.ConditionAccepted, &no, "Invalid", cause.Error(), rel.Release.Generation, time.Now())
+	status.Reason = cause.Error()
+	if err := d.write(ctx, rel, run, status); err != nil {
+		return err
+	}
+	return cause
+}
+
+// advance takes over the next state, and what belongs to it.
+func (d *Deliver) advance(rel *kube.Delivery, run *delivery, next rollout.State) {
+	was := run.journal.State
+	run.journal.State = next
+	if next.Run.Number != was.Run.Number {
+		run.before = v1alpha1.Count{}
+		run.journal.Cause = nil
+		run.journal.From = d.version(rel, run, next.Run.From)
+		run.journal.To = d.version(rel, run, next.Run.To)
+		d.newTally(rel, run)
+	}
+	cost := run.tally.Run().Canary
+	if next.Run.Number > 0 && next.Run.Ended.IsZero() || was.Run.Ended.IsZero() {
+		run.journal.Canary = v1alpha1.Count{
+			Requests: run.before.Requests + int64(cost.Requests),
+			Failures: run.before.Failures + int64(cost.Failures),
+		}
+	}
+	if was.Run.Decided.IsZero() && !next.Run.Decided.IsZero() && next.Run.Failed {
+		run.journal.Cause = causeOf(run.journal.To, run.tally.Endpoints())
+	}
+}
+
+// version finds what people call a revision.
+func (d *Deliver) version(rel *kube.Delivery, run *delivery, rev rollout.Revision) v1alpha1.Version {
+	for _, v := range []v1alpha1.Version{
+		rel.Target.Version, rel.Stable.Version, run.status.Stable, run.status.Canary, run.journal.From, run.journal.To,
+	} {
+		if v.Revision == string(rev) {
+			return v
+		}
+	}
+	return v1alpha1.Version{Revision: string(rev)}
+}
+
+// store writes the status: at once when a decision was made, at leisure when
+// only counts changed.
+func (d *Deliver) store(ctx context.Context, rel *kube.Delivery, run *delivery, now time.Time) error {
+	must := run.stored.State.MustWrite(run.journal.State)
+	if !must && now.Sub(run.storedAt) < storeEvery {
+		return nil
+	}
+	status, err := d.statusOf(rel, run, now)
+	if err != nil {
+		return err
+	}
+	if err := d.write(ctx, rel, run, status); err != nil {
+		return err
+	}
+	run.stored = run.journal
+	return nil
+}
+
+func (d *Deliver) write(ctx context.Context, rel *kube.Delivery, run *delivery, status *v1alpha1.ReleaseStatus) error {
+	if sameStatus(&run.status, status) {
+		return nil
+	}
+	rel.Release.Status = *status // rel is this look's own copy
+	if err := d.API.WriteStatus(ctx, rel.Release); err != nil {
+		return err
+	}
+	run.status = *status.DeepCopy()
+	run.storedAt = time.Now()
+	return nil
+}
+
+func sameStatus(a, b *v1alpha1.ReleaseStatus) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && string(x) == string(y)
+}
+
+// make makes the objects follow the stored state. What adds capacity comes
+// before what moves traffic, and that before what takes capacity away.
+func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) error {
+	state := run.stored.State
+	want := state.Want()
+	if rel.Target.Exists && rel.Target.Revision == string(state.Canary) || state.Phase == rollout.Initializing {
+		if rel.Target.Exists {
+			if err := d.API.KeepRevision(ctx, rel); err != nil {
+				return err
+			}
+		}
+	}
+	if want.StableRevision != "" {
+		if err := d.API.MakeStable(ctx, rel, string(want.StableRevision)); err != nil {
+			return err
+		}
+	}
+	if want.CanaryScaled && rel.Target.Replicas == 0 {
+		if err := d.API.ScaleTarget(ctx, rel, max(rel.Stable.Replicas, 1)); err != nil {
+			return err
+		}
+	}
+	if err := d.makeTraffic(ctx, rel, want); err != nil {
+		return err
+	}
+	if want.Split && !want.CanaryScaled {
+		if err := d.scaleAway(ctx, rel, run, state); err != nil {
+			return err
+		}
+	}
+	if state.Phase == rollout.Idle && state.Run.Number > 0 {
+		keep := map[string]bool{string(state.Stable): true, string(state.Rejected): true, rel.Target.Revision: true}
+		return d.API.DropRevisions(ctx, rel, keep)
+	}
+	return nil
+}
+
+func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, want rollout.World) error {
+	if !rel.Stable.Exists {
+		return nil
+	}
+	if err := d.API.MakeSides(ctx, rel); err != nil {
+		return err
+	}
+	if !want.Split {
+		return nil
+	}
+	// Routes may only name what the proxies can reach already.
+	if _, n := d.Acks.Endpoints(backend(rel, rel.Names.StableService), ""); n == 0 && !rel.Route.Exists {
+		return nil
+	}
+	return d.API.MakeTraffic(ctx, rel, int32(want.CanaryPercent))
+}
+
+// scaleAway takes the canary's pods away. Between runs the target's replicas
+// are the user's wish for the service: when they are set again after we had
+// set them to 0, the stable copy gets as many.
+func (d *Deliver) scaleAway(ctx context.Context, rel *kube.Delivery, run *delivery, state rollout.State) error {
+	if state.Phase != rollout.Idle || rel.Target.Revision != string(state.Stable) {
+		run.idleAt0 = false
+	} else if rel.Target.Replicas == 0 {
+		run.idleAt0 = true
+	} else if run.idleAt0 && rel.Target.Replicas != rel.Stable.Replicas {
+		if err := d.API.ScaleStable(ctx, rel, rel.Target.Replicas); err != nil {
+			return err
+		}
+	}
+	return d.API.ScaleTarget(ctx, rel, 0)
+}
+
+// errNoTarget is shown while there is nothing to release.
+var errNoTarget = errors.New("create the Deployment or correct spec.target.name")
+
+func targetMissing(rel *kube.Delivery) error {
+	return fmt.Errorf("%s: %w", rel.Target.Message, errNoTarget)
+}

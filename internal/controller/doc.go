@@ -1,0 +1,14 @@
+// Package controller holds the loops that act.
+//
+// Publish turns the API's objects into snapshots and hands them to the
+// proxies; its acks say what is in effect. Deliver turns requests into
+// decisions and writes them back as objects. Canaries gives each Flagger
+// Canary a Release that does its work. The two halves of the main loop know
+// nothing of each other but objects and acks: what one writes, the other finds
+// in the API.
+//
+// The loops hold no rules of their own: what follows from samples is decided
+// by packages analysis and rollout.
+//
+// Read next: publish.go, then deliver.go.
+package controller

@@ -1,0 +1,76 @@
+package controller
+
+import (
+	"time"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/rollout"
+	"serin.dev/serin/internal/telemetry"
+)
+
+// observe collects one input for the state machine.
+func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) rollout.Input {
+	in := rollout.Input{
+		Now:       now,
+		Target:    d.workload(rel, rel.Target, rel.Names.CanaryService),
+		Stable:    d.workload(rel, rel.Stable, rel.Names.StableService),
+		Ack:       d.ack(rel, run),
+		Suspended: rel.Release.Spec.Suspend,
+	}
+	if !rel.Target.Exists {
+		in.Target.Message = targetMissing(rel).Error()
+	}
+	counted := run.tally.Take()
+	in.Samples = counted.Samples
+	in.Arrived = counted.Arrived
+	in.Late = counted.Late
+	in.Served = counted.Served[string(run.stored.State.Want().StableRevision)]
+	in.FirstCanary = run.tally.Run().FirstCanary
+	a := rel.Release.Annotations
+	if id := a[v1alpha1.AnnotationCommandID]; id != "" {
+		in.Command = rollout.Command{ID: id, Verb: rollout.Verb(a[v1alpha1.AnnotationCommand])}
+	}
+	failed, err := run.hooks.take()
+	for range failed {
+		in.FailedHooks = append(in.FailedHooks, err.Error())
+	}
+	return in
+}
+
+// workload is ready when its Deployment says so and the proxies know its pods:
+// traffic that is sent to it then arrives.
+func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) rollout.Workload {
+	out := rollout.Workload{Message: w.Message}
+	if !w.Exists {
+		return out
+	}
+	out.Revision = rollout.Revision(w.Revision)
+	if !w.Ready {
+		return out
+	}
+	of, all := d.Acks.Endpoints(backend(rel, service), w.Revision)
+	out.Ready = of == all && of >= int(w.Replicas)
+	if !out.Ready {
+		out.Message = "the proxies do not know all of its pods yet"
+	}
+	return out
+}
+
+// ack says whether the proxies run the split that is asked for, and rebases
+// the tally when that begins.
+func (d *Deliver) ack(rel *kube.Delivery, run *delivery) rollout.Ack {
+	acked := d.Acks.Route(rel.Route.Origin)
+	if !rel.Route.Exists || acked.Snapshot == 0 || acked.Generation != rel.Route.Generation {
+		return rollout.Ack{}
+	}
+	base := telemetry.Baseline{Snapshot: acked.Snapshot, At: acked.At, CutOff: rel.Route.Percent == 0}
+	if run.tally.Baseline() != base {
+		run.tally.Rebase(base)
+	}
+	return rollout.Ack{
+		OK:      rel.Route.Percent == int32(run.stored.State.Want().CanaryPercent),
+		Percent: rollout.Percent(rel.Route.Percent),
+		Since:   acked.At,
+	}
+}

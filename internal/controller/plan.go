@@ -1,0 +1,64 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/rollout"
+)
+
+// planOf reads the plan of a Release. Errors name the field and what to
+// change, one line each; the API's own schema has refused what it can before.
+func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {
+	var errs []error
+	number := func(field, text string, scale float64) float64 {
+		if text == "" {
+			return 0
+		}
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q is not a number", field, text))
+		}
+		return v * scale
+	}
+	j := &spec.Judge
+	p := rollout.Plan{
+		Hold:     spec.Hold.Duration,
+		Deadline: spec.ProgressDeadline.Duration,
+		Policy: analysis.Policy{
+			FalseAlarm:   number("spec.judge.falseAlarm", j.FalseAlarm, 1),
+			Tolerance:    number("spec.judge.tolerance", j.Tolerance, 0.01),
+			Confidence:   number("spec.judge.confidence", j.Confidence, 0.01),
+			FailureLimit: int(j.FailureLimit),
+			Interval:     j.Interval.Duration,
+		},
+	}
+	for _, s := range spec.Steps {
+		p.Steps = append(p.Steps, rollout.Percent(s))
+	}
+	for i, c := range j.Checks {
+		check := analysis.Check{Metric: analysis.Metric(c.Metric)}
+		field := fmt.Sprintf("spec.judge.checks[%d]", i)
+		if c.Min != "" {
+			v := number(field+".min", c.Min, 1)
+			check.Min = &v
+		}
+		if c.Max != "" {
+			v := number(field+".max", c.Max, 1)
+			check.Max = &v
+		}
+		p.Policy.Checks = append(p.Policy.Checks, check)
+	}
+	if err := errors.Join(append(errs, p.Validate())...); err != nil {
+		return rollout.Plan{}, err
+	}
+	return p, nil
+}
+
+// tick is how often a run is looked at without being woken: people read "12 s
+// left", and evidence is complete on time. Failures wake the loop at once.
+const tick = 250 * time.Millisecond

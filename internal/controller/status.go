@@ -1,0 +1,119 @@
+package controller
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/rollout"
+)
+
+// maxHistory is how many ended runs a status keeps: enough to see a week of
+// daily releases, small enough that the object stays readable.
+const maxHistory = 10
+
+// statusOf writes down what is known. The journal in it is the newest state.
+func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v1alpha1.ReleaseStatus, error) {
+	s := run.journal.State
+	data, err := json.Marshal(run.journal)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	running := s.Canary != ""
+	out := &v1alpha1.ReleaseStatus{
+		ObservedGeneration: rel.Release.Generation,
+		Phase:              string(s.Phase),
+		Reason:             s.Reason,
+		Deadline:           v1alpha1.OptionalTime(s.Deadline),
+		Stable:             d.version(rel, run, s.Stable),
+		Split:              d.split(rel, run),
+		Conditions:         slices.Clone(run.status.Conditions),
+		History:            slices.Clone(run.status.History),
+		Journal:            v1alpha1.Raw(data),
+	}
+	if running {
+		out.Canary = d.version(rel, run, s.Canary)
+		out.Step = int32(s.Step)
+		if s.Step > 0 {
+			out.StepText = fmt.Sprintf("%d/%d", s.Step, len(run.plan.Steps))
+		}
+		c := s.Evidence.Counts
+		out.Samples = v1alpha1.Samples{
+			Canary: v1alpha1.Count{Requests: c.CanaryRequests, Failures: c.CanaryFailures},
+			Stable: v1alpha1.Count{Requests: c.StableRequests, Failures: c.StableFailures},
+		}
+		out.Verdict = s.Evidence.Verdict.String()
+		out.Evidence = s.Evidence.Reason
+	}
+	addHistory(out, run)
+	setConditions(out, s, rel.Release.Generation, now)
+	return out, nil
+}
+
+func (d *Deliver) split(rel *kube.Delivery, run *delivery) v1alpha1.Split {
+	out := v1alpha1.Split{Asked: int32(run.journal.State.Share), Acked: run.status.Split.Acked}
+	if a := d.Acks.Route(rel.Route.Origin); rel.Route.Exists && a.Generation == rel.Route.Generation {
+		out.Acked = rel.Route.Percent
+	}
+	if share, ok := run.tally.Measured(); ok {
+		out.Measured = strconv.FormatFloat(100*share, 'f', 1, 64)
+	}
+	return out
+}
+
+// addHistory adds the run that has ended, once.
+func addHistory(out *v1alpha1.ReleaseStatus, run *delivery) {
+	r := run.journal.State.Run
+	if r.Ended.IsZero() {
+		return
+	}
+	if len(out.History) > 0 && out.History[0].Number == r.Number {
+		return
+	}
+	entry := v1alpha1.Run{
+		Number:  r.Number,
+		From:    run.journal.From,
+		To:      run.journal.To,
+		Outcome: string(r.Outcome),
+		Started: v1alpha1.Time(r.Started),
+		Ended:   v1alpha1.Time(r.Ended),
+		Canary:  run.journal.Canary,
+		Reason:  r.Reason,
+		Cause:   run.journal.Cause,
+
+		CanaryRequestsAfterEffect: r.Late,
+	}
+	if !r.FirstCanary.IsZero() && !r.Decided.IsZero() {
+		entry.DecisionMillis = r.Decided.Sub(r.FirstCanary).Milliseconds()
+	}
+	if !r.Effective.IsZero() && !r.Decided.IsZero() {
+		entry.EffectMillis = r.Effective.Sub(r.Decided).Milliseconds()
+	}
+	out.History = append([]v1alpha1.Run{entry}, out.History...)
+	out.History = out.History[:min(len(out.History), maxHistory)]
+}
+
+func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, generation int64, now time.Time) {
+	yes, no := true, false
+	out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
+	if s.Phase == rollout.Initializing || s.Phase == "" {
+		out.SetCondition(v1alpha1.ConditionReady, &no, "Initializing", s.Reason, generation, now)
+		out.SetCondition(v1alpha1.ConditionPromoted, nil, "Initializing", s.Reason, generation, now)
+		return
+	}
+	out.SetCondition(v1alpha1.ConditionReady, &yes, "Serving", nameOf(out.Stable)+" serves users", generation, now)
+	switch {
+	case s.Canary != "":
+		out.SetCondition(v1alpha1.ConditionPromoted, nil, string(s.Phase), nameOf(out.Canary)+" is being released", generation, now)
+	case s.Rejected != "":
+		out.SetCondition(v1alpha1.ConditionPromoted, &no, "NotPromoted", s.Run.Reason, generation, now)
+	case s.Run.Outcome == rollout.Promoted:
+		out.SetCondition(v1alpha1.ConditionPromoted, &yes, "Promoted", nameOf(out.Stable)+" was promoted", generation, now)
+	default:
+		out.SetCondition(v1alpha1.ConditionPromoted, &yes, "Initialized", nameOf(out.Stable)+" is the only version so far", generation, now)
+	}
+}

@@ -1,0 +1,80 @@
+package telemetry
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"serin.dev/serin/internal/mesh"
+)
+
+// Hub receives every record and hands it to whoever counts. The zero value is
+// ready to use.
+type Hub struct {
+	mu      sync.Mutex                                   // serialises changes of tallies
+	tallies atomic.Pointer[map[mesh.ServiceName][]watch] // by backend
+}
+
+// watch is one tally's interest in one backend.
+type watch struct {
+	tally *Tally
+	side  Side
+}
+
+// Record counts one request. It blocks at most for the time in which another
+// record of the same release is added.
+func (h *Hub) Record(r *Request) {
+	if r.Reporter == DestinationSide {
+		return // the caller's side of the hop recorded it already
+	}
+	m := h.tallies.Load()
+	if m == nil {
+		return
+	}
+	for _, w := range (*m)[r.Backend] {
+		w.tally.add(r, w.side)
+	}
+}
+
+// Tally begins to count the requests that go to either side of a release.
+// The caller must Close it.
+func (h *Hub) Tally(spec TallySpec) *Tally {
+	t := &Tally{hub: h, spec: spec, endpoints: map[string]*endpointTally{}}
+	h.change(func(m map[mesh.ServiceName][]watch) {
+		m[spec.Canary] = append(m[spec.Canary], watch{t, CanarySide})
+		m[spec.Stable] = append(m[spec.Stable], watch{t, StableSide})
+	})
+	return t
+}
+
+func (h *Hub) drop(t *Tally) {
+	h.change(func(m map[mesh.ServiceName][]watch) {
+		for backend, list := range m {
+			var rest []watch
+			for _, w := range list {
+				if w.tally != t {
+					rest = append(rest, w)
+				}
+			}
+			if m[backend] = rest; rest == nil {
+				delete(m, backend)
+			}
+		}
+	})
+}
+
+// change swaps the table of tallies for a changed copy; slices are copied too,
+// since readers hold the old ones.
+func (h *Hub) change(f func(map[mesh.ServiceName][]watch)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next := map[mesh.ServiceName][]watch{}
+	if old := h.tallies.Load(); old != nil {
+		next = maps.Clone(*old)
+		for k, list := range next {
+			next[k] = list[:len(list):len(list)]
+		}
+	}
+	f(next)
+	h.tallies.Store(&next)
+}

@@ -1,0 +1,237 @@
+package telemetry
+
+import (
+	"sort"
+	"sync"
+	"time"
+
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/mesh"
+)
+
+// Side is one of the two versions under comparison.
+type Side uint8
+
+// The sides.
+const (
+	StableSide Side = iota
+	CanarySide
+)
+
+// TallySpec says what to count.
+type TallySpec struct {
+	Stable, Canary mesh.ServiceName // backends
+	// Failed is called after a failed request of the canary was counted,
+	// on the request's goroutine; it must not block. nil: nobody is told.
+	Failed func()
+}
+
+// Count of requests and of failures among them.
+type Count struct{ Requests, Failures uint64 }
+
+func (c *Count) add(failed bool) {
+	c.Requests++
+	if failed {
+		c.Failures++
+	}
+}
+
+// maxEndpoints bounds what one run remembers: services have tens of
+// endpoints; a path that holds identifiers we cannot tell from words would
+// otherwise grow without end.
+const maxEndpoints = 64
+
+// otherEndpoints takes the requests beyond maxEndpoints.
+const otherEndpoints = "other endpoints"
+
+// Tally counts the requests of one run of a release. It is safe for
+// concurrent use.
+type Tally struct {
+	hub  *Hub
+	spec TallySpec
+
+	mu        sync.Mutex
+	base      Baseline
+	taken     Increment
+	measured  [2]uint64 // split requests by side under the present baseline
+	run       Run
+	endpoints map[string]*endpointTally
+}
+
+// Baseline says from when on requests count as samples.
+type Baseline struct {
+	// Snapshot is the first under which the present split is in effect
+	// everywhere; requests routed under an earlier one are no samples. Zero:
+	// none are.
+	Snapshot mesh.SnapshotVersion
+	// At is when the last proxy had it.
+	At time.Time
+	// CutOff: this split gives the canary nothing.
+	CutOff bool
+}
+
+// Increment is what was counted since it was taken last.
+type Increment struct {
+	Samples analysis.Samples // split requests under the present baseline
+	Arrived int64            // requests to either side, however routed and answered
+	Late    int64            // canary requests that began after a baseline that cuts it off
+	Served  map[string]int64 // good answers of stable pods by revision, under the baseline
+}
+
+// Run is what a run has cost so far.
+type Run struct {
+	Canary, Stable Count
+	// FirstCanary is when the first request that reached the canary began.
+	FirstCanary time.Time
+}
+
+// Endpoint is what one endpoint did on both sides during a run.
+type Endpoint struct {
+	Name           string // as EndpointName makes it
+	Canary, Stable Count
+	Example        *Request // a failed request of the canary; nil without one
+}
+
+type endpointTally struct {
+	sides   [2]Count
+	example *Request
+}
+
+// Close ends the counting; the counts remain readable.
+func (t *Tally) Close() { t.hub.drop(t) }
+
+func (t *Tally) add(r *Request, side Side) {
+	failed := r.Failed()
+	t.mu.Lock()
+	t.addRun(r, side, failed)
+	t.addEndpoint(r, side, failed)
+	if t.base.Snapshot != 0 && r.Snapshot >= t.base.Snapshot {
+		t.addSample(r, side, failed)
+	}
+	t.mu.Unlock()
+	if failed && side == CanarySide && t.spec.Failed != nil {
+		t.spec.Failed()
+	}
+}
+
+func (t *Tally) addRun(r *Request, side Side, failed bool) {
+	t.taken.Arrived++
+	if side == StableSide {
+		t.run.Stable.add(failed)
+		return
+	}
+	t.run.Canary.add(failed)
+	if t.run.FirstCanary.IsZero() || r.Start.Before(t.run.FirstCanary) {
+		t.run.FirstCanary = r.Start
+	}
+	if t.base.CutOff && r.Split && r.Start.After(t.base.At) {
+		t.taken.Late++
+	}
+}
+
+func (t *Tally) addEndpoint(r *Request, side Side, failed bool) {
+	name := EndpointName(r.Method, r.Path)
+	e := t.endpoints[name]
+	if e == nil {
+		if len(t.endpoints) >= maxEndpoints {
+			name = otherEndpoints
+			e = t.endpoints[name]
+		}
+		if e == nil {
+			e = &endpointTally{}
+			t.endpoints[name] = e
+		}
+	}
+	e.sides[side].add(failed)
+	if failed && side == CanarySide && e.example == nil {
+		example := *r
+		e.example = &example
+	}
+}
+
+func (t *Tally) addSample(r *Request, side Side, failed bool) {
+	if side == StableSide && !failed {
+		if t.taken.Served == nil {
+			t.taken.Served = map[string]int64{}
+		}
+		t.taken.Served[r.Destination.Revision]++
+	}
+	s := &t.taken.Samples
+	if !r.Split {
+		return // chosen by the caller, not at random: it does not compare the sides
+	}
+	t.measured[side]++
+	requests, failures, latency := &s.StableRequests, &s.StableFailures, &s.StableLatency
+	if side == CanarySide {
+		requests, failures, latency = &s.CanaryRequests, &s.CanaryFailures, &s.CanaryLatency
+	}
+	*requests++
+	if failed {
+		*failures++
+	}
+	latency.Observe(r.Duration)
+}
+
+// Rebase begins a new measurement. Samples that were not taken yet are dropped.
+func (t *Tally) Rebase(b Baseline) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.base = b
+	t.taken.Samples = analysis.Samples{}
+	t.taken.Served = nil
+	t.measured = [2]uint64{}
+}
+
+// Baseline returns the present one.
+func (t *Tally) Baseline() Baseline {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.base
+}
+
+// Take returns what was counted since the last Take.
+func (t *Tally) Take() Increment {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := t.taken
+	t.taken = Increment{}
+	return i
+}
+
+// Measured is the canary's share of the split requests under the present baseline, between 0
+// and 1; ok is false without traffic.
+func (t *Tally) Measured() (share float64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := t.measured[CanarySide] + t.measured[StableSide]
+	if all == 0 {
+		return 0, false
+	}
+	return float64(t.measured[CanarySide]) / float64(all), true
+}
+
+// Run returns the cost so far.
+func (t *Tally) Run() Run {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.run
+}
+
+// Endpoints lists what each endpoint did, the one with the most failures on
+// the canary first.
+func (t *Tally) Endpoints() []Endpoint {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]Endpoint, 0, len(t.endpoints))
+	for name, e := range t.endpoints {
+		out = append(out, Endpoint{Name: name, Canary: e.sides[CanarySide], Stable: e.sides[StableSide], Example: e.example})
+	}
+	sort.Slice(out, func(i, j int) bool {
+		a, b := out[i], out[j]
+		if a.Canary.Failures != b.Canary.Failures {
+			return a.Canary.Failures > b.Canary.Failures
+		}
+		return a.Name < b.Name
+	})
+	return out
+}
