@@ -52,6 +52,7 @@ type Client struct {
 
 	meshChanged    Signal
 	releaseChanged Signal
+	canaryChanged  Signal
 	broadcaster    record.EventBroadcaster
 }
 
@@ -98,6 +99,7 @@ func NewClient(config *rest.Config, log *slog.Logger) (*Client, error) {
 		canaries:       canaries,
 		meshChanged:    NewSignal(),
 		releaseChanged: NewSignal(),
+		canaryChanged:  NewSignal(),
 	}
 	return c, c.watch()
 }
@@ -117,7 +119,7 @@ func (c *Client) watch() error {
 		c.coreInformers.Apps().V1().ControllerRevisions().Informer(),
 		ci.Pods().Informer(), ci.Services().Informer(), ci.Namespaces().Informer(), ii.VirtualServices().Informer(),
 	}
-	for signal, list := range map[Signal][]cache.SharedIndexInformer{c.meshChanged: mesh, c.releaseChanged: release} {
+	for signal, list := range map[Signal][]cache.SharedIndexInformer{c.meshChanged: mesh, c.releaseChanged: release, c.canaryChanged: {c.releases, c.canaries}} {
 		for _, inf := range list {
 			if _, err := inf.AddEventHandler(signal.handler()); err != nil {
 				return fmt.Errorf("watch: %w", err)
@@ -149,6 +151,9 @@ func (c *Client) MeshChanged() Signal { return c.meshChanged }
 
 // ReleaseChanged is signalled when anything changed that releases depend on.
 func (c *Client) ReleaseChanged() Signal { return c.releaseChanged }
+
+// CanaryChanged is signalled when a Canary or a Release changed.
+func (c *Client) CanaryChanged() Signal { return c.canaryChanged }
 
 // Signal wakes one reader; signals that come faster than they are read merge.
 type Signal chan struct{}

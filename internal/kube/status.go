@@ -187,3 +187,12 @@ func sameJSON(a, b any) bool {
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && string(x) == string(y)
 }
+
+// CanaryEvent tells people about a Canary.
+func (c *Client) CanaryEvent(cn Canary, warning bool, reason, message string) {
+	kind := corev1.EventTypeNormal
+	if warning {
+		kind = corev1.EventTypeWarning
+	}
+	c.events.Event(cn.Canary, kind, reason, message)
+}

@@ -1,0 +1,211 @@
+package telemetry
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/mesh"
+)
+
+var t0 = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// request builds a record; edit changes it.
+func request(backend mesh.ServiceName, code int, edit ...func(*Request)) *Request {
+	r := &Request{
+		Start: t0, Duration: time.Millisecond, Backend: backend, Split: true, Snapshot: 7,
+		Method: "GET", Path: "/songs/17", Code: code,
+	}
+	for _, f := range edit {
+		f(r)
+	}
+	return r
+}
+
+func snapshot(v mesh.SnapshotVersion) func(*Request) { return func(r *Request) { r.Snapshot = v } }
+func at(d time.Duration) func(*Request)              { return func(r *Request) { r.Start = t0.Add(d) } }
+func answeredBy(rev string) func(*Request) {
+	return func(r *Request) { r.Destination.Revision = rev }
+}
+func direct(r *Request)            { r.Split = false }
+func byDestination(r *Request)     { r.Reporter = DestinationSide }
+func path(p string) func(*Request) { return func(r *Request) { r.Path = p } }
+
+var spec = TallySpec{Stable: "music-stable.default", Canary: "music-canary.default"}
+
+func TestSamplesAreSplitRequestsUnderTheBaselineAlone(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	hub.Record(request("music-canary.default", 500)) // before any baseline
+	tally.Rebase(Baseline{Snapshot: 7, At: t0})
+	hub.Record(request("music-canary.default", 500))
+	hub.Record(request("music-canary.default", 404))
+	hub.Record(request("music-canary.default", 503, direct))
+	hub.Record(request("music-canary.default", 500, byDestination))
+	hub.Record(request("music-canary.default", 500, snapshot(6)))
+	hub.Record(request("music-stable.default", 200, snapshot(8)))
+	hub.Record(request("music-stable.default", 502))
+	hub.Record(request("other.default", 500))
+
+	got := tally.Take()
+	want := analysis.Counts{CanaryRequests: 2, CanaryFailures: 1, StableRequests: 2, StableFailures: 1}
+	if diff := cmp.Diff(want, got.Samples.Counts); diff != "" {
+		t.Errorf("samples (-want +got):\n%s", diff)
+	}
+	if n := got.Samples.CanaryLatency.Count(); n != 2 {
+		t.Errorf("canary latencies = %d, want 2", n)
+	}
+	if got.Arrived != 7 {
+		t.Errorf("arrived = %d, want 7: all but the other service's and the destination's own record", got.Arrived)
+	}
+	if again := tally.Take(); again.Arrived != 0 || again.Samples.Counts != (analysis.Counts{}) {
+		t.Errorf("a second Take returns %+v, want nothing", again)
+	}
+	if run := tally.Run(); run.Canary != (Count{Requests: 5, Failures: 4}) {
+		t.Errorf("run = %+v, want 5 canary requests, 4 failed: what users met counts whatever the baseline", run)
+	}
+}
+
+func TestRequestsAfterTheCutOffAreLate(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	tally.Rebase(Baseline{Snapshot: 9, At: t0, CutOff: true})
+	hub.Record(request("music-canary.default", 200, snapshot(8), at(-time.Second))) // under way at the cut
+	hub.Record(request("music-canary.default", 200, snapshot(8), at(time.Second)))
+	hub.Record(request("music-canary.default", 200, at(time.Second), direct)) // asked for by name
+	hub.Record(request("music-stable.default", 200, snapshot(9), at(time.Second)))
+	if got := tally.Take().Late; got != 1 {
+		t.Errorf("late = %d, want 1", got)
+	}
+}
+
+func TestServedCountsGoodAnswersByRevision(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	tally.Rebase(Baseline{Snapshot: 7, At: t0})
+	hub.Record(request("music-stable.default", 200, answeredBy("new")))
+	hub.Record(request("music-stable.default", 500, answeredBy("new")))
+	hub.Record(request("music-stable.default", 200, answeredBy("old")))
+	hub.Record(request("music-stable.default", 200, answeredBy("new"), snapshot(6)))
+	want := map[string]int64{"new": 1, "old": 1}
+	if diff := cmp.Diff(want, tally.Take().Served); diff != "" {
+		t.Errorf("served (-want +got):\n%s", diff)
+	}
+}
+
+func TestMeasuredShareBeginsAnewWithTheBaseline(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	if _, ok := tally.Measured(); ok {
+		t.Error("a share was measured without traffic")
+	}
+	tally.Rebase(Baseline{Snapshot: 7, At: t0})
+	for range 3 {
+		hub.Record(request("music-stable.default", 200))
+	}
+	hub.Record(request("music-canary.default", 200))
+	if got, ok := tally.Measured(); !ok || got != 0.25 {
+		t.Errorf("measured = %v, %v; want 0.25", got, ok)
+	}
+	tally.Rebase(Baseline{Snapshot: 8, At: t0})
+	if got, ok := tally.Measured(); ok {
+		t.Errorf("measured = %v after a new baseline, want nothing", got)
+	}
+}
+
+func TestEndpointsNameTheWorstWithAnExample(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	hub.Record(request("music-canary.default", 200, path("/health")))
+	hub.Record(request("music-canary.default", 500, path("/songs/1")))
+	hub.Record(request("music-canary.default", 503, path("/songs/2")))
+	hub.Record(request("music-stable.default", 200, path("/songs/3")))
+	got := tally.Endpoints()[0]
+	if got.Name != "GET /songs/{id}" || got.Canary != (Count{2, 2}) || got.Stable != (Count{1, 0}) {
+		t.Errorf("worst endpoint = %+v", got)
+	}
+	if got.Example == nil || got.Example.Path != "/songs/1" {
+		t.Errorf("example = %+v, want the first failed request", got.Example)
+	}
+}
+
+func TestEndpointsAreBounded(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	for i := range 3 * maxEndpoints {
+		hub.Record(request("music-canary.default", 200, path("/w"+string(rune('a'+i%26))+string(rune('a'+i/26)))))
+	}
+	if n := len(tally.Endpoints()); n != maxEndpoints+1 {
+		t.Errorf("%d endpoints are remembered, want %d and one for the rest", n, maxEndpoints)
+	}
+}
+
+func TestAClosedTallyHearsNothing(t *testing.T) {
+	var hub Hub
+	failed := 0
+	s := spec
+	s.Failed = func() { failed++ }
+	tally, other := hub.Tally(s), hub.Tally(spec)
+	hub.Record(request("music-canary.default", 500))
+	tally.Close()
+	hub.Record(request("music-canary.default", 500))
+	if failed != 1 || tally.Run().Canary.Requests != 1 {
+		t.Errorf("told of %d failures, counted %d requests; want 1 and 1", failed, tally.Run().Canary.Requests)
+	}
+	if n := other.Run().Canary.Requests; n != 2 {
+		t.Errorf("the other tally counted %d requests, want 2", n)
+	}
+}
+
+func TestRecordingIsSafeWhileTalliesComeAndGo(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 1000 {
+				hub.Record(request("music-canary.default", 200))
+			}
+		})
+		wg.Go(func() {
+			for range 100 {
+				hub.Tally(spec).Close()
+			}
+		})
+	}
+	wg.Wait()
+	if n := tally.Run().Canary.Requests; n != 4000 {
+		t.Errorf("counted %d requests, want 4000", n)
+	}
+}
+
+func TestEndpointName(t *testing.T) {
+	f := func(path, want string) {
+		t.Helper()
+		if got := EndpointName("GET", path); got != "GET "+want {
+			t.Errorf("EndpointName(GET, %q) = %q, want %q", path, got, "GET "+want)
+		}
+	}
+	f("/", "/")
+	f("/api/v1/music", "/api/v1/music")
+	f("/api/v1/music/17", "/api/v1/music/{id}")
+	f("/api/v1/music/6ecfafd0-8a35-4af6-a9e2-cbd79b3abeea/rating", "/api/v1/music/{id}/rating")
+	f("/blobs/deadbeef01", "/blobs/{id}")
+	f("/cafe/facade", "/cafe/facade")
+	f("/keys/user_01HZX3J8Q9", "/keys/user_01HZX3J8Q9")
+	f("/keys/user_01HZX3J8Q9ABCDE", "/keys/{id}")
+}
+
+func FuzzEndpointName(f *testing.F) {
+	f.Add("/api/v1/music/17")
+	f.Add("//%00/é")
+	f.Fuzz(func(t *testing.T, path string) {
+		name := EndpointName("GET", path)
+		if again := EndpointName("GET", name[len("GET "):]); again != name {
+			t.Errorf("the name of %q is %q, and of that %q: want a fixed point", path, name, again)
+		}
+	})
+}
