@@ -1,0 +1,70 @@
+// Lint is the analyzers of `make lint` as one `go vet` tool: staticcheck's
+// default checks, unused code, exhaustive switches over our own types, and two
+// of the Go team's analyzers that vet leaves out.
+//
+// Being a vet tool, it works package by package on compiled imports and its
+// results live in Go's build cache: a second run looks at changed packages
+// alone. Checks on the shape of the project (imports, package docs, sizes)
+// are Go tests, see internal/archtest.
+//
+//	go vet -vettool=.tools/bin/lint ./...
+package main
+
+import (
+	"fmt"
+	"go/token"
+	"os"
+
+	"github.com/nishanths/exhaustive/passes/exhaustive"
+	"golang.org/x/tools/go/analysis"
+	"golang.org/x/tools/go/analysis/passes/nilness"
+	"golang.org/x/tools/go/analysis/passes/unusedwrite"
+	"golang.org/x/tools/go/analysis/unitchecker"
+	"honnef.co/go/tools/analysis/lint"
+	"honnef.co/go/tools/simple"
+	"honnef.co/go/tools/staticcheck"
+	"honnef.co/go/tools/stylecheck"
+	"honnef.co/go/tools/unused"
+)
+
+func main() {
+	// Only our own enumerations: a switch over reflect.Kind or a type of
+	// Kubernetes' that names every value would say less, not more.
+	if err := exhaustive.Analyzer.Flags.Set("typeonly", `^serin\.dev/`); err != nil {
+		fmt.Fprintln(os.Stderr, "lint:", err)
+		os.Exit(1)
+	}
+	checks := []*analysis.Analyzer{exhaustive.Analyzer, nilness.Analyzer, unusedwrite.Analyzer, unusedCode}
+	for _, group := range [][]*lint.Analyzer{simple.Analyzers, staticcheck.Analyzers, stylecheck.Analyzers} {
+		for _, a := range group {
+			if !a.Doc.NonDefault {
+				checks = append(checks, a.Analyzer)
+			}
+		}
+	}
+	unitchecker.Main(checks...)
+}
+
+// unusedCode reports what staticcheck's U1000 finds, which by itself only
+// returns it. Each compilation stands alone here, so what only tests use is
+// reported too: it belongs in a _test.go file.
+var unusedCode = &analysis.Analyzer{
+	Name:     "unusedcode",
+	Doc:      "report unused constants, variables, functions, fields and types",
+	Requires: []*analysis.Analyzer{unused.Analyzer.Analyzer},
+	Run:      reportUnused,
+}
+
+func reportUnused(pass *analysis.Pass) (any, error) {
+	files := map[string]*token.File{}
+	for _, f := range pass.Files {
+		file := pass.Fset.File(f.FileStart)
+		files[file.Name()] = file
+	}
+	for _, o := range pass.ResultOf[unused.Analyzer.Analyzer].(unused.Result).Unused {
+		if file := files[o.Position.Filename]; file != nil && o.Kind != "type param" {
+			pass.Reportf(file.Pos(o.Position.Offset), "%s %s is unused", o.Kind, o.Name)
+		}
+	}
+	return nil, nil
+}
