@@ -8,7 +8,8 @@ import (
 // SnapshotVersion orders snapshots; a later one is larger. Zero means none.
 type SnapshotVersion uint64
 
-// ServiceName is "name.namespace", such as "music.default".
+// ServiceName is "name.namespace", such as "music.default", or the host itself
+// for a service outside of the cluster, such as "api.example.org".
 type ServiceName string
 
 // Snapshot is everything a proxy needs to route. It is immutable.
@@ -79,7 +80,7 @@ type Workload struct {
 // Endpoint is one pod (or process) behind one port of a service.
 type Endpoint struct {
 	Port     uint16         // the service port it answers
-	Address  netip.AddrPort // its address in the mesh: pod IP and target port
+	Address  netip.AddrPort // its address in the mesh: pod IP and target port; zero for one known by name only
 	Dial     string         // host:port to connect to from this machine; "" = Address
 	Labels   Labels
 	Workload Workload
@@ -104,12 +105,20 @@ type Route struct {
 	Name    string
 	Origin  Origin
 	Matches []Match // any of them; none means every request
+	// Service is what callers of this route call, for records, where the
+	// called host does not say so itself: a route for "shop.example.org" of an
+	// object that also names "music" stands for music. "" = the called host's,
+	// else the one that the split picked.
+	Service ServiceName
 	// Split's weights sum up to more than zero; a single destination takes
-	// all whatever its weight.
+	// all whatever its weight. An empty split answers 404: the route is known
+	// but cannot be served.
 	Split []Destination
 }
 
-// Destination is one share of a split.
+// Destination is one share of a split. One whose service, port or subset the
+// snapshot does not have takes its share all the same and answers 503, so that
+// a mistake in one share never moves the others.
 type Destination struct {
 	Service ServiceName
 	Port    uint16 // 0 = the port that was called, or the only one
@@ -119,11 +128,10 @@ type Destination struct {
 
 // Match holds when all of its conditions hold.
 type Match struct {
-	URI     StringMatch
+	URI     StringMatch // the path as sent, without the query
 	Method  StringMatch
-	Headers map[string]StringMatch // keys in lower case
+	Headers map[string]StringMatch // keys in lower case; "host" is the authority; several values are joined by ","
 	Port    uint16                 // 0 = any
-	Gateway string                 // "" = any
 }
 
 // StringMatch is a condition on a string. The zero value holds always.
