@@ -24,6 +24,10 @@ whether or not anyone looks.`,
 	cmd.AddCommand(
 		rc.newListCmd(),
 		rc.newGetCmd(),
+		rc.newWatchCmd(),
+		rc.newPromoteCmd(),
+		rc.newAbortCmd(),
+		rc.newHistoryCmd(),
 	)
 	return cmd
 }

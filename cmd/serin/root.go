@@ -47,7 +47,8 @@ promotes what is good, rolls back what is bad within seconds, and says why.`,
 	}
 	add(groupReleases, newReleaseCmd(opts))
 	add(groupObjects, newObjectCmds(opts)...)
-	add(groupTools, newVersionCmd(opts))
+	add(groupTools, newLoadCmd(opts), newVersionCmd(opts))
+	root.AddCommand(newDemoAppCmd(opts))
 
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

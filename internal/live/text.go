@@ -38,7 +38,7 @@ type line []span
 
 func text(s string) span              { return span{Plain(s), plain} }
 func painted(p paint, s string) span  { return span{Plain(s), p} }
-func (l line) with(more ...span) line { return append(l, more...) }
+func (l line) with(more ...span) line { return append(l[:len(l):len(l)], more...) }
 
 // cells is how many columns of a terminal the line takes.
 func (l line) cells() int {
@@ -57,7 +57,7 @@ func (l line) render(width int, color bool) string {
 	}
 	var b strings.Builder
 	for _, s := range l {
-		if !color || s.paint == plain {
+		if !color || s.paint == plain || s.text == "" {
 			b.WriteString(s.text)
 			continue
 		}
@@ -82,6 +82,39 @@ func (l line) cut(width int) line {
 		out = append(out, span{s.text[:kept], s.paint})
 	}
 	return out
+}
+
+// wrap breaks body between words so that it fits the width after head, which
+// begins the first line and has its width left blank in the others. Width 0
+// breaks nothing. A word that is longer than the rest of a line is cut there.
+func wrap(head line, body string, width int) []line {
+	body = Plain(body)
+	indent := head.cells()
+	room := width - indent
+	if width <= 0 || cells(body) <= room || room < 20 {
+		return []line{head.with(span{body, plain})}
+	}
+	var lines []line
+	rest := ""
+	flush := func() {
+		if len(lines) == 0 {
+			lines = append(lines, head.with(span{rest, plain}))
+		} else {
+			lines = append(lines, line{span{strings.Repeat(" ", indent) + rest, plain}})
+		}
+		rest = ""
+	}
+	for word := range strings.FieldsSeq(body) {
+		if rest != "" && cells(rest)+1+cells(word) > room {
+			flush()
+		}
+		if rest != "" {
+			rest += " "
+		}
+		rest += word
+	}
+	flush()
+	return lines
 }
 
 func cells(s string) int {
@@ -174,7 +207,8 @@ func count(n int64, thing string) string {
 	return number(n) + " " + thing + "s"
 }
 
-// Span writes a duration with two units at most: "340ms", "3.1s", "8m12s".
+// Span writes a duration with two units at most: "340ms", "3.1s", "8m12s",
+// "2h".
 func Span(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -182,18 +216,21 @@ func Span(d time.Duration) string {
 	case d < 10*time.Second:
 		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "s"
 	case d < time.Hour:
-		return strings.TrimSuffix(d.Round(time.Second).String(), "m0s") + minutes(d)
+		return dropZeros(d.Round(time.Second).String())
 	default:
-		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+		return dropZeros(d.Round(time.Minute).String())
 	}
 }
 
-// minutes restores the unit that Span cut from a whole number of minutes.
-func minutes(d time.Duration) string {
-	if d := d.Round(time.Second); d >= time.Minute && d%time.Minute == 0 {
-		return "m"
+// dropZeros removes the units at the end that are zero: "2h0m0s" is "2h".
+func dropZeros(s string) string {
+	if whole, ok := strings.CutSuffix(s, "m0s"); ok {
+		s = whole + "m"
 	}
-	return ""
+	if whole, ok := strings.CutSuffix(s, "h0m"); ok {
+		s = whole + "h"
+	}
+	return s
 }
 
 // VersionNames names two versions as people do, by label, and adds what tells

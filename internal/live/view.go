@@ -6,24 +6,7 @@ import (
 	"time"
 
 	"serin.dev/serin/api/v1alpha1"
-)
-
-// Phases of a Release, as its status names them.
-const (
-	PhaseInitializing = "Initializing"
-	PhaseIdle         = "Idle"
-	PhaseStarting     = "Starting"
-	PhaseProgressing  = "Progressing"
-	PhasePromoting    = "Promoting"
-	PhaseFinalizing   = "Finalizing"
-	PhaseRollingBack  = "RollingBack"
-)
-
-// Outcomes of a run.
-const (
-	Promoted   = "promoted"
-	RolledBack = "rolled-back"
-	Aborted    = "aborted"
+	"serin.dev/serin/internal/rollout"
 )
 
 // Event is something that happened to the Release.
@@ -56,7 +39,14 @@ const labelWidth = 10
 const barWidth = 24
 
 // Running tells whether a run is going on.
-func Running(r *v1alpha1.Release) bool { return r.Status.Canary.Revision != "" }
+func Running(r *v1alpha1.Release) bool {
+	switch rollout.Phase(r.Status.Phase) {
+	case rollout.Starting, rollout.Progressing, rollout.Promoting, rollout.Finalizing, rollout.RollingBack:
+		return true
+	default:
+		return false
+	}
+}
 
 // Lines draws the view.
 func (v View) Lines() []string {
@@ -68,7 +58,8 @@ func (v View) Lines() []string {
 	}
 	lines = append(lines, v.events()...)
 	if v.Notice != "" {
-		lines = append(lines, nil, line{painted(yellow, v.Notice)})
+		lines = append(lines, nil)
+		lines = append(lines, wrap(nil, v.Notice, v.Width)...)
 	}
 	out := make([]string, len(lines))
 	for i, l := range lines {
@@ -103,12 +94,12 @@ func (v View) title() line {
 }
 
 func phasePaint(phase string) paint {
-	switch phase {
-	case PhaseRollingBack:
+	switch rollout.Phase(phase) {
+	case rollout.RollingBack:
 		return red
-	case PhasePromoting, PhaseFinalizing:
+	case rollout.Promoting, rollout.Finalizing:
 		return green
-	case PhaseStarting, PhaseProgressing, PhaseInitializing:
+	case rollout.Starting, rollout.Progressing, rollout.Initializing:
 		return cyan
 	default:
 		return dim
@@ -123,21 +114,14 @@ func labelled(label string, rest ...span) line {
 func (v View) run() []line {
 	s := v.Release.Status
 	stable, canary := VersionNames(s.Stable, s.Canary)
-	lines := []line{
-		v.steps(),
-		labelled("split", split(s.Split)...),
-		samples("canary", canary, s.Samples.Canary, s.Samples.Stable),
-		samples("stable", stable, s.Samples.Stable, v1alpha1.Count{}),
-	}
+	lines := []line{v.steps(), labelled("split", split(s.Split)...)}
+	lines = append(lines, sides([2]string{"canary", "stable"}, canary, stable, s.Samples.Canary, s.Samples.Stable)...)
 	verdict := s.Verdict
 	if verdict == "" {
 		verdict = "NoData"
 	}
-	l := labelled("verdict", painted(verdictPaint(verdict), verdict))
-	if s.Evidence != "" {
-		l = l.with(text("  " + s.Evidence))
-	}
-	return append(append(lines, l), v.waiting()...)
+	lines = append(lines, wrap(labelled("verdict", painted(verdictPaint(verdict), verdict), text("  ")), s.Evidence, v.Width)...)
+	return append(lines, v.waiting()...)
 }
 
 func verdictPaint(verdict string) paint {
@@ -162,10 +146,10 @@ func (v View) steps() line {
 		return labelled("step", text(v.Release.Status.StepText))
 	}
 	done, current := at-1, at
-	switch v.Release.Status.Phase {
-	case PhasePromoting, PhaseFinalizing:
+	switch rollout.Phase(v.Release.Status.Phase) {
+	case rollout.Promoting, rollout.Finalizing:
 		done, current = n, n
-	case PhaseRollingBack:
+	case rollout.RollingBack:
 		done, current = 0, 0
 	}
 	cell := func(step int) int { return barWidth * max(0, min(step, n)) / n }
@@ -208,17 +192,20 @@ func split(s v1alpha1.Split) []span {
 	}
 }
 
-// samples draws one side; its failures are red when they are a larger share
-// than the other side's.
-func samples(side, version string, c, other v1alpha1.Count) line {
-	p := plain
-	if c.Failures > 0 && c.Failures*max(1, other.Requests) > other.Failures*c.Requests && side == "canary" {
-		p = red
+// sides draws the counts of the canary and of stable. The canary's failures
+// are red when they are a larger share than those of stable.
+func sides(labels [2]string, canary, stable string, c, s v1alpha1.Count) []line {
+	width := max(10, cells(canary)+1, cells(stable)+1)
+	worse := plain
+	if c.Failures > 0 && (s.Requests == 0 || float64(c.Failures)/float64(c.Requests) > float64(s.Failures)/float64(s.Requests)) {
+		worse = red
 	}
-	return labelled(side,
-		text(pad(version, 10)),
-		text(padLeft(count(c.Requests, "request"), 16)),
-		painted(p, padLeft(number(c.Failures)+" failed", 16)+padLeft(Rate(c), 9)))
+	side := func(label, version string, n v1alpha1.Count, p paint) line {
+		return labelled(label,
+			text(pad(version, width)+padLeft(count(n.Requests, "request"), 16)),
+			painted(p, padLeft(number(n.Failures)+" failed", 16)+padLeft(Rate(n), 9)))
+	}
+	return []line{side(labels[0], canary, c, worse), side(labels[1], stable, s, plain)}
 }
 
 // waiting says what the engine waits for and how long it will at most.
@@ -226,7 +213,7 @@ func (v View) waiting() []line {
 	s := v.Release.Status
 	var lines []line
 	if s.Reason != "" {
-		lines = append(lines, labelled("now", text(s.Reason)))
+		lines = append(lines, wrap(labelled("now"), s.Reason, v.Width)...)
 	}
 	if s.Deadline != nil && !s.Deadline.IsZero() {
 		left := "overdue"
@@ -243,7 +230,7 @@ func (v View) rest() []line {
 	s := v.Release.Status
 	var lines []line
 	if s.Reason != "" {
-		lines = append(lines, labelled("now", text(s.Reason)))
+		lines = append(lines, wrap(labelled("now"), s.Reason, v.Width)...)
 	}
 	if len(s.History) == 0 {
 		return lines
@@ -257,47 +244,70 @@ func (v View) rest() []line {
 // ended draws how a run ended and why.
 func (v View) ended(run *v1alpha1.Run) []line {
 	from, to := VersionNames(run.From, run.To)
-	took := run.Ended.Sub(run.Started.Time)
-	lines := []line{outcome(run).with(text(" in " + Span(took) + " at " + v.clock(run.Ended.Time)))}
-	if c := run.Cause; c != nil {
-		lines = append(lines, line{text("  " + c.Summary)})
-		if c.Endpoint != "" {
-			lines = append(lines,
-				labelled("endpoint", text(c.Endpoint)),
-				samples("", to, c.Canary, v1alpha1.Count{}),
-				samples("", from, c.Stable, v1alpha1.Count{}))
-		}
-		if c.Example != nil {
-			lines = append(lines, labelled("example", text(v.example(c.Example))))
-		}
-	} else if run.Reason != "" {
-		lines = append(lines, line{text("  " + run.Reason)})
+	lines := append([]line{v.outcome(run)}, wrap(line{text("  ")}, why(run), v.Width)...)
+	if c := run.Cause; c != nil && c.Endpoint != "" {
+		lines = append(lines, labelled("endpoint", text(c.Endpoint)))
+		lines = append(lines, sides([2]string{}, to, from, c.Canary, c.Stable)...)
 	}
-	lines = append(lines, labelled("canary", text(count(run.Canary.Requests, "request")+", "+number(run.Canary.Failures)+" failed ("+Rate(run.Canary)+")")))
+	if c := run.Cause; c != nil && c.Example != nil {
+		lines = append(lines, wrap(labelled("example"), v.example(c.Example), v.Width)...)
+	}
+	return append(lines, wrap(labelled("cost"), cost(run), v.Width)...)
+}
+
+// told is ended for a log: no columns.
+func (v View) told(run *v1alpha1.Run) []string {
+	out := []string{v.outcome(run).render(0, false)}
+	if w := why(run); w != "" {
+		out = append(out, "  why: "+Plain(w))
+	}
+	if run.Cause != nil && run.Cause.Example != nil {
+		out = append(out, "  example: "+Plain(v.example(run.Cause.Example)))
+	}
+	return append(out, "  cost: "+Plain(cost(run)))
+}
+
+func why(run *v1alpha1.Run) string {
+	if run.Cause != nil {
+		return run.Cause.Summary
+	}
+	return run.Reason
+}
+
+// cost says what the run cost users, and how fast it was.
+func cost(run *v1alpha1.Run) string {
+	_, to := VersionNames(run.From, run.To)
+	out := number(run.Canary.Failures) + " of " + count(run.Canary.Requests, "request") + " to " + to + " failed"
+	if run.Canary.Requests == 0 {
+		out = "no request to " + to
+	}
 	if run.DecisionMillis > 0 {
-		lines = append(lines, labelled("decided", text(Span(millis(run.DecisionMillis))+" after the first request to "+to)))
+		out += "; decided " + Span(millis(run.DecisionMillis)) + " after the first request"
 	}
 	if run.EffectMillis > 0 {
-		lines = append(lines, labelled("effect", text(Span(millis(run.EffectMillis))+" later on every proxy; "+
-			count(run.CanaryRequestsAfterEffect, "request")+" to "+to+" after that")))
+		out += "; every proxy followed within " + Span(millis(run.EffectMillis))
 	}
-	return lines
+	if rollout.Outcome(run.Outcome) != rollout.Promoted {
+		out += "; " + count(run.CanaryRequestsAfterEffect, "request") + " after that"
+	}
+	return out
 }
 
 func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
 // outcome says in words how a run ended.
-func outcome(run *v1alpha1.Run) line {
+func (v View) outcome(run *v1alpha1.Run) line {
 	from, to := VersionNames(run.From, run.To)
-	switch run.Outcome {
-	case Promoted:
-		return line{painted(green, "✓ promoted"), text(": " + to + " serves users")}
-	case RolledBack:
-		return line{painted(red, "✗ rolled back"), text(": " + to + " is out, " + from + " serves users")}
-	case Aborted:
-		return line{painted(yellow, "✗ aborted"), text(": " + to + " is out, " + from + " serves users")}
+	when := " at " + v.clock(run.Ended.Time) + " after " + Span(run.Ended.Sub(run.Started.Time)) + ": "
+	switch rollout.Outcome(run.Outcome) {
+	case rollout.Promoted:
+		return line{painted(green, "✓ promoted"), text(when + to + " serves users")}
+	case rollout.RolledBack:
+		return line{painted(red, "✗ rolled back"), text(when + to + " is out, " + from + " serves users")}
+	case rollout.Aborted:
+		return line{painted(yellow, "✗ aborted"), text(when + to + " is out, " + from + " serves users")}
 	default:
-		return line{text(run.Outcome + ": " + from + " → " + to)}
+		return line{text("• " + run.Outcome + when + from + " → " + to)}
 	}
 }
 
@@ -330,17 +340,17 @@ func (v View) events() []line {
 	}
 	lines := []line{nil}
 	for _, e := range events {
-		lines = append(lines, v.event(e))
+		lines = append(lines, v.event(e)...)
 	}
 	return lines
 }
 
-func (v View) event(e Event) line {
+func (v View) event(e Event) []line {
 	p := dim
 	if e.Warning {
 		p = yellow
 	}
-	return line{painted(dim, v.clock(e.Time)+"  "), painted(p, pad(e.Reason, 14)), text("  " + e.Message)}
+	return wrap(line{painted(dim, v.clock(e.Time)+"  "), painted(p, pad(e.Reason, 14)), text("  ")}, e.Message, v.Width)
 }
 
 // clock writes the time of day, and the date where it is another day's.

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/live"
+	"serin.dev/serin/internal/rollout"
+)
+
+func (rc *releaseCmds) newWatchCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "watch NAME",
+		Short: "Follow a release live until its run ends",
+		Long: `Follow a release live until its run ends.
+
+In a terminal the picture is redrawn in place. Elsewhere every change is one
+line, and with -o json one Release object per line.
+
+When no run is on and none is about to begin, the way the last one ended is
+shown at once. A run that a newer version supersedes is followed by that
+version's run.
+
+Exit codes:
+  0  the version asked for serves users
+  1  the release could not be followed, or --timeout is over
+  3  the version asked for was rolled back or aborted`,
+		Example: `  # Release a version and wait for the outcome
+  serin apply -f music-v2.yaml && serin release watch music
+
+  # Leave it open while you work
+  serin release watch music --follow`,
+		Args:              exactName,
+		ValidArgsFunction: rc.completeNames,
+	}
+	output := addOutputFlag(cmd, "json")
+	follow := cmd.Flags().BoolP("follow", "f", false, "go on with the runs after this one, until Ctrl-C")
+	timeout := cmd.Flags().Duration("timeout", 0, "give up after this time (0: never)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		client, namespace, err := rc.open()
+		if err != nil {
+			return err
+		}
+		ctx, stop := interruptible(cmd.Context(), *timeout)
+		defer stop()
+		show, err := newShow(rc.opts, output.value)
+		if err != nil {
+			return err
+		}
+		w := &watching{client: client, follow: *follow, show: show}
+		return errors.Join(w.run(ctx, namespace, args[0]), show.close())
+	}
+	return cmd
+}
+
+// watching follows one Release.
+type watching struct {
+	client *releaseClient
+	follow bool // over the end of a run
+	show   show
+
+	view   live.View
+	events []releaseEvent
+	sawRun bool
+}
+
+// run shows the Release until its run ended, or ctx. The error carries the
+// exit code.
+func (w *watching) run(ctx context.Context, namespace, name string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	updates := make(chan update)
+	go func() { cancel(w.client.follow(ctx, namespace, name, updates)) }()
+
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	defer signal.Stop(resized)
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		var done bool
+		var err error
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case u := <-updates:
+			done, err = w.take(ctx, u)
+		case <-second.C:
+			err = w.tick()
+		case <-resized:
+			err = w.tick()
+		}
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+func (w *watching) tick() error {
+	if w.view.Release == nil {
+		return nil
+	}
+	w.view.Now = time.Now()
+	return w.show.tick(w.view)
+}
+
+// take shows one piece of news. With done the run has ended, and err says how.
+func (w *watching) take(ctx context.Context, u update) (done bool, err error) {
+	w.view.Now = time.Now()
+	switch {
+	case u.release != nil:
+		before := w.view.Release
+		w.view.Release, w.view.Notice = u.release, ""
+		w.sawRun = w.sawRun || live.Running(u.release)
+		if !w.follow {
+			done, err = w.ended(ctx, before)
+		}
+		if done && !w.sawRun {
+			w.view.Notice = "No run is on; with --follow the next one is waited for."
+		}
+		return done, errors.Join(w.show.news(w.view), err)
+	case u.lost != nil && w.view.Release == nil:
+		return false, u.lost // it never worked
+	case u.lost != nil:
+		w.view.Notice = "No news, trying again: " + u.lost.Error()
+		return false, w.show.news(w.view)
+	default:
+		return false, w.addEvent(*u.event)
+	}
+}
+
+// addEvent keeps the events of the present run: an API remembers those of
+// earlier ones for an hour.
+func (w *watching) addEvent(e releaseEvent) error {
+	r := w.view.Release
+	if r == nil {
+		return nil
+	}
+	if h := r.Status.History; len(h) > 0 && !e.Time.After(h[0].Ended.Time) && !w.sawRun {
+		return nil
+	}
+	w.events = slices.DeleteFunc(w.events, func(old releaseEvent) bool { return old.uid == e.uid })
+	w.events = append(w.events, e)
+	w.events = w.events[max(0, len(w.events)-live.MaxEvents):]
+	w.view.Events = w.view.Events[:0]
+	for _, e := range w.events {
+		w.view.Events = append(w.view.Events, e.Event)
+	}
+	return w.show.event(w.view, e.Event)
+}
+
+// ended tells whether there is nothing more to wait for, since the state
+// before; the error carries the exit code.
+func (w *watching) ended(ctx context.Context, before *v1alpha1.Release) (bool, error) {
+	r := w.view.Release
+	if run := live.EndedSince(before, r); run != nil && run.Outcome != string(rollout.Superseded) {
+		return true, exitOf(run)
+	}
+	if live.Running(r) || r.Status.Stable.Revision == "" {
+		return false, nil
+	}
+	asked, err := w.client.targetRevision(ctx, r)
+	switch {
+	case err != nil:
+		return true, err
+	case asked == r.Status.Stable.Revision:
+		return true, nil
+	case len(r.Status.History) > 0 && asked == r.Status.History[0].To.Revision:
+		return true, exitOf(&r.Status.History[0])
+	default:
+		return false, nil // asked for, but not begun
+	}
+}
+
+// exitOf turns the outcome of a run into an exit code. How it went has been
+// shown already.
+func exitOf(run *v1alpha1.Run) error {
+	if run.Outcome == string(rollout.Promoted) {
+		return nil
+	}
+	return &exitError{code: exitRolledBack}
+}
+
+// targetRevision is the revision that the user asks for.
+func (c *releaseClient) targetRevision(ctx context.Context, r *v1alpha1.Release) (string, error) {
+	target, err := c.core.AppsV1().Deployments(r.Namespace).Get(ctx, r.Spec.Target.Name, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	return kube.Revision(&target.Spec.Template), nil
+}
