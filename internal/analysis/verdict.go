@@ -59,7 +59,7 @@ type Evidence struct {
 	Excluded float64 `json:"excluded,omitempty"`
 
 	// Needed is about how many canary requests the run needs in all to
-	// exclude Delta, if the canary goes on as it does; 0 = not to be said.
+	// exclude Delta, if the canary is as good as stable; 0 = not to be said.
 	Needed int64 `json:"needed,omitempty"`
 	// Left is about how long that takes at the present rate of requests;
 	// 0 = not to be said.

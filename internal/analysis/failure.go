@@ -1,0 +1,108 @@
+package analysis
+
+import "math"
+
+// The failure test.
+//
+// Requests are judged in blocks. Of one block we take as given how many
+// requests each side answered (n_c, n_s) and how many failures there were in
+// all (k), and look at one number only: how many of the failures are the
+// canary's (x). If the canary is no worse, then x is hypergeometric: the k
+// failures fell on n_c + n_s requests without regard to the side. If its odds
+// of failing are ρ times those of stable, x follows Fisher's noncentral
+// hypergeometric distribution, and the likelihood ratio of the block is
+//
+//	L_ρ(x) = ρ^x / E_H[ρ^Y],   Y hypergeometric(n_c, n_s, k)
+//
+// L_ρ has mean 1 under ρ = 1, and at most 1 for a canary that is better (the
+// family has a monotone likelihood ratio). The product over blocks is therefore
+// a nonnegative supermartingale, and so is its mean over a grid of ρ: an
+// e-process. By Ville's inequality it ever reaches 1/α with probability at
+// most α, however often one looks.
+//
+// A shared outage raises k on both sides of its blocks and cancels out. That
+// holds for two reasons, of which either one is enough, because the end of a
+// block depends on the number of requests of both sides together and on
+// nothing else:
+//
+//   - within a block a failure is equally likely whenever it happens, or
+//   - the split chose the side of each request at random, with any weight.
+//     Then the failures may come at any time, even at the worst one.
+//
+// No use is made of the weight that was asked for.
+//
+// Sources: Ville 1939; Lindon & Malek, "Anytime-Valid Inference for
+// Multinomial Count Data" (2022); Turner, Ly & Grünwald, "Generic E-Variables
+// for Exact Sequential k-Sample Tests" (2021); Fisher's noncentral
+// hypergeometric distribution as in Fog, "Calculation Methods for Wallenius'
+// and Fisher's Noncentral Hypergeometric Distributions" (2008).
+
+// oddsGrid is the number of alternatives; see oddsRatios.
+const oddsGrid = 6
+
+// oddsRatios are the alternatives that the test mixes, equally weighted. The
+// lowest one says what is worth a rollback: a canary whose odds of failing are
+// up to about 1.4 times those of stable (the point where the likelihoods of 1
+// and 2 are alike) is not failed by any amount of traffic. The highest one is
+// a stable version that never fails. Between them a factor of three to five
+// costs less evidence than one more alternative would.
+func oddsRatios() [oddsGrid]float64 { return [oddsGrid]float64{2, 4, 10, 30, 150, 1500} }
+
+// failureTest is the e-process: the log likelihood ratio of each alternative,
+// and the highest log e-value so far.
+type failureTest struct {
+	LogLR   [oddsGrid]float64 `json:"logLR"`
+	MaxLogE float64           `json:"maxLogE"`
+}
+
+// add multiplies in one block.
+func (t failureTest) add(block Counts) failureTest {
+	k := block.Failures()
+	if k == 0 || block.CanaryRequests == 0 || block.StableRequests == 0 || k == block.Requests() {
+		return t // x has one possible value: nothing to learn
+	}
+	logs := logHypergeometric(block.CanaryRequests, block.StableRequests, k)
+	lowest := max(0, k-block.StableRequests)
+	total := logSumTilted(logs, 0)
+	for i, odds := range oddsRatios() {
+		theta := math.Log(odds)
+		mean := logSumTilted(logs, theta) + float64(lowest)*theta - total
+		t.LogLR[i] += float64(block.CanaryFailures)*theta - mean
+	}
+	t.MaxLogE = max(t.MaxLogE, t.logE())
+	return t
+}
+
+// logE is the logarithm of the present e-value: the mean of the alternatives'
+// likelihood ratios.
+func (t failureTest) logE() float64 {
+	return logSumTilted(t.LogLR[:], 0) - math.Log(oddsGrid)
+}
+
+// logHypergeometric returns the logarithms of the hypergeometric probabilities
+// of drawing y of canary's requests among k failures, for y from max(0,
+// k-stable) to min(k, canary), up to a common constant.
+func logHypergeometric(canary, stable, k int64) []float64 {
+	lo, hi := max(0, k-stable), min(k, canary)
+	logs := make([]float64, hi-lo+1)
+	for y := lo; y < hi; y++ {
+		// P(y+1)/P(y), from the binomial coefficients.
+		up := float64(canary-y) * float64(k-y)
+		down := float64(y+1) * float64(stable-k+y+1)
+		logs[y-lo+1] = logs[y-lo] + math.Log(up/down)
+	}
+	return logs
+}
+
+// logSumTilted returns ln Σ_i exp(logs[i] + i·theta) without overflow.
+func logSumTilted(logs []float64, theta float64) float64 {
+	top := math.Inf(-1)
+	for i, l := range logs {
+		top = max(top, l+float64(i)*theta)
+	}
+	var sum float64
+	for i, l := range logs {
+		sum += math.Exp(l + float64(i)*theta - top)
+	}
+	return top + math.Log(sum)
+}
