@@ -1,0 +1,224 @@
+package archtest
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// room is what one package, and those below it without a row of their own, may
+// import beyond the standard library. Tests may import more, except programs.
+type room struct {
+	own    []string // packages of this project; "..." at the end includes what is below
+	others []string // prefixes of foreign import paths
+	why    string   // printed when the wall is broken
+}
+
+// The prefixes by which the table names foreign code.
+var (
+	kubernetes = []string{"k8s.io/", "sigs.k8s.io/"}
+	istio      = []string{"istio.io/"}
+	flagger    = []string{"github.com/fluxcd/flagger/pkg/apis/"}
+	etcd       = []string{"go.etcd.io/", "go.uber.org/zap"}
+)
+
+// rooms is the architecture as a table, in the order data flows. A package
+// that is not here does not belong to the product yet: give it a row and say
+// why it may see what it sees.
+var rooms = map[string]room{
+	"api/v1alpha1": {
+		others: []string{"k8s.io/api/", "k8s.io/apimachinery/"},
+		why:    "kinds are plain data that clients outside of this project import",
+	},
+	"internal/mesh": {
+		why: "the nouns are what every dialect and every data plane agree on; with a dependency they would agree on that, too",
+	},
+	"internal/translate/istio": {
+		own:    []string{"internal/mesh"},
+		others: slices.Concat(istio, kubernetes),
+		why:    "a translation is a pure function from one dialect to the nouns; it must be testable without an API or a proxy",
+	},
+	"internal/translate/flagger": {
+		own:    []string{"api/v1alpha1"},
+		others: slices.Concat(flagger, kubernetes),
+		why:    "a translation is a pure function from Flagger's kind to ours and back; it must be testable without an API",
+	},
+	"internal/telemetry": {
+		own: []string{"internal/analysis", "internal/mesh"},
+		why: "it is fed on the request path and must work where there is no Kubernetes",
+	},
+	"internal/proxy": {
+		own: []string{"internal/mesh", "internal/telemetry"},
+		why: "the data plane obeys snapshots alone, so that a remote machine can run it without any API",
+	},
+	"internal/analysis": {
+		why: "statistics must replay: no clock, no I/O, no dependency",
+	},
+	"internal/rollout": {
+		own: []string{"internal/analysis", "internal/mesh"},
+		why: "decisions are pure functions of state and input; a dependency that does I/O would end that",
+	},
+	"internal/kube": {
+		own:    []string{"api/v1alpha1", "internal/mesh", "internal/analysis", "internal/rollout", "internal/translate/..."},
+		others: slices.Concat(kubernetes, istio, flagger, []string{"google.golang.org/protobuf/"}),
+		why:    "it is the one door to a Kubernetes API and speaks the product's nouns on its inner side",
+	},
+	"internal/controller": {
+		own: []string{
+			"api/v1alpha1", "internal/analysis", "internal/kube", "internal/mesh", "internal/proxy", "internal/rollout",
+			"internal/telemetry", "internal/translate/...",
+		},
+		why: "the loops ask, decide and act in the product's nouns; objects of others pass from kube's door to a translation unopened",
+	},
+	"internal/apiserver": {
+		own:    []string{"api/v1alpha1", "internal/apiserver/..."},
+		others: slices.Concat(kubernetes, etcd),
+		why:    "the embedded API knows nothing of releases beyond their kind: it must behave as any cluster's",
+	},
+	"internal/node": {
+		own:    []string{"internal/kube"},
+		others: slices.Concat(kubernetes, []string{"golang.org/x/sys/"}),
+		why:    "it runs Deployments as any kubelet would and must not know why they change",
+	},
+	"internal/live": {
+		own:    []string{"api/v1alpha1", "internal/rollout"},
+		others: []string{"golang.org/x/"},
+		why:    "what people see is a pure function of a Release; it reads no API",
+	},
+	"internal/load": {
+		why: "a load generator is any client: it meets services over HTTP alone",
+	},
+	"internal/demoapp": {
+		why: "the demo applications are somebody else's programs: they meet Serin over HTTP alone",
+	},
+	"examples": {
+		why: "they are files for people and tests; the package only embeds them",
+	},
+	"internal/docgen": {
+		why: "it reads sources as text; what it imported it could not describe",
+	},
+	"test/e2e": {
+		why: "it meets the program as people do: by command line, API and HTTP",
+	},
+	"internal/archtest": {
+		why: "it must not depend on what it judges",
+	},
+	"cmd/serin": {
+		own: []string{"api/v1alpha1", "internal/...", "cmd/serin/..."},
+		others: slices.Concat(kubernetes, istio, flagger, []string{
+			"github.com/spf13/", "golang.org/x/term",
+		}),
+		why: "the program is the one place that sees all and wires it by hand",
+	},
+}
+
+func TestPackagesImportWhatTheirWallsAllow(t *testing.T) {
+	tr := load(t)
+	for _, f := range tr.files {
+		if f.tool || f.test() {
+			continue
+		}
+		r, ok := roomOf(f.dir())
+		if !ok {
+			t.Errorf("%s: package %s is in no room: add a row to internal/archtest/walls_test.go and to the rooms of ARCHITECTURE.md, with the reason", f.path, f.dir())
+			continue
+		}
+		for _, imported := range f.imports() {
+			if !r.allows(imported) {
+				t.Errorf("%s: must not import %s: %s", f.path, imported, r.why)
+			}
+		}
+	}
+}
+
+// roomOf finds the row of a package: its own or the nearest above.
+func roomOf(dir string) (room, bool) {
+	for ; dir != "."; dir = path.Dir(dir) {
+		if r, ok := rooms[dir]; ok {
+			return r, true
+		}
+	}
+	return room{}, false
+}
+
+func (r room) allows(imported string) bool {
+	if own, ok := strings.CutPrefix(imported, module+"/"); ok {
+		return slices.ContainsFunc(r.own, func(p string) bool { return within(own, p) })
+	}
+	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
+		return true // the standard library
+	}
+	return slices.ContainsFunc(r.others, func(prefix string) bool { return strings.HasPrefix(imported+"/", prefix) })
+}
+
+// within reports whether a package is the one that pattern names, or lies
+// below it when the pattern ends in "...".
+func within(pkg, pattern string) bool {
+	if above, ok := strings.CutSuffix(pattern, "..."); ok {
+		return strings.HasPrefix(pkg+"/", above)
+	}
+	return pkg == pattern
+}
+
+func TestNothingImportsAProgram(t *testing.T) {
+	for _, f := range load(t).files {
+		for _, imported := range f.imports() {
+			below, ok := strings.CutPrefix(imported, module+"/cmd/")
+			program, _, _ := strings.Cut(below, "/")
+			if ok && !strings.HasPrefix(f.path, "cmd/"+program+"/") {
+				t.Errorf("%s: must not import %s: a program wires packages; what two need belongs into a package of its own", f.path, imported)
+			}
+		}
+	}
+}
+
+func TestEveryRoomExists(t *testing.T) {
+	packages := load(t).packages()
+	for dir := range rooms {
+		if packages[dir] == nil {
+			t.Errorf("walls_test.go has a room %s, but there is no such package: remove the row", dir)
+		}
+	}
+}
+
+func TestEveryRoomIsOnTheMap(t *testing.T) {
+	page := string(load(t).texts["ARCHITECTURE.md"])
+	for dir := range rooms {
+		if !strings.Contains(page, "]("+dir+")") {
+			t.Errorf("ARCHITECTURE.md does not link to %s: say in its table of rooms what the package does and must never do", dir)
+		}
+	}
+}
+
+// Generated code calls the library it was generated for.
+func TestGeneratorsMatchTheirLibraries(t *testing.T) {
+	tr := load(t)
+	const library = "k8s.io/kube-openapi"
+	ours := required(tr.texts["go.mod"], library)
+	if theirs := required(tr.texts["tools/openapi-gen/go.mod"], library); theirs != ours {
+		t.Errorf("tools/openapi-gen/go.mod has %s %s, go.mod has %s: in tools/openapi-gen run `go get %s@%s && go mod tidy`", library, theirs, ours, library, ours)
+	}
+}
+
+// required returns the version of a module that a go.mod file requires.
+func required(file []byte, module string) string {
+	for line := range strings.Lines(string(file)) {
+		if f := strings.Fields(strings.TrimPrefix(line, "require ")); len(f) >= 2 && f[0] == module {
+			return f[1]
+		}
+	}
+	return ""
+}
+
+func TestModuleInstallsWithoutReplace(t *testing.T) {
+	for number, line := range strings.Split(string(load(t).texts["go.mod"]), "\n") {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "require ")
+		if strings.HasPrefix(line, "replace") || strings.HasPrefix(line, "exclude") {
+			t.Errorf("go.mod:%d: %q: `go install %s/cmd/serin@latest` refuses modules with replace or exclude", number+1, line, module)
+		}
+		if strings.HasPrefix(line, "k8s.io/kubernetes ") {
+			t.Errorf("go.mod:%d: k8s.io/kubernetes is not a library: it needs 33 replaced modules; use k8s.io/apiserver and client-go", number+1)
+		}
+	}
+}
