@@ -9,7 +9,8 @@ import (
 // Revision identifies a pod template; "" means none.
 type Revision string
 
-// Input is one observation of the world. Whatever is counted in it (Samples,
+// Input is one observation of the world, made after the state that it is given
+// with was stored. Whatever is counted in it (Samples,
 // Served, Arrived, Late, FailedHooks) is counted since the last Step that was
 // given it, and must be given to one Step only.
 type Input struct {
@@ -62,7 +63,7 @@ type Workload struct {
 // Ack is what all proxies together confirmed.
 type Ack struct {
 	// OK: every proxy applied the latest route that was asked for. False
-	// while one of them still has another.
+	// while one of them still has another, and while there is no route.
 	OK bool
 	// Percent that this route gives to the canary.
 	Percent Percent

@@ -43,7 +43,9 @@ const (
 // value; storing it as JSON and reading it back changes nothing. The zero
 // value is a release that was never looked at.
 type State struct {
-	Phase Phase `json:"phase,omitempty"`
+	// Phase, and since when it lasts.
+	Phase Phase     `json:"phase,omitempty"`
+	Since time.Time `json:"since,omitzero"`
 	// Reason says in one line what the phase waits for, or why it is as it is.
 	Reason string `json:"reason,omitempty"`
 	// Deadline ends the present wait; zero while nothing is waited for that
@@ -59,12 +61,15 @@ type State struct {
 	// the target has it.
 	Rejected Revision `json:"rejected,omitempty"`
 
-	// Step is the present step, from 1; 0 outside of Progressing, Promoting.
+	// Step is the present step, from 1; it stays until the next run begins.
 	Step int `json:"step,omitempty"`
-	// Share is the canary's share that is asked for, Asked when that was.
+	// Split: the stable copy takes part in the traffic. Share is the canary's
+	// share that is asked for, Asked when that was.
+	Split bool      `json:"split,omitempty"`
 	Share Percent   `json:"share,omitempty"`
 	Asked time.Time `json:"asked,omitzero"`
-	// Acked is when every proxy had Share; zero = not yet.
+	// Acked is when every proxy had Share for the first time since; zero =
+	// not yet.
 	Acked time.Time `json:"acked,omitzero"`
 
 	// Judge of the present run, and what it said last.
@@ -78,6 +83,19 @@ type State struct {
 
 	// Command is the ID of the last command that was obeyed.
 	Command string `json:"command,omitempty"`
+
+	// At is when the last input was observed; an older one is stale.
+	At time.Time `json:"at,omitzero"`
+	// Stalling: the last step waited on pods or proxies; Stalled is for how
+	// long in all, in this phase and step.
+	Stalling bool          `json:"stalling,omitempty"`
+	Stalled  time.Duration `json:"stalled,omitempty"`
+	// Touched: the stable copy was told to leave its revision in this run.
+	Touched bool `json:"touched,omitempty"`
+	// Served: the new stable pods were seen to serve. Quiet is since when no
+	// request arrived. Both belong to Finalizing.
+	Served bool      `json:"served,omitempty"`
+	Quiet  time.Time `json:"quiet,omitzero"`
 }
 
 // Run is one run: what was released, how it went.
@@ -125,10 +143,30 @@ type World struct {
 	StableRevision Revision
 }
 
-// Want returns the world that belongs to the state.
-func (s State) Want() World { return World{} }
+// Want returns the world that belongs to the state. It changes nothing in a
+// release that was never looked at.
+func (s State) Want() World {
+	w := World{Split: s.Split, CanaryPercent: s.Share, CanaryScaled: true, StableRevision: s.Stable}
+	switch s.Phase {
+	case Idle:
+		w.CanaryScaled = false
+	case Promoting, Finalizing:
+		w.StableRevision = s.Canary
+	case Initializing, Starting, Progressing, RollingBack:
+	}
+	return w
+}
 
 // MustWrite reports whether next has to be stored before the world is made to
-// follow it. Otherwise it differs from s in nothing but counts, which may be
-// stored at leisure: a crash then loses some evidence, never a decision.
-func (s State) MustWrite(next State) bool { return true }
+// follow it. Otherwise it differs from s in nothing but counts and what people
+// read, which may be stored at leisure: a crash then loses some evidence, never
+// a decision.
+func (s State) MustWrite(next State) bool {
+	return s.Phase != next.Phase ||
+		s.Step != next.Step ||
+		s.Rejected != next.Rejected ||
+		s.Command != next.Command ||
+		s.Run.Number != next.Run.Number ||
+		s.Run.Outcome != next.Run.Outcome ||
+		s.Want() != next.Want()
+}
