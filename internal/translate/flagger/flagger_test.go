@@ -1,0 +1,195 @@
+package flagger
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"serin.dev/serin/api/v1alpha1"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what comes out into the test data")
+
+// archives runs a test on each txtar file of a folder. The test returns the
+// archive with its recorded output made anew.
+func archives(t *testing.T, dir string, test func(*testing.T, *txtar.Archive) *txtar.Archive) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", dir, "*.txtar"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files in testdata/%s, %v", len(files), dir, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := txtar.Format(test(t, txtar.Parse(want)))
+			if bytes.Equal(got, want) {
+				return
+			}
+			if *rewrite {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			t.Errorf("%s (-want +got; -rewrite records):\n%s", file, cmp.Diff(string(want), string(got)))
+		})
+	}
+}
+
+func decode[T any](t *testing.T, data []byte) *T {
+	t.Helper()
+	v := new(T)
+	if err := yaml.UnmarshalStrict(data, v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Each archive holds a Canary, and records the spec that is made of it and the
+// findings. A spec is recorded only where there is no error.
+func TestCanariesBecomeReleases(t *testing.T) {
+	archives(t, "release", func(t *testing.T, a *txtar.Archive) *txtar.Archive {
+		out := &txtar.Archive{Comment: a.Comment, Files: a.Files[:1]}
+		spec, findings := Release(decode[flaggerv1.Canary](t, a.Files[0].Data))
+		var text strings.Builder
+		failed := false
+		for _, f := range findings {
+			failed = failed || f.Severity == Error
+			fmt.Fprintf(&text, "%s: %s\n", map[Severity]string{Error: "error", Warning: "warning"}[f.Severity], f)
+		}
+		if len(findings) > 0 {
+			out.Files = append(out.Files, txtar.File{Name: "findings", Data: []byte(text.String())})
+		}
+		if !failed {
+			data, err := yaml.Marshal(spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.Files = append(out.Files, txtar.File{Name: "release.yaml", Data: data})
+		}
+		return out
+	})
+}
+
+// Each archive tells a story: the status of a Release as time goes by ("release"),
+// or a problem with the Canary, and what the Canary's status says then ("canary").
+func TestCanariesShowWhatTheirReleasesDo(t *testing.T) {
+	archives(t, "status", func(t *testing.T, a *txtar.Archive) *txtar.Archive {
+		out := &txtar.Archive{Comment: a.Comment}
+		canary := &flaggerv1.Canary{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at(t, "2026-11-02T10:00:00Z")}}
+		for _, f := range a.Files {
+			var status flaggerv1.CanaryStatus
+			var now func() flaggerv1.CanaryStatus
+			switch f.Name {
+			case "release":
+				r := &v1alpha1.Release{
+					ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at(t, "2026-11-02T10:00:01Z")},
+					Status:     *decode[v1alpha1.ReleaseStatus](t, f.Data),
+				}
+				now = func() flaggerv1.CanaryStatus { return Status(canary, r, "") }
+			case "problem":
+				now = func() flaggerv1.CanaryStatus { return Status(canary, nil, strings.TrimSpace(string(f.Data))) }
+			default:
+				continue // recorded output
+			}
+			status = now()
+			canary.Status = status
+			if diff := cmp.Diff(status, now()); diff != "" {
+				t.Errorf("the same Release a second time changes the status:\n%s", diff)
+			}
+			out.Files = append(out.Files, f, txtar.File{Name: "canary", Data: []byte(brief(status))})
+		}
+		return out
+	})
+}
+
+func at(t *testing.T, s string) metav1.Time {
+	t.Helper()
+	var out metav1.Time
+	if err := out.UnmarshalJSON([]byte(`"` + s + `"`)); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func brief(s flaggerv1.CanaryStatus) string {
+	clock := func(t metav1.Time) string { return t.UTC().Format("15:04:05") }
+	c := s.Conditions[0]
+	return fmt.Sprintf("%s %s weight=%d failed=%d applied=%s promoted=%s\n%s %s=%s reason=%s: %s\n",
+		clock(s.LastTransitionTime), s.Phase, s.CanaryWeight, s.FailedChecks, s.LastAppliedSpec, s.LastPromotedSpec,
+		clock(c.LastTransitionTime), c.Type, c.Status, c.Reason, c.Message)
+}
+
+// For every pair of a step and a maximum the weights are those that Flagger's
+// documentation describes: multiples of the step up to the first that reaches
+// the maximum, at most 100.
+func TestStepsReachTheMaximum(t *testing.T) {
+	for step := 1; step <= 100; step++ {
+		for limit := 1; limit <= 100; limit++ {
+			var fs findings
+			got := steps(&flaggerv1.CanaryAnalysis{StepWeight: step, MaxWeight: limit}, "", &fs)
+			n := (limit + step - 1) / step
+			if len(fs) != 0 || len(got) != n {
+				t.Fatalf("steps of %d up to %d: %v, %v; want %d steps", step, limit, got, fs, n)
+			}
+			for i, w := range got {
+				if want := min((i+1)*step, 100); int(w) != want {
+					t.Fatalf("steps of %d up to %d: %v; want %d as number %d", step, limit, got, want, i+1)
+				}
+			}
+		}
+	}
+}
+
+func TestStatusKeepsWhatItDoesNotKnow(t *testing.T) {
+	configs := map[string]string{"configmap/reviews": "1234"}
+	canary := &flaggerv1.Canary{Status: flaggerv1.CanaryStatus{TrackedConfigs: &configs, SessionAffinityCookie: "c"}}
+	got := Status(canary, nil, "")
+	if got.TrackedConfigs == nil || (*got.TrackedConfigs)["configmap/reviews"] != "1234" || got.SessionAffinityCookie != "c" {
+		t.Errorf("status %+v; want the tracked configs and the cookie kept", got)
+	}
+	(*got.TrackedConfigs)["configmap/reviews"] = "changed"
+	if configs["configmap/reviews"] != "1234" {
+		t.Error("the result shares the Canary's map")
+	}
+}
+
+// A bad edit of a Canary must not hide what its Release still does.
+func TestProblemIsShownBesideARunningRelease(t *testing.T) {
+	r := &v1alpha1.Release{Status: v1alpha1.ReleaseStatus{
+		Phase: "Progressing", Canary: v1alpha1.Version{Revision: "r2"}, Split: v1alpha1.Split{Asked: 10},
+	}}
+	got := Status(&flaggerv1.Canary{}, r, "spec.analysis: is missing")
+	if got.Phase != flaggerv1.CanaryPhaseProgressing || got.CanaryWeight != 10 || got.Conditions[0].Message != "spec.analysis: is missing" {
+		t.Errorf("status %+v; want Progressing at 10 with the problem as message", got)
+	}
+}
+
+func TestZeroFindingIsAnError(t *testing.T) {
+	if (Finding{}).Severity != Error {
+		t.Error("a finding without a severity must hold the Canary back")
+	}
+}
+
+func TestUnreadableJournalIsNoFailedChecks(t *testing.T) {
+	r := &v1alpha1.Release{Status: v1alpha1.ReleaseStatus{
+		Phase: "Progressing", Canary: v1alpha1.Version{Revision: "r2"},
+		Journal: v1alpha1.Raw([]byte(`{"state":[]}`)), Split: v1alpha1.Split{Asked: 10},
+	}}
+	if got := Status(&flaggerv1.Canary{}, r, ""); got.FailedChecks != 0 || got.CanaryWeight != 10 {
+		t.Errorf("status %+v; want no failed checks and a weight of 10", got)
+	}
+}

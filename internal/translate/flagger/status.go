@@ -1,0 +1,206 @@
+package flagger
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"serin.dev/serin/api/v1alpha1"
+)
+
+// Status shows a Canary what its Release does, in Flagger's terms. The Release
+// is nil as long as there is none. A problem, if not "", says why the Canary's
+// spec cannot be run; a Release that is there goes on with an earlier one.
+//
+// Where nothing changed the result equals the Canary's present status, times
+// included.
+func Status(c *flaggerv1.Canary, r *v1alpha1.Release, problem string) flaggerv1.CanaryStatus {
+	out := *c.Status.DeepCopy()
+	out.Phase = phase(r)
+	out.CanaryWeight, out.FailedChecks = 0, 0
+	changed := c.CreationTimestamp
+	if r != nil {
+		j := readJournal(r)
+		if running(r) {
+			out.FailedChecks = j.State.Evidence.FailedChecks
+		}
+		if out.Phase == flaggerv1.CanaryPhaseProgressing { // Flagger shows it in no other
+			out.CanaryWeight = int(r.Status.Split.Asked)
+		}
+		out.LastPromotedSpec = r.Status.Stable.Revision
+		out.LastAppliedSpec = lastApplied(r)
+		changed = lastChange(r, j)
+	}
+	now := condition(&out, message(r, out.Phase, problem))
+	if same(&out, &c.Status, &now) {
+		return *c.Status.DeepCopy()
+	}
+	if changed.Before(&c.Status.LastTransitionTime) {
+		changed = c.Status.LastTransitionTime
+	}
+	now.LastUpdateTime, now.LastTransitionTime = changed, changed
+	if before := promoted(&c.Status); before != nil && before.Status == now.Status {
+		now.LastTransitionTime = before.LastTransitionTime
+	}
+	out.LastTransitionTime = changed
+	out.Conditions = []flaggerv1.CanaryCondition{now}
+	return out
+}
+
+// phase translates the Release's. Flagger has none for the way back: it says
+// Failed when all is over.
+func phase(r *v1alpha1.Release) flaggerv1.CanaryPhase {
+	if r == nil {
+		return flaggerv1.CanaryPhaseInitializing
+	}
+	switch r.Status.Phase {
+	case "Starting", "Progressing", "RollingBack":
+		return flaggerv1.CanaryPhaseProgressing
+	case "Promoting":
+		return flaggerv1.CanaryPhasePromoting
+	case "Finalizing":
+		return flaggerv1.CanaryPhaseFinalising
+	case "Idle":
+		switch {
+		case meta.IsStatusConditionFalse(r.Status.Conditions, v1alpha1.ConditionPromoted):
+			return flaggerv1.CanaryPhaseFailed
+		case len(r.Status.History) > 0 && r.Status.History[0].Outcome == "promoted":
+			return flaggerv1.CanaryPhaseSucceeded
+		}
+		return flaggerv1.CanaryPhaseInitialized
+	default:
+		return flaggerv1.CanaryPhaseInitializing
+	}
+}
+
+func running(r *v1alpha1.Release) bool { return r.Status.Canary.Revision != "" }
+
+// lastApplied is the revision that the target has, as far as it was seen.
+func lastApplied(r *v1alpha1.Release) string {
+	switch {
+	case running(r):
+		return r.Status.Canary.Revision
+	case phase(r) == flaggerv1.CanaryPhaseFailed && len(r.Status.History) > 0:
+		return r.Status.History[0].To.Revision
+	default:
+		return r.Status.Stable.Revision
+	}
+}
+
+// condition is Flagger's only one, without its times. Its reason is the phase.
+func condition(s *flaggerv1.CanaryStatus, message string) flaggerv1.CanaryCondition {
+	status := corev1.ConditionUnknown
+	switch s.Phase {
+	case flaggerv1.CanaryPhaseInitialized, flaggerv1.CanaryPhaseSucceeded:
+		status = corev1.ConditionTrue
+	case flaggerv1.CanaryPhaseFailed:
+		status = corev1.ConditionFalse
+	}
+	return flaggerv1.CanaryCondition{Type: flaggerv1.PromotedType, Status: status, Reason: string(s.Phase), Message: message}
+}
+
+// message says in one line how things are. It changes with the phase and the
+// step, not with every request.
+func message(r *v1alpha1.Release, p flaggerv1.CanaryPhase, problem string) string {
+	switch {
+	case problem != "":
+		return problem
+	case r == nil:
+		return "A Release is made for this Canary."
+	}
+	s := &r.Status
+	switch p {
+	case flaggerv1.CanaryPhaseInitializing:
+		return "The primary is being made."
+	case flaggerv1.CanaryPhaseInitialized:
+		return fmt.Sprintf("%s serves users; new revisions are awaited.", name(s.Stable))
+	case flaggerv1.CanaryPhaseProgressing:
+		switch {
+		case s.Phase == "RollingBack":
+			return fmt.Sprintf("%s is being taken back.", name(s.Canary))
+		case s.Step == 0:
+			return fmt.Sprintf("%s is starting.", name(s.Canary))
+		}
+		return fmt.Sprintf("%s is at step %s with a weight of %d.", name(s.Canary), s.StepText, s.Split.Asked)
+	case flaggerv1.CanaryPhasePromoting:
+		return fmt.Sprintf("%s was judged good and becomes the primary.", name(s.Canary))
+	case flaggerv1.CanaryPhaseFinalising:
+		return fmt.Sprintf("All requests go to the primary, which runs %s.", name(s.Canary))
+	case flaggerv1.CanaryPhaseSucceeded:
+		return fmt.Sprintf("%s was promoted.", name(s.Stable))
+	case flaggerv1.CanaryPhaseFailed:
+		if len(s.History) > 0 && s.History[0].Reason != "" {
+			return fmt.Sprintf("%s was not promoted: %s", name(s.History[0].To), s.History[0].Reason)
+		}
+		return "The last revision was not promoted."
+	default:
+		return string(p)
+	}
+}
+
+func name(v v1alpha1.Version) string {
+	if v.Label != "" {
+		return v.Label
+	}
+	return "revision " + v.Revision
+}
+
+func promoted(s *flaggerv1.CanaryStatus) *flaggerv1.CanaryCondition {
+	for i := range s.Conditions {
+		if s.Conditions[i].Type == flaggerv1.PromotedType {
+			return &s.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// same reports whether a status says what another says, times aside.
+func same(a, b *flaggerv1.CanaryStatus, now *flaggerv1.CanaryCondition) bool {
+	before := promoted(b)
+	return before != nil && before.Status == now.Status && before.Reason == now.Reason && before.Message == now.Message &&
+		a.Phase == b.Phase && a.CanaryWeight == b.CanaryWeight && a.FailedChecks == b.FailedChecks &&
+		a.LastAppliedSpec == b.LastAppliedSpec && a.LastPromotedSpec == b.LastPromotedSpec
+}
+
+// journal is what is read of the engine's: two facts that Flagger shows and
+// the Release's status does not.
+type journal struct {
+	State struct {
+		Asked    time.Time // since when the weight is as it is
+		Evidence struct{ FailedChecks int }
+	}
+}
+
+// readJournal returns zeros for what is not there.
+func readJournal(r *v1alpha1.Release) journal {
+	var j journal
+	if r.Status.Journal == nil || json.Unmarshal(r.Status.Journal.Raw, &j) != nil {
+		return journal{}
+	}
+	return j
+}
+
+// lastChange is the latest time that the Release's status tells.
+func lastChange(r *v1alpha1.Release, j journal) metav1.Time {
+	last := r.CreationTimestamp
+	later := func(t metav1.Time) {
+		if last.Before(&t) {
+			last = t
+		}
+	}
+	for i := range r.Status.Conditions {
+		later(r.Status.Conditions[i].LastTransitionTime)
+	}
+	if len(r.Status.History) > 0 {
+		later(r.Status.History[0].Ended)
+	}
+	if !j.State.Asked.IsZero() {
+		later(v1alpha1.Time(j.State.Asked))
+	}
+	return last
+}
