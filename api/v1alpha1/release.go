@@ -56,7 +56,7 @@ type ReleaseSpec struct {
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:Minimum=1
 	// +kubebuilder:validation:items:Maximum=100
-	// +kubebuilder:validation:XValidation:rule="self.size() < 2 || self.map(i, self.indexOf(i) == 0 || self[self.indexOf(i)-1] < i).all(x, x)",message="steps must ascend without repeats, such as [10, 25, 50]"
+	// +kubebuilder:validation:XValidation:rule="self.isSorted() && self.all(s, self.exists_one(t, t == s))",message="steps must ascend without repeats, such as [10, 25, 50]"
 	// +optional
 	Steps []int32 `json:"steps,omitempty"`
 

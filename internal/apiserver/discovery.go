@@ -1,0 +1,124 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	informers "k8s.io/apiextensions-apiserver/pkg/client/informers/externalversions/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilversion "k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/endpoints/discovery"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/client-go/tools/cache"
+)
+
+// groupDiscovery lists the groups of CRDs under /apis for clients that do not
+// ask for the aggregated form; those groups come and go with their CRDs.
+type groupDiscovery struct {
+	definitions  informers.CustomResourceDefinitionInformer
+	groups       discovery.GroupManager
+	registration cache.ResourceEventHandlerRegistration
+}
+
+func newGroupDiscovery(definitions informers.CustomResourceDefinitionInformer, groups discovery.GroupManager) (*groupDiscovery, error) {
+	d := &groupDiscovery{definitions: definitions, groups: groups}
+	update := func(obj any) {
+		if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = gone.Obj
+		}
+		d.update(obj.(*apiextensionsv1.CustomResourceDefinition).Spec.Group)
+	}
+	var err error
+	d.registration, err = definitions.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    update,
+		UpdateFunc: func(_, obj any) { update(obj) },
+		DeleteFunc: update,
+	})
+	return d, err
+}
+
+// synced waits until all groups known at start are listed.
+func (d *groupDiscovery) synced(ctx context.Context) error {
+	if !cache.WaitForCacheSync(ctx.Done(), d.registration.HasSynced) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// update lists a group with the versions that its established CRDs serve,
+// preferred first, and removes a group without any.
+func (d *groupDiscovery) update(group string) {
+	all, err := d.definitions.Lister().List(labels.Everything())
+	if err != nil {
+		return // a lister reads memory and has no errors
+	}
+	var versions []string
+	for _, crd := range all {
+		if crd.Spec.Group != group || !established(crd) {
+			continue
+		}
+		for _, v := range crd.Spec.Versions {
+			if v.Served && !slices.Contains(versions, v.Name) {
+				versions = append(versions, v.Name)
+			}
+		}
+	}
+	if len(versions) == 0 {
+		d.groups.RemoveGroup(group)
+		return
+	}
+	slices.SortFunc(versions, func(a, b string) int { return utilversion.CompareKubeAwareVersionStrings(b, a) })
+	out := metav1.APIGroup{Name: group}
+	for _, v := range versions {
+		out.Versions = append(out.Versions, metav1.GroupVersionForDiscovery{GroupVersion: group + "/" + v, Version: v})
+	}
+	out.PreferredVersion = out.Versions[0]
+	d.groups.AddGroup(out)
+}
+
+func established(crd *apiextensionsv1.CustomResourceDefinition) bool {
+	for _, c := range crd.Status.Conditions {
+		if c.Type == apiextensionsv1.Established {
+			return c.Status == apiextensionsv1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// selfReview answers `kubectl auth whoami`.
+type selfReview struct{}
+
+var (
+	_ rest.Creater              = selfReview{}
+	_ rest.SingularNameProvider = selfReview{}
+)
+
+func (selfReview) New() runtime.Object     { return &authenticationv1.SelfSubjectReview{} }
+func (selfReview) Destroy()                {}
+func (selfReview) NamespaceScoped() bool   { return false }
+func (selfReview) GetSingularName() string { return "selfsubjectreview" }
+
+func (selfReview) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (runtime.Object, error) {
+	review, ok := obj.(*authenticationv1.SelfSubjectReview)
+	if !ok {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("a SelfSubjectReview is expected, not a %T", obj))
+	}
+	if validate != nil {
+		if err := validate(ctx, review); err != nil {
+			return nil, err
+		}
+	}
+	who, ok := genericapirequest.UserFrom(ctx)
+	if !ok {
+		return nil, apierrors.NewBadRequest("the request has no user")
+	}
+	review.Status.UserInfo = authenticationv1.UserInfo{Username: who.GetName(), UID: who.GetUID(), Groups: who.GetGroups()}
+	return review, nil
+}
