@@ -11,6 +11,13 @@ import (
 	"serin.dev/serin/internal/rollout"
 )
 
+// CheckSpec reports what makes a spec impossible to work with, for the moment
+// at which it is applied: each line names a field and what to change.
+func CheckSpec(spec *v1alpha1.ReleaseSpec) error {
+	_, err := planOf(spec)
+	return err
+}
+
 // planOf reads the plan of a Release. Errors name the field and what to
 // change, one line each; the API's own schema has refused what it can before.
 func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {

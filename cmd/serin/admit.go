@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/apiserver"
+	"serin.dev/serin/internal/controller"
+	"serin.dev/serin/internal/translate/istio"
+)
+
+// admit refuses objects that no schema can catch and that could not work: what
+// is refused changes nothing, and the user reads why where the mistake was
+// made. References to other objects are not looked at, because manifests are
+// applied in any order.
+func admit(_ context.Context, req apiserver.Request) (warnings []string, err error) {
+	if req.Subresource != "" {
+		return nil, nil
+	}
+	switch req.Resource.Group {
+	case "networking.istio.io":
+		return admitIstio(req)
+	case v1alpha1.GroupVersion.Group:
+		r := &v1alpha1.Release{}
+		if err := decode(req.Object, r); err != nil {
+			return nil, err
+		}
+		return nil, controller.CheckSpec(&r.Spec)
+	}
+	return nil, nil
+}
+
+func admitIstio(req apiserver.Request) (warnings []string, err error) {
+	o := istioKind(req.Resource)
+	if o == nil {
+		return nil, nil
+	}
+	if err := decode(req.Object, o); err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, f := range istio.Validate(o) {
+		line := f.Message
+		if f.Path != "" {
+			line = f.Path + ": " + line
+		}
+		if f.Severity == istio.Error {
+			errs = append(errs, errors.New(line))
+		} else {
+			warnings = append(warnings, line)
+		}
+	}
+	return warnings, errors.Join(errs...)
+}
+
+// istioKind makes an empty object; the three API versions have one shape.
+func istioKind(r schema.GroupVersionResource) metav1.Object {
+	switch r.Resource {
+	case "virtualservices":
+		return &istiov1.VirtualService{}
+	case "destinationrules":
+		return &istiov1.DestinationRule{}
+	case "gateways":
+		return &istiov1.Gateway{}
+	case "serviceentries":
+		return &istiov1.ServiceEntry{}
+	case "workloadentries":
+		return &istiov1.WorkloadEntry{}
+	default:
+		return nil
+	}
+}
+
+// decode goes through JSON, which both sides define themselves by.
+func decode(from, to any) error {
+	data, err := json.Marshal(from)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	if err := json.Unmarshal(data, to); err != nil {
+		return fmt.Errorf("decode: %w", err)
+	}
+	return nil
+}

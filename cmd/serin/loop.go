@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"serin.dev/serin/internal/apiserver"
+	"serin.dev/serin/internal/controller"
+	"serin.dev/serin/internal/demoapp"
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/node"
+	"serin.dev/serin/internal/proxy"
+	"serin.dev/serin/internal/telemetry"
+)
+
+// loop is the whole product in one process:
+//
+//	        objects                       snapshot
+//	API ───────────────► publish ─────────────────► proxy
+//	 ▲ ▲                    │ acks                    │ every request
+//	 │ │                    ▼                         ▼
+//	 │ └────────────── deliver ◄──────────────── telemetry
+//	 │   weights, scale, status
+//	 └── node: Deployments → processes, Pods, EndpointSlices
+//
+// It is built in the order in which data flows and taken down in reverse.
+type loop struct {
+	server  *apiserver.Server
+	gateway *proxy.Listener
+	started time.Duration
+
+	cancel context.CancelCauseFunc
+	parts  sync.WaitGroup
+	failed chan error
+	close  []func() // in the order of opening
+}
+
+// loopConfig says where the loop lives.
+type loopConfig struct {
+	dataDir        string
+	apiAddress     string
+	gatewayAddress string
+	etcdServers    []string
+	log            *slog.Logger
+}
+
+// startLoop returns when everything works; stop must be called afterwards.
+func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
+	begun := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	l := &loop{cancel: cancel, failed: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			l.stop()
+		}
+	}()
+
+	logs := node.NewLogSource(filepath.Join(c.dataDir, "logs"))
+	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx)) // outlives the parts that write to it
+	l.close = append(l.close, stopAPI)
+	l.server, err = apiserver.Start(apiCtx, apiserver.Config{
+		DataDir: c.dataDir, Listen: c.apiAddress, EtcdServers: c.etcdServers,
+		Logs: logs, Admit: admit, Logger: c.log.With("part", "api"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.close = append(l.close, func() {
+		if err := l.server.Stop(); err != nil {
+			c.log.Error("API", "err", err)
+		}
+	})
+
+	var hub telemetry.Hub
+	plane := proxy.New(proxy.Config{Recorder: &hub, Logger: c.log.With("part", "proxy")})
+	l.close = append(l.close, func() { shutdown(plane, c.log) })
+	if l.gateway, err = plane.ListenGateway(c.gatewayAddress, controller.MainGatewayPort); err != nil {
+		return nil, fmt.Errorf("ingress gateway: %w: choose another address with --gateway-address", err)
+	}
+	own, err := plane.ListenOutbound("127.0.0.1:0", mesh.Workload{Namespace: "kube-system", Name: "serin"})
+	if err != nil {
+		return nil, err
+	}
+
+	api, err := kube.NewClient(l.server.RESTConfig(), c.log.With("part", "kube"))
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(l.server.RESTConfig())
+	if err != nil {
+		return nil, err
+	}
+	images, err := imageMappings()
+	if err != nil {
+		return nil, err
+	}
+	workloads, err := node.New(ctx, node.Config{
+		Client: client, DataDir: c.dataDir, Logs: logs, Images: images,
+		Drain: drain(plane), Logger: c.log.With("part", "node"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.run("node", func() error { return workloads.Run(ctx) })
+	if err := api.Run(ctx); err != nil {
+		return nil, err
+	}
+	acks := &controller.Acks{}
+	publish := &controller.Publish{API: api, Proxy: plane, Acks: acks, Gateway: l.gateway.Addr(), Log: c.log.With("part", "publish")}
+	deliver := &controller.Deliver{API: api, Acks: acks, Hub: &hub, Hooks: through(own), Log: c.log.With("part", "deliver")}
+	canaries := &controller.Canaries{API: api, Log: c.log.With("part", "canaries")}
+	l.run("publish", func() error { publish.Run(ctx); return nil })
+	l.run("deliver", func() error { deliver.Run(ctx); return nil })
+	l.run("canaries", func() error { canaries.Run(ctx); return nil })
+	l.started = time.Since(begun)
+	return l, l.writeAddresses(c.dataDir)
+}
+
+// run starts one part; its failure ends the loop.
+func (l *loop) run(name string, f func() error) {
+	l.parts.Go(func() {
+		if err := f(); err != nil {
+			select {
+			case l.failed <- fmt.Errorf("%s: %w", name, err):
+			default:
+			}
+		}
+	})
+}
+
+// wait blocks until ctx ends, or a part or the API fails.
+func (l *loop) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-l.failed:
+		return err
+	case <-l.server.Done():
+		return l.server.Wait()
+	}
+}
+
+// stop takes everything down and returns when no process is left.
+func (l *loop) stop() {
+	l.cancel(errors.New("serin is stopping"))
+	l.parts.Wait()
+	for i := len(l.close) - 1; i >= 0; i-- {
+		l.close[i]()
+	}
+}
+
+// addresses is what other programs read to find a running Serin, from
+// addresses.json in its data directory.
+type addresses struct {
+	Kubeconfig string `json:"kubeconfig"`
+	API        string `json:"api"`
+	Gateway    string `json:"gateway"`
+	PID        int    `json:"pid"`
+}
+
+func (l *loop) addresses() addresses {
+	return addresses{
+		Kubeconfig: l.server.KubeconfigPath(), API: l.server.URL(),
+		Gateway: "http://" + l.gateway.Addr().String(), PID: os.Getpid(),
+	}
+}
+
+// writeAddresses replaces the file in one step, so that a reader sees a whole one.
+func (l *loop) writeAddresses(dataDir string) error {
+	data, err := json.Marshal(l.addresses())
+	if err != nil {
+		return fmt.Errorf("addresses: %w", err)
+	}
+	path := filepath.Join(dataDir, "addresses.json")
+	if err := os.WriteFile(path+".new", append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("addresses: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("addresses: %w", err)
+	}
+	l.close = append(l.close, func() { os.Remove(path) })
+	return nil
+}
+
+// shutdownTime bounds how long requests under way may take when Serin stops:
+// the processes that answer them are being stopped as well.
+const shutdownTime = time.Second
+
+func shutdown(plane *proxy.Proxy, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	defer cancel()
+	if err := plane.Shutdown(ctx); err != nil {
+		log.Debug("requests were cut off", "err", err)
+	}
+}
+
+// drain lets the node wait until the proxies have let go of a pod.
+func drain(plane *proxy.Proxy) func(ctx context.Context, namespace, pod, podIP string) {
+	return func(ctx context.Context, _, _, podIP string) {
+		ip, err := netip.ParseAddr(podIP)
+		if err != nil {
+			return // it never had an address, so nobody sends to it
+		}
+		// The error is the end of ctx: the pod's grace period counts from then.
+		_ = plane.Drained(ctx, ip)
+	}
+}
+
+// through makes a client whose calls go through an outbound listener.
+func through(l *proxy.Listener) *http.Client {
+	address := &url.URL{Scheme: "http", Host: l.Addr().String()}
+	return &http.Client{Transport: &http.Transport{
+		Proxy:           http.ProxyURL(address),
+		DialContext:     (&net.Dialer{}).DialContext,
+		IdleConnTimeout: time.Minute,
+	}}
+}
+
+// imageMappings lets this binary stand for the images that are built into it.
+func imageMappings() ([]node.ImageMapping, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("own executable: %w", err)
+	}
+	var out []node.ImageMapping
+	for _, i := range demoapp.Images() {
+		out = append(out, node.ImageMapping{Image: i.Pattern, Command: append([]string{self}, i.Args...)})
+	}
+	return out, nil
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"serin.dev/serin/internal/apiserver"
+)
+
+// defaultGateway is where users' traffic comes in: the port that local
+// examples of every mesh use, free of root.
+const defaultGateway = "127.0.0.1:8080"
+
+func newUpCmd(opts *options) *cobra.Command {
+	c := loopConfig{}
+	var level slog.LevelVar
+	level.Set(slog.LevelWarn)
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run Serin on this machine until interrupted",
+		Long: `Serve the API, run Deployments as local processes, route their traffic and
+deliver their releases, all in this one process. State is kept in the data
+directory; after a stop or a crash the next start goes on from there.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if c.dataDir, err = opts.dataDir(); err != nil {
+				return err
+			}
+			c.log = slog.New(slog.NewTextHandler(opts.ErrOut, &slog.HandlerOptions{Level: &level}))
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return up(ctx, opts, c)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&c.apiAddress, "api-address", apiserver.DefaultListen, "address of the Kubernetes API; port 0 takes a free one")
+	flags.StringVar(&c.gatewayAddress, "gateway-address", defaultGateway, "address of the ingress gateway; port 0 takes a free one")
+	flags.StringSliceVar(&c.etcdServers, "etcd-servers", nil, "URLs of an etcd cluster to keep objects in (default: an etcd of its own in the data directory)")
+	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	return cmd
+}
+
+func up(ctx context.Context, opts *options, c loopConfig) error {
+	l, err := startLoop(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer l.stop()
+	a := l.addresses()
+	fmt.Fprintf(opts.Out, `Serin is ready (%s).
+
+  API      %s
+  gateway  %s
+  data     %s
+
+In another terminal:
+
+  export KUBECONFIG=%s
+  kubectl apply -f examples/music
+
+Stop with Ctrl-C.
+`, l.started.Round(10*time.Millisecond), a.API, a.Gateway, c.dataDir, a.Kubeconfig)
+	return l.wait(ctx)
+}

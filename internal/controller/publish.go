@@ -1,0 +1,119 @@
+package controller
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"reflect"
+	"strconv"
+	"time"
+
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/proxy"
+	"serin.dev/serin/internal/translate/istio"
+)
+
+// MainGatewayPort is the port of Gateway objects that the main gateway
+// listener answers for, whatever port it has itself: without root a process
+// cannot listen on port 80, for which manifests are written.
+const MainGatewayPort = 80
+
+// Publish turns objects into snapshots and hands them to the proxies. All
+// fields must be set.
+type Publish struct {
+	API     *kube.Client
+	Proxy   *proxy.Proxy
+	Acks    *Acks
+	Gateway net.Addr // of the main gateway listener, which is open
+	Log     *slog.Logger
+
+	last *mesh.Snapshot
+	good istio.Good
+	told map[istio.Finding]bool
+}
+
+// Run publishes until ctx ends, beginning with what the API holds now.
+func (p *Publish) Run(ctx context.Context) {
+	p.told = map[istio.Finding]bool{}
+	l := &listeners{proxy: p.Proxy, log: p.Log}
+	defer l.closeAll()
+	for {
+		if err := p.publish(l); err != nil {
+			p.Log.Error("snapshot refused, the last one stays", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.API.MeshChanged():
+		}
+	}
+}
+
+func (p *Publish) publish(l *listeners) error {
+	objects, err := p.API.MeshObjects()
+	if err != nil {
+		return err
+	}
+	out := istio.Translate(istio.Input{
+		Services:         objects.Services,
+		Endpoints:        objects.Endpoints,
+		VirtualServices:  objects.VirtualServices,
+		DestinationRules: objects.DestinationRules,
+		Gateways:         objects.Gateways,
+		ServiceEntries:   objects.ServiceEntries,
+		WorkloadEntries:  objects.WorkloadEntries,
+		Previous:         p.good,
+	})
+	snapshot := out.Snapshot
+	p.tell(out.Findings)
+	host, port := hostPort(p.Gateway)
+	for i := range snapshot.Gateways {
+		if g := &snapshot.Gateways[i]; g.Port == port {
+			g.Port = MainGatewayPort
+		}
+	}
+	for _, err := range l.want(listenersFor(objects, snapshot, host, port)) {
+		p.Log.Error("listener", "err", err)
+	}
+	if p.last != nil {
+		snapshot.Version = p.last.Version
+		if reflect.DeepEqual(snapshot, p.last) {
+			return nil
+		}
+	}
+	snapshot.Version++
+	if err := p.Proxy.Apply(snapshot); err != nil {
+		return err
+	}
+	p.last, p.good = snapshot, out.Good
+	p.Acks.record(snapshot, time.Now())
+	return nil
+}
+
+// tell writes each finding to the log and to its object's events, once as long
+// as it lasts.
+func (p *Publish) tell(findings []istio.Finding) {
+	now := map[istio.Finding]bool{}
+	for _, f := range findings {
+		now[f] = true
+		if p.told[f] {
+			continue
+		}
+		p.Log.Warn("finding", "kind", f.Origin.Kind, "namespace", f.Origin.Namespace, "name", f.Origin.Name, "finding", f.String())
+		p.API.ObjectEvent(f.Origin.Kind, f.Origin.Namespace, f.Origin.Name, true, "Finding", f.String())
+	}
+	p.told = now
+}
+
+func hostPort(a net.Addr) (string, uint16) {
+	host, text, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String(), 0
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return host, 0
+	}
+	return host, uint16(port)
+}
