@@ -100,7 +100,7 @@ func validateHosts(hosts []VirtualHost) error {
 			return fmt.Errorf("virtual host %d: has no hosts", i)
 		}
 		for _, h := range vh.Hosts {
-			if err := validateHost(h); err != nil {
+			if err := CheckHost(h); err != nil {
 				return fmt.Errorf("virtual host %q: %w", h, err)
 			}
 			if seen[h] {
@@ -117,7 +117,8 @@ func validateHosts(hosts []VirtualHost) error {
 	return nil
 }
 
-func validateHost(h string) error {
+// CheckHost reports why a string cannot be one of VirtualHost.Hosts.
+func CheckHost(h string) error {
 	rest := strings.TrimPrefix(h, "*")
 	switch {
 	case h == "":

@@ -1,0 +1,171 @@
+package istio
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"serin.dev/serin/internal/mesh"
+)
+
+// Input is what a snapshot is made from, in any order. Nothing in it is
+// changed or kept but what Output.Good names.
+type Input struct {
+	Version mesh.SnapshotVersion // of the snapshot to make
+
+	Services         []*corev1.Service
+	Endpoints        map[mesh.ServiceName][]mesh.Endpoint // ready ones of the Services
+	VirtualServices  []*istiov1.VirtualService
+	DestinationRules []*istiov1.DestinationRule
+	Gateways         []*istiov1.Gateway
+	ServiceEntries   []*istiov1.ServiceEntry
+	WorkloadEntries  []*istiov1.WorkloadEntry
+
+	// Previous is Output.Good of the translation before, nil for the first.
+	// An object with an Error is replaced by its version in here: a mistake in
+	// one object leaves what runs as it is, and holds up nothing else. Without
+	// one, as after a restart, the object is translated as far as it makes
+	// sense: what is broken in it answers 404 or 503.
+	Previous Good
+}
+
+// Good holds the last version without an Error of each object.
+type Good map[mesh.Origin]metav1.Object
+
+// Output is a snapshot that Validate accepts, and what there is to say.
+type Output struct {
+	Snapshot *mesh.Snapshot
+	Findings []Finding // sorted by object
+	Good     Good      // for the next Input.Previous
+}
+
+// Translate makes the snapshot. Its Origins are the Istio objects that are in
+// effect as a whole, with the generation that is: for an object with an Error
+// that of its last good version, and without one it is not among them.
+func Translate(in Input) Output {
+	t := &translator{in: in, out: Output{
+		Snapshot: &mesh.Snapshot{
+			Version:  in.Version,
+			Services: map[mesh.ServiceName]*mesh.Service{},
+			Origins:  map[mesh.Origin]int64{},
+		},
+		Good: Good{},
+	}}
+	t.addServices()
+	entries := translateAll(t, in.WorkloadEntries, workloadEntryOf)
+	t.addWorkloadsToServices(entries)
+	for _, se := range translateAll(t, in.ServiceEntries, t.serviceEntry) {
+		t.addServiceEntry(se, entries)
+	}
+	t.addDestinationRules(translateAll(t, in.DestinationRules, t.destinationRule))
+	gateways := translateAll(t, in.Gateways, gatewayOf)
+	known := make([]string, len(gateways))
+	for i, g := range gateways {
+		known[i] = g.name
+	}
+	t.surroundings = &surroundings{services: t.out.Snapshot.Services, gateways: known}
+	routes := translateAll(t, in.VirtualServices, t.virtualService)
+	t.addRoutesBetweenServices(routes)
+	t.addGateways(gateways, routes)
+	sortFindings(t.out.Findings)
+	return t.out
+}
+
+type translator struct {
+	in           Input
+	out          Output
+	surroundings *surroundings
+}
+
+// object is an Istio object of one kind.
+type object interface {
+	metav1.Object
+	comparable
+}
+
+// translateAll translates the objects of one kind, oldest first, each in its
+// last good version if the present one has an Error.
+func translateAll[O object, T any](t *translator, objects []O, translate func(O, *report) T) []T {
+	var none O
+	sorted := slices.DeleteFunc(slices.Clone(objects), func(o O) bool { return o == none })
+	slices.SortFunc(sorted, older)
+	var out []T
+	for _, o := range sorted {
+		r := &report{origin: originOf(o)}
+		result, effective := translate(o, r), o
+		whole := !r.failed()
+		if !whole {
+			if last, ok := t.in.Previous[r.origin].(O); ok {
+				whole = true
+				t.out.Good[r.origin] = last
+				if last.GetGeneration() != o.GetGeneration() {
+					r.warnf("", "generation %d is not applied: generation %d stays in force until the errors are mended",
+						o.GetGeneration(), last.GetGeneration())
+				}
+				// Its findings, if any, were reported when it was new.
+				result, effective = translate(last, &report{origin: r.origin}), last
+			}
+		} else {
+			t.out.Good[r.origin] = o
+		}
+		t.out.Findings = append(t.out.Findings, r.findings...)
+		if whole {
+			t.out.Snapshot.Origins[r.origin] = effective.GetGeneration()
+		}
+		out = append(out, result)
+	}
+	return out
+}
+
+// older orders by creation, then by name.
+func older[O object](a, b O) int {
+	ta, tb := a.GetCreationTimestamp(), b.GetCreationTimestamp()
+	return cmp.Or(ta.Compare(tb.Time), strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
+}
+
+// originOf names the object by its Go type: typed clients leave Kind empty.
+func originOf(o metav1.Object) mesh.Origin {
+	kind := ""
+	switch o.(type) {
+	case *istiov1.VirtualService:
+		kind = "VirtualService"
+	case *istiov1.DestinationRule:
+		kind = "DestinationRule"
+	case *istiov1.Gateway:
+		kind = "Gateway"
+	case *istiov1.ServiceEntry:
+		kind = "ServiceEntry"
+	case *istiov1.WorkloadEntry:
+		kind = "WorkloadEntry"
+	case *corev1.Service:
+		kind = "Service"
+	}
+	return mesh.Origin{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+// Validate reports what can be said about an object by itself, for the moment
+// at which it is applied: Errors are reasons to refuse it. References to other
+// objects are not looked at, since those may be applied later. An object of
+// another type has no findings.
+func Validate(o metav1.Object) []Finding {
+	t := &translator{}
+	r := &report{origin: originOf(o)}
+	switch o := o.(type) {
+	case *istiov1.VirtualService:
+		t.virtualService(o, r)
+	case *istiov1.DestinationRule:
+		t.destinationRule(o, r)
+	case *istiov1.Gateway:
+		gatewayOf(o, r)
+	case *istiov1.ServiceEntry:
+		t.serviceEntry(o, r)
+	case *istiov1.WorkloadEntry:
+		workloadEntryOf(o, r)
+	}
+	sortFindings(r.findings)
+	return r.findings
+}
