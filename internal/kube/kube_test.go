@@ -1,0 +1,261 @@
+package kube
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"sigs.k8s.io/yaml"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/mesh"
+)
+
+// read decodes YAML strictly into a new T.
+func read[T any](t *testing.T, text string) *T {
+	t.Helper()
+	out := new(T)
+	if err := yaml.UnmarshalStrict([]byte(text), out); err != nil {
+		t.Fatalf("%v in:\n%s", err, text)
+	}
+	return out
+}
+
+const template = `
+metadata:
+  labels: {app: music, tier: back}
+  annotations: {team: sound}
+spec:
+  containers:
+  - {name: music, image: example.org:5000/music:v2@sha256:0123}
+`
+
+func TestRevisionNamesWhatRunsNotWhoseItIs(t *testing.T) {
+	base := Revision(read[corev1.PodTemplateSpec](t, template))
+	same := map[string]func(*corev1.PodTemplateSpec){
+		"the stable copy's identity": func(p *corev1.PodTemplateSpec) { p.Labels["app"] = "music-stable" },
+		"our own label":              func(p *corev1.PodTemplateSpec) { p.Labels[LabelRelease] = "music" },
+		"our own annotation":         func(p *corev1.PodTemplateSpec) { p.Annotations[AnnotationOutbound] = "x" },
+	}
+	for what, change := range same {
+		p := read[corev1.PodTemplateSpec](t, template)
+		change(p)
+		if got := Revision(p); got != base {
+			t.Errorf("%s changes the revision from %s to %s", what, base, got)
+		}
+	}
+	other := map[string]func(*corev1.PodTemplateSpec){
+		"another image":    func(p *corev1.PodTemplateSpec) { p.Spec.Containers[0].Image += "4" },
+		"another label":    func(p *corev1.PodTemplateSpec) { p.Labels["tier"] = "front" },
+		"a restart":        func(p *corev1.PodTemplateSpec) { p.Annotations["kubectl.kubernetes.io/restartedAt"] = "now" },
+		"another variable": func(p *corev1.PodTemplateSpec) { p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A"}} },
+	}
+	for what, change := range other {
+		p := read[corev1.PodTemplateSpec](t, template)
+		change(p)
+		if Revision(p) == base {
+			t.Errorf("%s does not change the revision", what)
+		}
+	}
+}
+
+func TestRevisionIsTheSameWhetherLabelsAreEmptyOrAbsent(t *testing.T) {
+	with := read[corev1.PodTemplateSpec](t, "metadata: {labels: {app: a}, annotations: {serin.dev/x: y}}\nspec: {containers: []}")
+	without := read[corev1.PodTemplateSpec](t, "spec: {containers: []}")
+	if a, b := Revision(with), Revision(without); a != b {
+		t.Errorf("revisions %s and %s differ", a, b)
+	}
+}
+
+func TestVersionIsWhatPeopleSay(t *testing.T) {
+	f := func(image, label, want string) {
+		t.Helper()
+		p := &corev1.PodTemplateSpec{}
+		p.Spec.Containers = []corev1.Container{{Image: image}}
+		if label != "" {
+			p.Labels = map[string]string{"version": label}
+		}
+		if got := Version(p); got != want {
+			t.Errorf("Version(image %q, label %q) = %q, want %q", image, label, got, want)
+		}
+	}
+	f("music:v2", "", "v2")
+	f("music:v2", "blue", "blue")
+	f("example.org:5000/music", "", "")
+	f("example.org:5000/music:v2@sha256:0123", "", "v2")
+	f("", "", "")
+}
+
+func release(t *testing.T, spec string) *Delivery {
+	t.Helper()
+	r := read[v1alpha1.Release](t, "metadata: {name: music, namespace: default, uid: u1}\nspec:\n"+spec)
+	return &Delivery{Release: r, Names: NamesOf(r)}
+}
+
+func TestRouteSplitsWhatMatchesAtGatewaysAndAllCallsBetweenServices(t *testing.T) {
+	d := release(t, `
+  target: {name: music}
+  service:
+    port: 80
+    gateways: [public, mesh]
+    hosts: ["*"]
+    match: [{uri: {prefix: /api/music}}]
+`)
+	vs, err := routeFor(d, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(&vs.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := yaml.JSONToYAML(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	split := `  route:
+  - destination:
+      host: music-stable
+    weight: 90
+  - destination:
+      host: music-canary
+    weight: 10
+`
+	want := `gateways:
+- mesh
+- public
+hosts:
+- music
+- '*'
+http:
+- match:
+  - uri:
+      prefix: /api/music
+  name: split
+` + split + `- match:
+  - gateways:
+    - mesh
+  name: split-mesh
+` + split
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("route (-want +got):\n%s", diff)
+	}
+}
+
+func TestBadMatchNamesItsField(t *testing.T) {
+	d := release(t, "  target: {name: music}\n  service: {port: 80, match: [{uri: 5}]}")
+	_, err := routeFor(d, 10)
+	if err == nil || !strings.Contains(err.Error(), "spec.service.match[0]") {
+		t.Errorf("error = %v, want one that names spec.service.match[0]", err)
+	}
+}
+
+func TestACanarysReleaseUsesFlaggersNames(t *testing.T) {
+	own := release(t, "  target: {name: music}\n  service: {port: 80}")
+	if got, want := own.Names, (Names{"default", "music", "music-stable", "music", "music-stable", "music-canary"}); got != want {
+		t.Errorf("names = %+v, want %+v", got, want)
+	}
+	r := read[v1alpha1.Release](t, `
+metadata:
+  name: reviews
+  namespace: default
+  ownerReferences: [{apiVersion: flagger.app/v1beta1, kind: Canary, name: reviews, uid: c1, controller: true}]
+spec:
+  target: {name: reviews}
+  service: {name: api, port: 9080}
+`)
+	if got, want := NamesOf(r), (Names{"default", "reviews", "reviews-primary", "api", "api-primary", "api-canary"}); got != want {
+		t.Errorf("names = %+v, want %+v", got, want)
+	}
+}
+
+func TestWorkloadSaysWhyItIsNotReady(t *testing.T) {
+	f := func(deployment, want string) {
+		t.Helper()
+		dep := read[appsv1.Deployment](t, "metadata: {name: music, generation: 2}\n"+deployment)
+		pods := []*corev1.Pod{read[corev1.Pod](t, `
+metadata: {name: music-1}
+status: {containerStatuses: [{name: music, ready: false, state: {waiting: {reason: CrashLoopBackOff, message: "exit code 1: no config\nmore"}}}]}
+`)}
+		w := workloadOf(dep, pods)
+		if w.Message != want || w.Ready != (want == "") {
+			t.Errorf("ready = %v, message = %q; want %q", w.Ready, w.Message, want)
+		}
+	}
+	f("spec: {replicas: 0}", "deployment music is scaled to 0")
+	f("spec: {replicas: 2}\nstatus: {observedGeneration: 1}", "deployment music was not looked at yet")
+	f("spec: {replicas: 2}\nstatus: {observedGeneration: 2, replicas: 2, updatedReplicas: 2, availableReplicas: 1}",
+		"1 of 2 pods of music are ready; music-1: CrashLoopBackOff: exit code 1: no config")
+	f("spec: {replicas: 2}\nstatus: {observedGeneration: 2, replicas: 3, updatedReplicas: 2, availableReplicas: 3}",
+		"2 of 2 pods of music are ready; music-1: CrashLoopBackOff: exit code 1: no config")
+	f("spec: {replicas: 2}\nstatus: {observedGeneration: 2, replicas: 2, updatedReplicas: 2, availableReplicas: 2}", "")
+}
+
+func TestEndpointsAreReadyPodsWithTheirVersion(t *testing.T) {
+	services := []*corev1.Service{read[corev1.Service](t, `
+metadata: {name: music, namespace: default}
+spec: {ports: [{name: http, port: 80}]}
+`)}
+	pods := map[string]*corev1.Pod{"default/music-1": read[corev1.Pod](t, `
+metadata:
+  name: music-1
+  namespace: default
+  labels: {app: music, serin.dev/revision: r1}
+  annotations: {serin.dev/app-address: "127.0.0.1:20001"}
+  ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: music, uid: d1, controller: true}]
+spec: {containers: [{name: music, image: "music:v1", ports: [{containerPort: 8080}]}]}
+`)}
+	slices := []*discoveryv1.EndpointSlice{read[discoveryv1.EndpointSlice](t, `
+metadata: {name: music-x, namespace: default, labels: {kubernetes.io/service-name: music}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [127.20.0.1], conditions: {ready: true}, targetRef: {kind: Pod, name: music-1}}
+- {addresses: [127.20.0.2], conditions: {ready: false}, targetRef: {kind: Pod, name: music-1}}
+- {addresses: [127.20.0.3], conditions: {ready: true}, targetRef: {kind: Pod, name: not-in-the-cache-yet}}
+- {addresses: [127.20.0.4], conditions: {}}
+`)}
+	got := endpointsOf(services, slices, pods)["music.default"]
+	if len(got) != 2 {
+		t.Fatalf("%d endpoints, want the ready pod and the one without a pod: %+v", len(got), got)
+	}
+	e := got[0]
+	want := mesh.Workload{Namespace: "default", Name: "music", Version: "v1", Revision: "r1", Pod: "music-1"}
+	if e.Port != 80 || e.Address.String() != "127.20.0.1:8080" || e.Dial != "127.0.0.1:20001" || e.Workload != want {
+		t.Errorf("endpoint = %+v", e)
+	}
+	if e := got[1]; e.Dial != "" || e.Workload != (mesh.Workload{}) {
+		t.Errorf("endpoint without a pod = %+v, want its address alone", e)
+	}
+}
+
+func TestAppAddressPerPort(t *testing.T) {
+	p := read[corev1.Pod](t, `
+metadata: {annotations: {serin.dev/app-address: "127.0.0.1:20001,9090=127.0.0.1:20002"}}
+spec: {containers: [{name: a, ports: [{containerPort: 8080}, {containerPort: 9090}]}]}
+`)
+	for port, want := range map[uint16]string{8080: "127.0.0.1:20001", 9090: "127.0.0.1:20002", 7070: ""} {
+		if got := appAddress(p, port); got != want {
+			t.Errorf("appAddress(%d) = %q, want %q", port, got, want)
+		}
+	}
+}
+
+func TestWorkloadOfAPodBehindAReplicaSet(t *testing.T) {
+	p := read[corev1.Pod](t, `
+metadata:
+  name: music-5d4f8-x2x
+  namespace: default
+  labels: {pod-template-hash: 5d4f8, version: v3}
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: music-5d4f8, uid: r1, controller: true}]
+spec: {containers: []}
+`)
+	want := mesh.Workload{Namespace: "default", Name: "music", Version: "v3", Pod: "music-5d4f8-x2x"}
+	if got := WorkloadOf(p); got != want {
+		t.Errorf("workload = %+v, want %+v", got, want)
+	}
+}
