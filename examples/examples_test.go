@@ -18,6 +18,8 @@ import (
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/examples"
 	"serin.dev/serin/internal/demoapp"
+	"serin.dev/serin/internal/load"
+	"serin.dev/serin/internal/translate/flagger"
 )
 
 // objects returns the manifests of a file, each decoded strictly into its type.
@@ -92,6 +94,17 @@ func TestEveryImageIsBuiltIn(t *testing.T) {
 	}
 }
 
+func TestCanaryOfReviewsIsRunWithoutFindings(t *testing.T) {
+	canary := objects(t, "reviews/reviews-canary.yaml")[0].(*flaggerv1.Canary)
+	if _, findings := flagger.Release(canary); len(findings) > 0 {
+		t.Errorf("findings %v; want none", findings)
+	}
+	cmd := (*canary.Spec.Analysis.Webhooks[0].Metadata)["cmd"]
+	if _, err := load.ParseHey(cmd); err != nil {
+		t.Errorf("its load test cannot be run: %v", err)
+	}
+}
+
 // A version must change the pods alone: another selector or port would make
 // kubectl apply fail or the service unreachable.
 func TestVersionsDifferFromTheFirstInTheirPodsOnly(t *testing.T) {
@@ -115,7 +128,7 @@ func TestVersionsDifferFromTheFirstInTheirPodsOnly(t *testing.T) {
 }
 
 func TestReadmesNameFilesThatExist(t *testing.T) {
-	for _, dir := range []string{"music"} {
+	for _, dir := range []string{"music", "reviews"} {
 		data, err := fs.ReadFile(examples.Files, dir+"/README.md")
 		if err != nil {
 			t.Fatal(err)
