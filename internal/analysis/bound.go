@@ -94,8 +94,7 @@ type regression struct {
 // add scores one block against each of the deltas. Evidence is kept for the
 // deltas that were asked for before; a new one begins with none.
 func (t boundTest) add(block Counts, deltas []float64) boundTest {
-	_, expected := t.guess(0)
-	counts := expected <= boundPause
+	counts := !t.paused()
 	var next []regression
 	for _, delta := range deltas {
 		r := regression{Delta: delta, LogE: t.logE(delta)}
@@ -113,6 +112,12 @@ func (t boundTest) add(block Counts, deltas []float64) boundTest {
 	t.Recent = t.Recent.add(block, boundRecent)
 	t.Long = t.Long.add(block, math.Exp(-float64(block.Requests())/boundLong))
 	return t
+}
+
+// paused reports whether the next block will not count: see boundPause.
+func (t boundTest) paused() bool {
+	_, canary := t.guess(0)
+	return canary > boundPause
 }
 
 // logE returns the evidence against a regression of delta; 0 when none was kept.

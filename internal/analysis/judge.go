@@ -50,10 +50,10 @@ type Check struct {
 type Judge struct {
 	// Share that was asked for last, and what was seen since then; Total is
 	// what was seen since the run began.
-	Share     float64   `json:"share"`
-	StepSince time.Time `json:"stepSince,omitzero"`
-	Step      Counts    `json:"step"`
-	Total     Counts    `json:"total"`
+	Share float64 `json:"share"`
+	Step  Counts  `json:"step"`
+	Total Counts  `json:"total"`
+	Pace  pace    `json:"pace"`
 
 	// Block collects requests that are not scored yet.
 	Block   Counts      `json:"block"`
@@ -92,7 +92,7 @@ func blockSize(share float64) int64 {
 // The share tunes the size of blocks; no verdict relies on traffic following it.
 func (j Judge) NextStep(policy Policy, share float64, now time.Time) Judge {
 	j = j.endBlock(policy) // a block has one split
-	j.Share, j.StepSince, j.Step = share, now, Counts{}
+	j.Share, j.Step, j.Pace = share, Counts{}, pace{At: now}
 	j.Checks = checkWindow{Since: now, Failed: j.Checks.Failed, Last: j.Checks.Last}
 	return j
 }
@@ -100,11 +100,9 @@ func (j Judge) NextStep(policy Policy, share float64, now time.Time) Judge {
 // Observe returns the judge after a look. It is called without samples too, as
 // time alone ends a check's window.
 func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
-	if now.Before(j.StepSince) {
-		j.StepSince = now // the clock was set back
-	}
 	j.Step = j.Step.Add(seen.Counts)
 	j.Total = j.Total.Add(seen.Counts)
+	j.Pace = j.Pace.add(seen.CanaryRequests, now)
 	j.Block = j.Block.Add(seen.Counts)
 	if j.Block.Requests() >= blockSize(j.Share) {
 		j = j.endBlock(policy)
@@ -140,7 +138,7 @@ func (j Judge) judgeChecks(policy Policy) Judge {
 
 // Decide says whether the canary may be given nextShare (0 to 1) of the
 // traffic. A Fail is final, whatever the share.
-func (j Judge) Decide(policy Policy, nextShare float64, now time.Time) Evidence {
+func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 	e := Evidence{
 		Counts:       j.Total,
 		LogE:         j.Failure.MaxLogE,
@@ -171,13 +169,13 @@ func (j Judge) Decide(policy Policy, nextShare float64, now time.Time) Evidence 
 			rateText(j.Total.StableFailures, j.Total.StableRequests))
 	default:
 		e.Verdict = Collecting
-		e = j.progress(policy, e, now)
+		e = j.progress(policy, e)
 	}
 	return e
 }
 
 // progress fills in how far the collecting is.
-func (j Judge) progress(policy Policy, e Evidence, now time.Time) Evidence {
+func (j Judge) progress(policy Policy, e Evidence) Evidence {
 	// An observed split of 0 or 1 tells nothing about the requests to come.
 	share := min(max(float64(j.Step.CanaryRequests)/float64(j.Step.Requests()), 0.01), 0.99)
 	perRequest := growth(j.Total.StableRate(), share, e.Delta)
@@ -186,17 +184,48 @@ func (j Judge) progress(policy Policy, e Evidence, now time.Time) Evidence {
 	if perRequest <= 0 || math.IsInf(enough, 1) {
 		return e
 	}
-	e.Overdue = float64(j.Bound.Canary)*perRequest > overdueFactor*enough
+	if j.Bound.paused() {
+		e.Reason = fmt.Sprintf("no evidence while so much fails on both sides: canary failed %s, stable %s",
+			rateText(j.Total.CanaryFailures, j.Total.CanaryRequests),
+			rateText(j.Total.StableFailures, j.Total.StableRequests))
+		return e
+	}
+	if e.Overdue = float64(j.Bound.Canary)*perRequest > overdueFactor*enough; e.Overdue {
+		e.Reason = fmt.Sprintf("%s %% more failures than stable are neither excluded nor shown: canary failed %s, stable %s",
+			short(100*e.Delta),
+			rateText(j.Total.CanaryFailures, j.Total.CanaryRequests),
+			rateText(j.Total.StableFailures, j.Total.StableRequests))
+		return e
+	}
 	more := (enough-j.Bound.logE(e.Delta))/perRequest - float64(j.Block.CanaryRequests)
 	more = max(1, math.Ceil(more))
 	e.Needed = j.Total.CanaryRequests + int64(more)
 	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary requests", j.Total.CanaryRequests, roughly(e.Needed))
-	if spent := now.Sub(j.StepSince); spent > 0 {
-		left := more / float64(j.Step.CanaryRequests) * spent.Seconds()
+	if j.Pace.Seconds >= 1 && j.Pace.Requests > 0 {
+		left := more / j.Pace.Requests * j.Pace.Seconds
 		e.Left = time.Duration(math.Ceil(min(left, 1e6))) * time.Second
 		e.Reason += fmt.Sprintf(", about %v left", e.Left)
 	}
 	return e
+}
+
+// pace measures how fast the canary's requests come, with a memory of about
+// half a minute.
+type pace struct {
+	At       time.Time `json:"at,omitzero"`
+	Requests float64   `json:"requests"`
+	Seconds  float64   `json:"seconds"`
+}
+
+func (p pace) add(requests int64, now time.Time) pace {
+	const memory = 30 // seconds
+	spent := max(0, now.Sub(p.At).Seconds())
+	fade := math.Exp(-spent / memory)
+	return pace{
+		At:       now,
+		Requests: p.Requests*fade + float64(requests),
+		Seconds:  p.Seconds*fade + spent,
+	}
 }
 
 // deltas are the regressions that the run has to exclude.

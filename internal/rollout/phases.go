@@ -153,7 +153,7 @@ func (r *step) advance() {
 	case e.Verdict == analysis.Pass:
 		r.promote(e.Reason)
 	case e.Overdue:
-		r.late(r.stall("%s: inconclusive, neither good enough nor worse: %s", at, e.Reason))
+		r.late(r.stall("%s: inconclusive: %s", at, e.Reason))
 	case e.Verdict == analysis.NoData:
 		r.wait("%s: not enough evidence: %s", at, e.Reason)
 	default:
@@ -168,13 +168,13 @@ func (r *step) follow() bool {
 	if s.Step >= 1 && s.Step <= len(r.plan.Steps) && r.plan.Steps[s.Step-1] == s.Share {
 		return true
 	}
-	n := r.plan.reached(s.Share)
-	r.tell(false, "PlanChanged", "the steps were changed: the run goes on at step %d of %d", n, len(r.plan.Steps))
-	if n > 0 {
+	if n := r.plan.reached(s.Share); n > 0 {
 		s.Step = n
 		r.ask(r.plan.Steps[n-1])
+		r.tell(false, "PlanChanged", "the steps were changed: the run goes on with %v, step %d of %d", s.Share, n, len(r.plan.Steps))
 		return true
 	}
+	r.tell(false, "PlanChanged", "the steps were changed, and none is as low as %v: the run goes back to the first", s.Share)
 	s.Step = 0
 	r.ask(0)
 	r.enter(Starting)

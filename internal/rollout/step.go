@@ -142,7 +142,7 @@ func (r *step) watch() {
 	if s.Phase == Progressing {
 		next = r.plan.next(s.Step)
 	}
-	s.Evidence = s.Judge.Decide(r.policy, fraction(next), in.Now)
+	s.Evidence = s.Judge.Decide(r.policy, fraction(next))
 	s.Run.Counts = s.Evidence.Counts
 	if s.Evidence.Verdict == analysis.Fail {
 		s.Run.Failed = true
@@ -264,7 +264,11 @@ func (r *step) stall(format string, args ...any) bool {
 	s.Deadline = r.in.Now.Add(r.plan.Deadline - s.Stalled)
 	over := s.Stalled >= r.plan.Deadline
 	if over && before < r.plan.Deadline {
-		r.tell(true, "DeadlineExceeded", "%s, for longer than %v", s.Reason, r.plan.Deadline)
+		switch s.Phase {
+		case Initializing, Finalizing, RollingBack: // these go on, but somebody should look
+			r.tell(true, "DeadlineExceeded", "%s, for longer than %v", s.Reason, r.plan.Deadline)
+		case Idle, Starting, Progressing, Promoting:
+		}
 	}
 	return over
 }
