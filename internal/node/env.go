@@ -66,12 +66,12 @@ func (e *environment) build(ctx context.Context) (map[string]string, error) {
 			serviceVariables(s, vars)
 		}
 	}
-	maps.Copy(vars, fixed) // so that $(PORT) refers to the real one
 	for _, from := range e.container.EnvFrom {
 		if err := e.addAll(ctx, from, vars); err != nil {
 			return nil, err
 		}
 	}
+	maps.Copy(vars, fixed) // before env, where $(PORT) must be the real one
 	for _, v := range e.container.Env {
 		value, set, err := e.value(ctx, v, vars)
 		if err != nil {
@@ -81,7 +81,6 @@ func (e *environment) build(ctx context.Context) (map[string]string, error) {
 			vars[v.Name] = value
 		}
 	}
-	maps.Copy(vars, fixed) // envFrom may have overridden them
 	return vars, nil
 }
 
