@@ -22,7 +22,7 @@ func CheckSpec(spec *v1alpha1.ReleaseSpec) error {
 // change, one line each; the API's own schema has refused what it can before.
 func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {
 	var errs []error
-	number := func(field, text string, scale float64) float64 {
+	number := func(field, text string, per float64) float64 {
 		if text == "" {
 			return 0
 		}
@@ -30,7 +30,7 @@ func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %q is not a number", field, text))
 		}
-		return v * scale
+		return v / per
 	}
 	j := &spec.Judge
 	p := rollout.Plan{
@@ -38,8 +38,8 @@ func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {
 		Deadline: spec.ProgressDeadline.Duration,
 		Policy: analysis.Policy{
 			FalseAlarm:   number("spec.judge.falseAlarm", j.FalseAlarm, 1),
-			Tolerance:    number("spec.judge.tolerance", j.Tolerance, 0.01),
-			Confidence:   number("spec.judge.confidence", j.Confidence, 0.01),
+			Tolerance:    number("spec.judge.tolerance", j.Tolerance, 100),
+			Confidence:   number("spec.judge.confidence", j.Confidence, 100),
 			FailureLimit: int(j.FailureLimit),
 			Interval:     j.Interval.Duration,
 		},

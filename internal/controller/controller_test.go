@@ -1,0 +1,186 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/telemetry"
+)
+
+func spec(t *testing.T, text string) *v1alpha1.ReleaseSpec {
+	t.Helper()
+	out := &v1alpha1.ReleaseSpec{}
+	if err := yaml.UnmarshalStrict([]byte(text), out); err != nil {
+		t.Fatalf("%v in:\n%s", err, text)
+	}
+	return out
+}
+
+const goodSpec = `
+steps: [10, 50]
+hold: 5s
+progressDeadline: 10m
+judge: {falseAlarm: "0.001", tolerance: "1", confidence: "95", failureLimit: 1, interval: 10s}
+`
+
+func TestPlanReadsPercentsAsShares(t *testing.T) {
+	p, err := planOf(spec(t, goodSpec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Policy.Tolerance != 0.01 || p.Policy.Confidence != 0.95 || p.Policy.FalseAlarm != 0.001 {
+		t.Errorf("policy = %+v, want tolerance 0.01, confidence 0.95, false alarm 0.001", p.Policy)
+	}
+}
+
+func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
+	f := func(old, new, want string) {
+		t.Helper()
+		err := CheckSpec(spec(t, strings.Replace(goodSpec, old, new, 1)))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("with %s: error = %v, want one that says %q", new, err, want)
+		}
+	}
+	f("[10, 50]", "[50, 10]", "steps")
+	f(`tolerance: "1"`, `tolerance: "x"`, "tolerance")
+	f(`confidence: "95"`, `confidence: "120"`, "confidence")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: success-rate}]`, "checks[0]")
+}
+
+func TestCauseNamesEndpointRatesAndAnExample(t *testing.T) {
+	at := time.Date(2026, 11, 21, 12, 0, 1, 0, time.UTC)
+	c := causeOf(v1alpha1.Version{Label: "v2", Revision: "r2"}, []telemetry.Endpoint{{
+		Name:    "GET /songs/{id}",
+		Canary:  telemetry.Count{Requests: 8, Failures: 4},
+		Stable:  telemetry.Count{Requests: 90},
+		Example: &telemetry.Request{Start: at, Method: "GET", Path: "/songs/7", Code: 500},
+	}})
+	want := "v2 fails 50.0 % of GET /songs/{id} (4 of 8 requests), stable 0.0 % (0 of 90); for example GET /songs/7 answered 500 at 12:00:01.000Z"
+	if c.Summary != want {
+		t.Errorf("summary = %q\nwant      %q", c.Summary, want)
+	}
+}
+
+func TestNoFailedRequestNoCause(t *testing.T) {
+	if c := causeOf(v1alpha1.Version{}, []telemetry.Endpoint{{Canary: telemetry.Count{Requests: 9}}}); c != nil {
+		t.Errorf("cause = %+v, want none: a deadline is no fault of a request", c)
+	}
+}
+
+func snapshotOf(version mesh.SnapshotVersion, generation int64, revisions ...string) *mesh.Snapshot {
+	svc := &mesh.Service{Name: "music-canary.default"}
+	for _, r := range revisions {
+		svc.Endpoints = append(svc.Endpoints, mesh.Endpoint{Workload: mesh.Workload{Revision: r}})
+	}
+	return &mesh.Snapshot{
+		Version:  version,
+		Services: map[mesh.ServiceName]*mesh.Service{svc.Name: svc},
+		Origins:  map[mesh.Origin]int64{{Kind: "VirtualService", Name: "music"}: generation},
+	}
+}
+
+func TestAnAckKeepsTheFirstSnapshotOfAGeneration(t *testing.T) {
+	route := mesh.Origin{Kind: "VirtualService", Name: "music"}
+	t0 := time.Unix(1000, 0)
+	var a Acks
+	if got := a.Route(route); got != (RouteAck{}) {
+		t.Errorf("before any ack: %+v", got)
+	}
+	woken := 0
+	a.OnChange(func() { woken++ })
+	a.record(snapshotOf(4, 1), t0)
+	a.record(snapshotOf(5, 1), t0.Add(time.Second))
+	if diff := cmp.Diff(RouteAck{1, 4, t0}, a.Route(route)); diff != "" {
+		t.Errorf("same generation (-want +got):\n%s", diff)
+	}
+	a.record(snapshotOf(6, 2, "r1", "r2", "r2"), t0.Add(2*time.Second))
+	if diff := cmp.Diff(RouteAck{2, 6, t0.Add(2 * time.Second)}, a.Route(route)); diff != "" {
+		t.Errorf("next generation (-want +got):\n%s", diff)
+	}
+	if of, all := a.Endpoints("music-canary.default", "r2"); of != 2 || all != 3 {
+		t.Errorf("endpoints = %d of %d, want 2 of 3", of, all)
+	}
+	if woken != 3 {
+		t.Errorf("told of %d acks, want 3", woken)
+	}
+}
+
+// hookServer answers with the codes in turn, and keeps what it was sent.
+func hookServer(t *testing.T, codes ...int) (*http.Client, *[]string) {
+	t.Helper()
+	var bodies []string
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		code := codes[min(len(bodies), len(codes)-1)]
+		bodies = append(bodies, string(body))
+		http.Error(w, "closed", code)
+	})
+	return &http.Client{Transport: handlerTransport{handler}}, &bodies
+}
+
+// handlerTransport calls a handler without a network, so that time can be faked.
+type handlerTransport struct{ http.Handler }
+
+func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+func TestHooksAreCalledOncePerInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, bodies := hookServer(t, 200, 503)
+		h := &hooks{client: client}
+		r := &v1alpha1.Release{Spec: *spec(t, goodSpec)}
+		r.Name, r.Namespace = "music", "default"
+		r.Status.Phase = "Progressing"
+		r.Spec.Webhooks = []v1alpha1.Webhook{{Name: "load", URL: "http://tester/", Metadata: map[string]string{"cmd": "hey"}}}
+		r.Spec.Webhooks[0].Timeout.Duration = time.Second
+		for range 12 { // 11 s with an interval of 10 s
+			h.due(context.Background(), r, time.Now())
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		want := `{"name":"music","namespace":"default","phase":"Progressing","checksum":"","metadata":{"cmd":"hey"}}`
+		if len(*bodies) != 2 || (*bodies)[0] != want {
+			t.Errorf("calls = %q, want two, the first %s", *bodies, want)
+		}
+		n, err := h.take()
+		if n != 1 || err == nil || err.Error() != "webhook load: http://tester/ answered 503: closed" {
+			t.Errorf("failed = %d, %v; want the second call's answer", n, err)
+		}
+		if n, _ := h.take(); n != 0 {
+			t.Errorf("a failure was counted %d times more", n)
+		}
+	})
+}
+
+func TestErrorsOfHooksNameTheHook(t *testing.T) {
+	h := &hooks{client: &http.Client{Transport: failing{errors.New("connection refused")}}}
+	r := &v1alpha1.Release{}
+	r.Spec.Webhooks = []v1alpha1.Webhook{{Name: "gate", URL: "http://gone/"}}
+	r.Spec.Webhooks[0].Timeout.Duration = time.Second
+	h.round(context.Background(), r)
+	if n, err := h.take(); n != 1 || !strings.Contains(err.Error(), "webhook gate") {
+		t.Errorf("failed = %d, %v; want one that names the hook", n, err)
+	}
+}
+
+type failing struct{ error }
+
+func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.error }
