@@ -102,6 +102,10 @@ func (r *runner) pace(ctx context.Context, start time.Time) {
 	for n := 0; r.spec.Count == 0 || n < r.spec.Count; n++ {
 		begin := due()
 		if r.spec.Duration > 0 && begin.Sub(start) >= r.spec.Duration {
+			select { // the run lasts as long as it is said to
+			case <-end.C:
+			case <-ctx.Done():
+			}
 			return
 		}
 		if wait := time.Until(begin); wait > 0 {

@@ -85,8 +85,8 @@ func TestRequestsStartWhenDue(t *testing.T) {
 		if diff := cmp.Diff(want, s.started); diff != "" {
 			t.Errorf("5 requests per second for 1 s (-want +got):\n%s", diff)
 		}
-		if report.Requests != 5 || report.Codes[200] != 5 || report.Unsent != 0 {
-			t.Errorf("report %v; want 5 × 200", report)
+		if report.Requests != 5 || report.Codes[200] != 5 || report.Unsent != 0 || report.Elapsed != time.Second {
+			t.Errorf("report %v; want 5 × 200 in 1s", report)
 		}
 	})
 }
