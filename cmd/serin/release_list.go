@@ -55,6 +55,10 @@ func (rc *releaseCmds) newListCmd() *cobra.Command {
 	return cmd
 }
 
+// reasonWidth keeps a row of the list on one line of a usual terminal; -o wide
+// shows the whole reason.
+const reasonWidth = 40
+
 func printReleases(w io.Writer, releases []v1alpha1.Release, namespaces, wide bool, now time.Time) error {
 	t := newTable(w)
 	header := []string{"NAME", "PHASE", "STEP", "ASKED", "ACKED", "MEASURED", "VERDICT", "REASON", "AGE"}
@@ -70,6 +74,9 @@ func printReleases(w io.Writer, releases []v1alpha1.Release, namespaces, wide bo
 		cells := []string{
 			r.Name, s.Phase, s.StepText, live.Percent(s.Split.Asked), live.Percent(s.Split.Acked), "",
 			s.Verdict, s.Reason, duration.HumanDuration(now.Sub(r.CreationTimestamp.Time)),
+		}
+		if !wide {
+			cells[7] = live.Cut(s.Reason, reasonWidth)
 		}
 		if s.Split.Measured != "" {
 			cells[5] = s.Split.Measured + "%"

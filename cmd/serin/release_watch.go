@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -70,7 +71,8 @@ type watching struct {
 	show   show
 
 	view   live.View
-	events []releaseEvent
+	since  time.Time      // of the first state that was seen: when the run before it ended
+	events []releaseEvent // latest last
 	sawRun bool
 }
 
@@ -119,34 +121,60 @@ func (w *watching) take(ctx context.Context, u update) (done bool, err error) {
 	w.view.Now = time.Now()
 	switch {
 	case u.release != nil:
-		before := w.view.Release
-		w.view.Release, w.view.Notice = u.release, ""
-		w.sawRun = w.sawRun || live.Running(u.release)
-		if !w.follow {
-			done, err = w.ended(ctx, before)
-		}
-		if done && !w.sawRun {
-			w.view.Notice = "No run is on; with --follow the next one is waited for."
-		}
-		return done, errors.Join(w.show.news(w.view), err)
-	case u.lost != nil && w.view.Release == nil:
+		return w.state(ctx, u.release)
+	case u.event != nil:
+		return false, w.event(*u.event)
+	case w.view.Release == nil:
 		return false, u.lost // it never worked
-	case u.lost != nil:
-		w.view.Notice = "No news, trying again: " + u.lost.Error()
-		return false, w.show.news(w.view)
 	default:
-		return false, w.addEvent(*u.event)
+		w.view.Notice = "No news from the API, trying again: " + brief(u.lost)
+		return false, w.show.news(w.view)
 	}
 }
 
-// addEvent keeps the events of the present run: an API remembers those of
-// earlier ones for an hour.
-func (w *watching) addEvent(e releaseEvent) error {
-	r := w.view.Release
-	if r == nil {
+// brief leaves out which request failed: it is always the same one.
+func brief(err error) string {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err.Error()
+	}
+	return err.Error()
+}
+
+func (w *watching) state(ctx context.Context, r *v1alpha1.Release) (done bool, err error) {
+	before := w.view.Release
+	w.view.Release, w.view.Notice = r, ""
+	w.sawRun = w.sawRun || live.Running(r)
+	if !w.follow {
+		done, err = w.ended(ctx, before)
+	}
+	if done && !w.sawRun {
+		w.view.Notice = "No run is on; with --follow the next one is waited for."
+	}
+	var early []releaseEvent
+	if before == nil {
+		if h := r.Status.History; len(h) > 0 {
+			w.since = h[0].Ended.Time
+		}
+		early, w.events = w.events, nil
+	}
+	errs := []error{w.show.news(w.view)}
+	for _, e := range early {
+		errs = append(errs, w.event(e))
+	}
+	return done, errors.Join(append(errs, err)...)
+}
+
+// event keeps the events of the present run: an API remembers those of earlier
+// ones for an hour.
+func (w *watching) event(e releaseEvent) error {
+	if w.view.Release == nil {
+		w.events = append(w.events, e)
 		return nil
 	}
-	if h := r.Status.History; len(h) > 0 && !e.Time.After(h[0].Ended.Time) && !w.sawRun {
+	if !e.Time.After(w.since) {
 		return nil
 	}
 	w.events = slices.DeleteFunc(w.events, func(old releaseEvent) bool { return old.uid == e.uid })

@@ -84,6 +84,9 @@ func (l line) cut(width int) line {
 	return out
 }
 
+// Cut shortens s to a width in columns and marks the cut.
+func Cut(s string, width int) string { return line{text(s)}.render(width, false) }
+
 // wrap breaks body between words so that it fits the width after head, which
 // begins the first line and has its width left blank in the others. Width 0
 // breaks nothing. A word that is longer than the rest of a line is cut there.

@@ -195,17 +195,22 @@ func split(s v1alpha1.Split) []span {
 // sides draws the counts of the canary and of stable. The canary's failures
 // are red when they are a larger share than those of stable.
 func sides(labels [2]string, canary, stable string, c, s v1alpha1.Count) []line {
-	width := max(10, cells(canary)+1, cells(stable)+1)
 	worse := plain
 	if c.Failures > 0 && (s.Requests == 0 || float64(c.Failures)/float64(c.Requests) > float64(s.Failures)/float64(s.Requests)) {
 		worse = red
 	}
-	side := func(label, version string, n v1alpha1.Count, p paint) line {
-		return labelled(label,
-			text(pad(version, width)+padLeft(count(n.Requests, "request"), 16)),
-			painted(p, padLeft(number(n.Failures)+" failed", 16)+padLeft(Rate(n), 9)))
+	columns := func(version string, n v1alpha1.Count) [4]string {
+		return [4]string{version, count(n.Requests, "request"), number(n.Failures) + " failed", Rate(n)}
 	}
-	return []line{side(labels[0], canary, c, worse), side(labels[1], stable, s, plain)}
+	rows := [2][4]string{columns(canary, c), columns(stable, s)}
+	side := func(which int, p paint) line {
+		own, other := rows[which], rows[1-which]
+		fit := func(column int) string { return padLeft(own[column], max(cells(own[column]), cells(other[column]))) }
+		return labelled(labels[which],
+			text(pad(own[0], max(cells(own[0]), cells(other[0])))+"   "+fit(1)+"   "),
+			painted(p, fit(2)+"   "+fit(3)))
+	}
+	return []line{side(0, worse), side(1, plain)}
 }
 
 // waiting says what the engine waits for and how long it will at most.
