@@ -1,0 +1,40 @@
+// Package e2e plays scripts against the real program, as people use it: it
+// starts `serin up` in a directory of its own on free ports, speaks to it with
+// the stock kubectl, with serin and over HTTP, and kills it. It must never
+// reach inside: no package of Serin is imported.
+//
+// A script is a file testdata/NAME.txtar: a comment that says which behaviour
+// it tells, then commands, then files. The commands of
+// github.com/rogpeppe/go-internal/testscript are there (exec, stdout, stderr,
+// cmp, env, cd, ! for "must fail", & and wait for the background, and so on),
+// and these:
+//
+//	up [FLAG...]             start serin up in $WORK/data and wait until it is ready;
+//	                         sets KUBECONFIG, API and GATEWAY. ! up: it must refuse
+//	down                     end it with SIGTERM; it must exit with 0 within 10 s
+//	crash                    end it with SIGKILL
+//	kubectl ARG...           the kubectl of `make tools`
+//	serin ARG...             the program itself
+//	http [FLAG...] METHOD URL [CODE [REGEXP]]
+//	                         send one request; a URL that begins with / goes to
+//	                         $GATEWAY. CODE is a status, or "refused" when nothing
+//	                         may answer; REGEXP must match the body. stdout is the
+//	                         body. Flags: -H 'Name: value', -d BODY
+//	until [-for DURATION] [-stdout REGEXP] COMMAND ARG...
+//	                         repeat kubectl, serin or http until it succeeds and its
+//	                         output matches; 30 s unless told otherwise
+//	share N URL REGEXP LOW HIGH
+//	                         send N requests; between LOW and HIGH percent of the
+//	                         bodies must match
+//	capture NAME COMMAND ARG...
+//	                         like the command alone, and puts its output into $NAME
+//
+// $EXAMPLES is the folder examples. Scripts run side by side, so a script may
+// use no fixed port and no file outside of $WORK. What serin up wrote is shown
+// when its script fails.
+//
+//	make build tools
+//	go test ./test/e2e -run 'TestScripts/music' -v
+//
+// Read next: script_test.go for the commands, serin_test.go for the process.
+package e2e
