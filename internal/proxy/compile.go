@@ -33,7 +33,7 @@ func (c *compiler) compile() (*table, error) {
 	t := &table{
 		version:  c.snapshot.Version,
 		mesh:     newHostIndex(),
-		local:    map[string]map[string]*target{},
+		local:    map[string]localHosts{},
 		gateways: map[uint16]*hostIndex{},
 	}
 	for i := range c.snapshot.Hosts {
@@ -44,14 +44,7 @@ func (c *compiler) compile() (*table, error) {
 	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Services)) {
 		c.addService(&t.mesh, c.snapshot.Services[name])
 	}
-	for host, found := range t.mesh.exact {
-		if name, namespace, ok := strings.Cut(host, "."); ok && !strings.Contains(namespace, ".") {
-			if t.local[namespace] == nil {
-				t.local[namespace] = map[string]*target{}
-			}
-			t.local[namespace][name] = found
-		}
-	}
+	t.addLocal()
 	for i := range c.snapshot.Gateways {
 		g := &c.snapshot.Gateways[i]
 		index := t.gateways[g.Port]
@@ -67,6 +60,32 @@ func (c *compiler) compile() (*table, error) {
 		}
 	}
 	return t, nil
+}
+
+// addLocal files the hosts of the form "name.namespace", and the wildcards for
+// a namespace, under the namespace.
+func (t *table) addLocal() {
+	at := func(namespace string) localHosts {
+		local := t.local[namespace]
+		if local.short == nil {
+			local.short = map[string]*target{}
+		}
+		return local
+	}
+	for host, found := range t.mesh.exact {
+		if name, namespace, ok := strings.Cut(host, "."); ok && !strings.Contains(namespace, ".") {
+			local := at(namespace)
+			local.short[name] = found
+			t.local[namespace] = local
+		}
+	}
+	for suffix, found := range t.mesh.wild {
+		if namespace, ok := strings.CutPrefix(suffix, "."); ok && !strings.Contains(namespace, ".") {
+			local := at(namespace)
+			local.rest = found
+			t.local[namespace] = local
+		}
+	}
 }
 
 func newHostIndex() hostIndex {

@@ -216,6 +216,7 @@ func (ex *exchange) undeliverable(w http.ResponseWriter, c *call, d *decision) {
 
 func (ex *exchange) fail(w http.ResponseWriter, code int, flag, reason string) {
 	ex.record.Flags = flag
+	ex.record.Code = 0 // a 101 that was taken back
 	refuse(w, code, flag+": "+reason)
 }
 

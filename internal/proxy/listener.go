@@ -121,6 +121,9 @@ func (p *Proxy) listen(address string, l *Listener) (*Listener, error) {
 // Addr is where it listens, with the port chosen if the address had port 0.
 func (l *Listener) Addr() net.Addr { return l.addr }
 
+// Stopped is closed when the listener accepts no more: its address is free.
+func (l *Listener) Stopped() <-chan struct{} { return l.served }
+
 // Shutdown stops accepting, lets the requests under way finish until ctx ends,
 // and then closes the rest and returns ctx's error.
 func (l *Listener) Shutdown(ctx context.Context) error {

@@ -13,14 +13,19 @@ import (
 // made; what moves (requests under way, turns) lives behind pointers and is
 // atomic.
 type table struct {
-	version mesh.SnapshotVersion
-	mesh    hostIndex
-	// local holds the targets of mesh again, namespace first, so that the
-	// short name "music" is found without making "music.default".
-	local    map[string]map[string]*target
+	version  mesh.SnapshotVersion
+	mesh     hostIndex
+	local    map[string]localHosts // by namespace
 	gateways map[uint16]*hostIndex
 	// upstreams are those that the snapshot has.
 	upstreams map[*upstream]bool
+}
+
+// localHosts holds the targets of one namespace under their short names, so
+// that "music" is found without making "music.default".
+type localHosts struct {
+	short map[string]*target
+	rest  *target // of "*.namespace"
 }
 
 // hostIndex finds the target of a host.
@@ -100,13 +105,17 @@ type decision struct {
 // inMesh finds the target of a call between services; nil when the host is
 // not of this mesh.
 func (t *table) inMesh(namespace, host string) *target {
-	if !strings.Contains(host, ".") {
-		if found := t.local[namespace][host]; found != nil {
-			return found
-		}
-		return t.mesh.wild[""]
+	if namespace == "" || strings.ContainsAny(host, ".:") {
+		return t.mesh.find(host)
 	}
-	return t.mesh.find(host)
+	local := t.local[namespace]
+	if found := local.short[host]; found != nil {
+		return found
+	}
+	if local.rest != nil {
+		return local.rest
+	}
+	return t.mesh.wild[""]
 }
 
 // atGateway finds the target of a call from outside.
