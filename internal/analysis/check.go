@@ -29,8 +29,10 @@ func (w checkWindow) observe(policy Policy, seen Samples, now time.Time) checkWi
 	if w.Since.IsZero() || now.Before(w.Since) { // the latter: the clock was set back
 		w.Since = now
 	}
-	w.Counts = w.Counts.Add(seen.Counts)
-	w.Latency.Merge(&seen.CanaryLatency)
+	if len(policy.Checks) > 0 {
+		w.Counts = w.Counts.Add(seen.Counts)
+		w.Latency.Merge(&seen.CanaryLatency)
+	}
 	if now.Sub(w.Since) < policy.Interval {
 		return w
 	}

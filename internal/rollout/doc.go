@@ -6,7 +6,8 @@
 // state: share of the canary, scale, revision of the stable copy. The caller
 //
 //  1. observes and calls Step,
-//  2. writes the new State to where it survives a crash,
+//  2. writes the new State to where it survives a crash (see MustWrite), and
+//     tries until that is done,
 //  3. makes the world equal to Want, again and again.
 //
 // A crash between any two of these is harmless: before 2 nothing happened, and

@@ -72,6 +72,7 @@ func (r *step) idle() {
 	if target != s.Rejected {
 		s.Rejected = ""
 	}
+	s.Next = false
 	switch {
 	case target == "":
 		r.wait("the target does not exist; revision %s serves all users", s.Stable)
@@ -83,6 +84,10 @@ func (r *step) idle() {
 		r.wait("revision %s was aborted and is not tried until the target changes", target)
 	case r.in.Suspended:
 		r.wait("suspended: revision %s waits", target)
+	case r.ended:
+		// The next look begins the run, so that the end of this one is stored.
+		s.Next = true
+		r.wait("revision %s is next", target)
 	default:
 		r.begin(target)
 	}
@@ -297,6 +302,7 @@ func (r *step) end() {
 	s.Run.Ended = r.in.Now
 	r.tell(s.Run.Outcome == RolledBack, "RunEnded", "revision %s was %s: %s", s.Run.To, s.Run.Outcome, s.Run.Reason)
 	s.Canary = ""
+	r.ended = true
 	r.enter(Idle)
 }
 

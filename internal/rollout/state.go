@@ -96,6 +96,8 @@ type State struct {
 	// request arrived. Both belong to Finalizing.
 	Served bool      `json:"served,omitempty"`
 	Quiet  time.Time `json:"quiet,omitzero"`
+	// Next: between two runs, the canary's pods stay for the one that follows.
+	Next bool `json:"next,omitempty"`
 }
 
 // Run is one run: what was released, how it went.
@@ -149,7 +151,7 @@ func (s State) Want() World {
 	w := World{Split: s.Split, CanaryPercent: s.Share, CanaryScaled: true, StableRevision: s.Stable}
 	switch s.Phase {
 	case Idle:
-		w.CanaryScaled = false
+		w.CanaryScaled = s.Next
 	case Promoting, Finalizing:
 		w.StableRevision = s.Canary
 	case Initializing, Starting, Progressing, RollingBack:

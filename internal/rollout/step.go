@@ -56,8 +56,8 @@ func Step(plan Plan, s State, in Input) (State, []Event) {
 	r.watch()
 	r.retarget()
 	r.obey()
-	// One observation may end several phases, such as a rollback that is
-	// complete when the next version already waits; never the same one twice.
+	// One observation may end several phases, such as a start with pods that
+	// are ready already; no more than there are on the longest way.
 	for range 4 {
 		before := r.s.Phase
 		r.move()
@@ -90,6 +90,7 @@ type step struct {
 	in     *Input
 	s      State
 	acked  bool // the proxies have the asked share now
+	ended  bool // a run, in this look
 	events []Event
 }
 
@@ -106,6 +107,9 @@ func (r *step) acknowledge() {
 		return
 	}
 	s.Acked = later(stamp(ack.Since), s.Asked)
+	if s.Acked.After(r.in.Now) {
+		s.Acked = r.in.Now // noted before the clock was set back
+	}
 	s.Quiet = r.in.Now
 	if s.Share > 0 {
 		s.Judge = s.Judge.NextStep(r.policy, fraction(s.Share), r.in.Now)
