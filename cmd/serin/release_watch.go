@@ -159,6 +159,13 @@ func (w *watching) state(ctx context.Context, r *v1alpha1.Release) (done bool, e
 			w.since = h[0].Ended.Time
 		}
 		early, w.events = w.events, nil
+		slices.SortStableFunc(early, func(a, b releaseEvent) int { return a.Time.Compare(b.Time) })
+		for i, e := range slices.Backward(early) {
+			if e.Reason == runStarted {
+				early = early[i:]
+				break
+			}
+		}
 	}
 	errs := []error{w.show.news(w.view)}
 	for _, e := range early {
@@ -166,6 +173,9 @@ func (w *watching) state(ctx context.Context, r *v1alpha1.Release) (done bool, e
 	}
 	return done, errors.Join(append(errs, err)...)
 }
+
+// runStarted is the reason of the event with which a run begins.
+const runStarted = "RunStarted"
 
 // event keeps the events of the present run: an API remembers those of earlier
 // ones for an hour.
@@ -176,6 +186,9 @@ func (w *watching) event(e releaseEvent) error {
 	}
 	if !e.Time.After(w.since) {
 		return nil
+	}
+	if e.Reason == runStarted {
+		w.events = nil
 	}
 	w.events = slices.DeleteFunc(w.events, func(old releaseEvent) bool { return old.uid == e.uid })
 	w.events = append(w.events, e)

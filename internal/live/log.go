@@ -120,15 +120,15 @@ func (v View) summary() string {
 			number(s.Samples.Stable.Failures) + " of " + number(s.Samples.Stable.Requests) + " stable"
 		if s.Verdict != "" {
 			out += "; " + s.Verdict
-			if s.Evidence != "" {
-				out += ": " + s.Evidence
+			if e := evidence(&s); e != "" {
+				out += ": " + e
 			}
 		}
 	case stable != "":
 		out += " at " + stable
 	}
-	if s.Reason != "" {
-		out += "; " + s.Reason
+	if r := reason(&s); r != "" {
+		out += "; " + r
 	}
 	return Plain(out)
 }

@@ -120,8 +120,34 @@ func (v View) run() []line {
 	if verdict == "" {
 		verdict = "NoData"
 	}
-	lines = append(lines, wrap(labelled("verdict", painted(verdictPaint(verdict), verdict), text("  ")), s.Evidence, v.Width)...)
+	lines = append(lines, wrap(labelled("verdict", painted(verdictPaint(verdict), verdict), text("  ")), evidence(&s), v.Width)...)
 	return append(lines, v.waiting()...)
+}
+
+// evidence is what the verdict rests on, without the verdict's own word.
+func evidence(s *v1alpha1.ReleaseStatus) string {
+	return strings.TrimPrefix(s.Evidence, "collecting evidence: ")
+}
+
+// reason is what the release waits for, without what the lines about its step
+// and its verdict say already.
+func reason(s *v1alpha1.ReleaseStatus) string {
+	r := s.Reason
+	if step, rest, ok := strings.Cut(r, ": "); ok && strings.HasPrefix(step, "step ") && s.Step > 0 {
+		r = rest
+	}
+	if s.Evidence == "" {
+		return r
+	}
+	before, after, found := strings.Cut(r, s.Evidence)
+	if !found {
+		return r
+	}
+	before, after = strings.TrimSuffix(before, ": "), strings.TrimPrefix(after, ": ")
+	if before == "not enough evidence" {
+		before = ""
+	}
+	return before + after
 }
 
 func verdictPaint(verdict string) paint {
@@ -217,8 +243,8 @@ func sides(labels [2]string, canary, stable string, c, s v1alpha1.Count) []line 
 func (v View) waiting() []line {
 	s := v.Release.Status
 	var lines []line
-	if s.Reason != "" {
-		lines = append(lines, wrap(labelled("now"), s.Reason, v.Width)...)
+	if r := reason(&s); r != "" {
+		lines = append(lines, wrap(labelled("now"), r, v.Width)...)
 	}
 	if s.Deadline != nil && !s.Deadline.IsZero() {
 		left := "overdue"
