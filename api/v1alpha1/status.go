@@ -25,11 +25,11 @@ type ReleaseStatus struct {
 
 	// Version that serves users.
 	// +optional
-	Stable Version `json:"stable,omitempty"`
+	Stable Version `json:"stable,omitzero"`
 
 	// Version under judgement, empty between runs.
 	// +optional
-	Canary Version `json:"canary,omitempty"`
+	Canary Version `json:"canary,omitzero"`
 
 	// Present step, from 1; 0 between runs.
 	// +optional
@@ -49,6 +49,10 @@ type ReleaseStatus struct {
 	// NoData, Collecting, Pass or Fail.
 	// +optional
 	Verdict string `json:"verdict,omitempty"`
+
+	// Checks that failed in the present run.
+	// +optional
+	FailedChecks int32 `json:"failedChecks,omitempty"`
 
 	// What the verdict rests on, in one line.
 	// +optional
@@ -90,6 +94,10 @@ type Split struct {
 	// Written to the VirtualService.
 	// +optional
 	Asked int32 `json:"asked"`
+
+	// When the present share was asked for.
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
 
 	// Applied by every proxy.
 	// +optional

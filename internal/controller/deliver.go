@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"serin.dev/serin/api/v1alpha1"
@@ -185,9 +186,10 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	if err := d.store(ctx, rel, run, now); err != nil {
 		return err
 	}
+	say := d.wording(rel, run)
 	for _, e := range events {
-		d.API.Event(rel.Release, e.Warning, e.Reason, e.Message)
-		d.Log.Info(e.Message, "release", rel.Release.Name, "event", e.Reason)
+		d.API.Event(rel.Release, e.Warning, e.Reason, say(e.Message))
+		d.Log.Info(say(e.Message), "release", rel.Release.Name, "event", e.Reason)
 	}
 	if next.Phase == rollout.Progressing {
 		run.hooks.due(ctx, rel.Release, now)
@@ -240,6 +242,19 @@ func (d *Deliver) version(rel *kube.Delivery, run *delivery, rev rollout.Revisio
 		}
 	}
 	return v1alpha1.Version{Revision: string(rev)}
+}
+
+// wording puts the names that people use in the place of revisions, which are
+// all that package rollout knows.
+func (d *Deliver) wording(rel *kube.Delivery, run *delivery) func(string) string {
+	var pairs []string
+	s := run.journal.State
+	for _, rev := range []rollout.Revision{s.Stable, s.Canary, s.Rejected, s.Run.From, s.Run.To, rollout.Revision(rel.Target.Revision)} {
+		if v := d.version(rel, run, rev); rev != "" && v.Label != "" {
+			pairs = append(pairs, "revision "+string(rev), v.Label, string(rev), v.Label)
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace
 }
 
 // store writes the status: at once when a decision was made, at leisure when

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -100,6 +102,7 @@ func (l *listeners) listen(key listenerKey) (*proxy.Listener, error) {
 	}
 }
 
+// close returns when the address is free; what is under way goes on.
 func (l *listeners) close(listener *proxy.Listener) {
 	l.closing.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
@@ -108,6 +111,7 @@ func (l *listeners) close(listener *proxy.Listener) {
 			l.log.Debug("listener closed with requests under way", "address", listener.Addr(), "err", err)
 		}
 	})
+	<-listener.Stopped()
 }
 
 // closeAll closes everything and waits for it.
@@ -122,10 +126,14 @@ func (l *listeners) closeAll() {
 // listenersFor reads from the API's objects which listeners there have to be.
 // main is the port of the main gateway listener, which is open already.
 func listenersFor(m *kube.MeshObjects, snapshot *mesh.Snapshot, host string, main uint16) map[listenerKey]bool {
+	// A pod can belong to several services; callers of its own address mean
+	// none of them in particular, so the first by name stands for it.
 	services := map[string]mesh.ServiceName{}
-	for name, endpoints := range m.Endpoints {
-		for _, e := range endpoints {
-			services[e.Address.String()] = name
+	for _, name := range slices.Sorted(maps.Keys(m.Endpoints)) {
+		for _, e := range m.Endpoints[name] {
+			if _, ok := services[e.Address.String()]; !ok {
+				services[e.Address.String()] = name
+			}
 		}
 	}
 	keys := map[listenerKey]bool{}

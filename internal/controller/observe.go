@@ -60,8 +60,8 @@ func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) 
 // ack says whether the proxies run the split that is asked for, and rebases
 // the tally when that begins.
 func (d *Deliver) ack(rel *kube.Delivery, run *delivery) rollout.Ack {
-	acked := d.Acks.Route(rel.Route.Origin)
-	if !rel.Route.Exists || acked.Snapshot == 0 || acked.Generation != rel.Route.Generation {
+	acked, ok := d.acked(rel)
+	if !ok {
 		return rollout.Ack{}
 	}
 	base := telemetry.Baseline{Snapshot: acked.Snapshot, At: acked.At, CutOff: rel.Route.Percent == 0}
@@ -73,4 +73,23 @@ func (d *Deliver) ack(rel *kube.Delivery, run *delivery) rollout.Ack {
 		Percent: rollout.Percent(rel.Route.Percent),
 		Since:   acked.At,
 	}
+}
+
+// acked says since when the proxies run the route as the API has it; ok is
+// false while they do not run all of it.
+func (d *Deliver) acked(rel *kube.Delivery) (_ RouteAck, ok bool) {
+	if !rel.Route.Exists {
+		return RouteAck{}, false
+	}
+	var last RouteAck
+	for _, part := range rel.Route.Parts {
+		a := d.Acks.Route(part.Origin)
+		if a.Snapshot == 0 || a.Generation != part.Generation {
+			return RouteAck{}, false
+		}
+		if a.Snapshot > last.Snapshot {
+			last = a
+		}
+	}
+	return last, true
 }

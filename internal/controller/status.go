@@ -24,10 +24,11 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	running := s.Canary != ""
+	say := d.wording(rel, run)
 	out := &v1alpha1.ReleaseStatus{
 		ObservedGeneration: rel.Release.Generation,
 		Phase:              string(s.Phase),
-		Reason:             s.Reason,
+		Reason:             say(s.Reason),
 		Deadline:           v1alpha1.OptionalTime(s.Deadline),
 		Stable:             d.version(rel, run, s.Stable),
 		Split:              d.split(rel, run),
@@ -46,17 +47,18 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 			Canary: v1alpha1.Count{Requests: c.CanaryRequests, Failures: c.CanaryFailures},
 			Stable: v1alpha1.Count{Requests: c.StableRequests, Failures: c.StableFailures},
 		}
+		out.FailedChecks = int32(s.Evidence.FailedChecks)
 		out.Verdict = s.Evidence.Verdict.String()
-		out.Evidence = s.Evidence.Reason
+		out.Evidence = say(s.Evidence.Reason)
 	}
-	addHistory(out, run)
-	setConditions(out, s, rel.Release.Generation, now)
+	addHistory(out, run, say)
+	setConditions(out, s, say, rel.Release.Generation, now)
 	return out, nil
 }
 
 func (d *Deliver) split(rel *kube.Delivery, run *delivery) v1alpha1.Split {
-	out := v1alpha1.Split{Asked: int32(run.journal.State.Share), Acked: run.status.Split.Acked}
-	if a := d.Acks.Route(rel.Route.Origin); rel.Route.Exists && a.Generation == rel.Route.Generation {
+	out := v1alpha1.Split{Asked: int32(run.journal.State.Share), Since: v1alpha1.OptionalTime(run.journal.State.Asked), Acked: run.status.Split.Acked}
+	if _, ok := d.acked(rel); ok {
 		out.Acked = rel.Route.Percent
 	}
 	if share, ok := run.tally.Measured(); ok {
@@ -66,7 +68,7 @@ func (d *Deliver) split(rel *kube.Delivery, run *delivery) v1alpha1.Split {
 }
 
 // addHistory adds the run that has ended, once.
-func addHistory(out *v1alpha1.ReleaseStatus, run *delivery) {
+func addHistory(out *v1alpha1.ReleaseStatus, run *delivery, say func(string) string) {
 	r := run.journal.State.Run
 	if r.Ended.IsZero() {
 		return
@@ -82,7 +84,7 @@ func addHistory(out *v1alpha1.ReleaseStatus, run *delivery) {
 		Started: v1alpha1.Time(r.Started),
 		Ended:   v1alpha1.Time(r.Ended),
 		Canary:  run.journal.Canary,
-		Reason:  r.Reason,
+		Reason:  say(r.Reason),
 		Cause:   run.journal.Cause,
 
 		CanaryRequestsAfterEffect: r.Late,
@@ -97,12 +99,12 @@ func addHistory(out *v1alpha1.ReleaseStatus, run *delivery) {
 	out.History = out.History[:min(len(out.History), maxHistory)]
 }
 
-func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, generation int64, now time.Time) {
+func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, say func(string) string, generation int64, now time.Time) {
 	yes, no := true, false
 	out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
 	if s.Phase == rollout.Initializing || s.Phase == "" {
-		out.SetCondition(v1alpha1.ConditionReady, &no, "Initializing", s.Reason, generation, now)
-		out.SetCondition(v1alpha1.ConditionPromoted, nil, "Initializing", s.Reason, generation, now)
+		out.SetCondition(v1alpha1.ConditionReady, &no, "Initializing", say(s.Reason), generation, now)
+		out.SetCondition(v1alpha1.ConditionPromoted, nil, "Initializing", say(s.Reason), generation, now)
 		return
 	}
 	out.SetCondition(v1alpha1.ConditionReady, &yes, "Serving", nameOf(out.Stable)+" serves users", generation, now)
@@ -110,7 +112,7 @@ func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, generation int6
 	case s.Canary != "":
 		out.SetCondition(v1alpha1.ConditionPromoted, nil, string(s.Phase), nameOf(out.Canary)+" is being released", generation, now)
 	case s.Rejected != "":
-		out.SetCondition(v1alpha1.ConditionPromoted, &no, "NotPromoted", s.Run.Reason, generation, now)
+		out.SetCondition(v1alpha1.ConditionPromoted, &no, "NotPromoted", say(s.Run.Reason), generation, now)
 	case s.Run.Outcome == rollout.Promoted:
 		out.SetCondition(v1alpha1.ConditionPromoted, &yes, "Promoted", nameOf(out.Stable)+" was promoted", generation, now)
 	default:

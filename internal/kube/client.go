@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -187,7 +188,7 @@ func informerFor(config *rest.Config, sch *runtime.Scheme, gv schema.GroupVersio
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", resource, err)
 	}
-	lw := cache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, nil)
+	lw := cache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, fields.Everything())
 	return cache.NewSharedIndexInformer(lw, kind, 0, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}), nil
 }
 

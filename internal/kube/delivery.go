@@ -75,12 +75,19 @@ type Workload struct {
 	Message string
 }
 
-// Route is the VirtualService that splits a Release's traffic.
+// Route is what splits a Release's traffic: one VirtualService for calls
+// between services and, where the Release names gateways, one for these. They
+// are two because a host such as "*" is meant for gateways alone.
 type Route struct {
-	Exists     bool
+	Parts   []RoutePart // those that exist
+	Exists  bool        // all of them do
+	Percent int32       // of the canary: the largest of the parts'
+}
+
+// RoutePart is one VirtualService.
+type RoutePart struct {
 	Origin     mesh.Origin
 	Generation int64
-	Percent    int32 // of the canary
 }
 
 // Releases lists all of them as Deliveries, ordered by namespace and name.
@@ -108,7 +115,7 @@ func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
 	if d.Stable, err = c.workload(r.Namespace, d.Names.Stable); err != nil {
 		return nil, err
 	}
-	d.Route = c.route(d.Names)
+	d.Route = c.route(d.Names, len(gatewaysOf(r)) > 0)
 	return d, nil
 }
 
@@ -189,18 +196,23 @@ func firstLine(s string) string {
 	return s
 }
 
-func (c *Client) route(n Names) Route {
-	r := Route{Origin: mesh.Origin{Kind: "VirtualService", Namespace: n.Namespace, Name: n.Service}}
-	vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(n.Namespace).Get(n.Service)
-	if err != nil || vs.DeletionTimestamp != nil {
-		return r
-	}
-	r.Exists = true
-	r.Generation = vs.Generation
-	for _, http := range vs.Spec.Http {
-		for _, d := range http.Route {
-			if d.Destination.GetHost() == n.CanaryService {
-				r.Percent = max(r.Percent, d.Weight)
+func (c *Client) route(n Names, gateways bool) Route {
+	r := Route{Exists: true}
+	for _, name := range routeNames(n, gateways) {
+		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(n.Namespace).Get(name)
+		if err != nil || vs.DeletionTimestamp != nil {
+			r.Exists = false
+			continue
+		}
+		r.Parts = append(r.Parts, RoutePart{
+			Origin:     mesh.Origin{Kind: "VirtualService", Namespace: n.Namespace, Name: name},
+			Generation: vs.Generation,
+		})
+		for _, http := range vs.Spec.Http {
+			for _, d := range http.Route {
+				if d.Destination.GetHost() == n.CanaryService {
+					r.Percent = max(r.Percent, d.Weight)
+				}
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -105,19 +106,24 @@ func TestRouteSplitsWhatMatchesAtGatewaysAndAllCallsBetweenServices(t *testing.T
     hosts: ["*"]
     match: [{uri: {prefix: /api/music}}]
 `)
-	vs, err := routeFor(d, 10)
+	routes, err := routesFor(d, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := json.Marshal(&vs.Spec)
-	if err != nil {
-		t.Fatal(err)
+	var got strings.Builder
+	for _, vs := range routes {
+		data, err := json.Marshal(&vs.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := yaml.JSONToYAML(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&got, "--- %s\n%s", vs.Name, text)
 	}
-	got, err := yaml.JSONToYAML(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	split := `  route:
+	split := `  name: split
+  route:
   - destination:
       host: music-stable
     weight: 90
@@ -125,30 +131,30 @@ func TestRouteSplitsWhatMatchesAtGatewaysAndAllCallsBetweenServices(t *testing.T
       host: music-canary
     weight: 10
 `
-	want := `gateways:
+	want := `--- music
+gateways:
 - mesh
-- public
 hosts:
 - music
+http:
+- ` + strings.TrimPrefix(split, "  ") + `--- music-gateway
+gateways:
+- public
+hosts:
 - '*'
 http:
 - match:
   - uri:
       prefix: /api/music
-  name: split
-` + split + `- match:
-  - gateways:
-    - mesh
-  name: split-mesh
 ` + split
-	if diff := cmp.Diff(want, string(got)); diff != "" {
-		t.Errorf("route (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Errorf("routes (-want +got):\n%s", diff)
 	}
 }
 
 func TestBadMatchNamesItsField(t *testing.T) {
-	d := release(t, "  target: {name: music}\n  service: {port: 80, match: [{uri: 5}]}")
-	_, err := routeFor(d, 10)
+	d := release(t, "  target: {name: music}\n  service: {port: 80, gateways: [public], match: [{uri: 5}]}")
+	_, err := routesFor(d, 10)
 	if err == nil || !strings.Contains(err.Error(), "spec.service.match[0]") {
 		t.Errorf("error = %v, want one that names spec.service.match[0]", err)
 	}

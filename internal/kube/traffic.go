@@ -55,21 +55,29 @@ func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, percent int32) er
 	if err != nil {
 		return err
 	}
-	want, err := routeFor(d, percent)
+	want, err := routesFor(d, percent)
 	if err != nil {
 		return err
 	}
+	for _, vs := range want {
+		if err := c.makeRoute(ctx, d, vs); err != nil {
+			return err
+		}
+	}
+	return c.makeService(ctx, d, d.Names.Service, stableLabels(target, d.Names))
+}
+
+func (c *Client) makeRoute(ctx context.Context, d *Delivery, want *istiov1.VirtualService) error {
 	have, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(want.Namespace).Get(want.Name)
 	if err == nil && have.Labels[LabelRelease] != d.Release.Name {
 		return fmt.Errorf("%s: VirtualService %s/%s exists and is not this Release's: delete it, or give the Release another spec.service.name",
 			releaseName(d), want.Namespace, want.Name)
 	}
-	if err != nil || !proto.Equal(&have.Spec, &want.Spec) {
-		if _, err := c.apply(ctx, routesResource, want); err != nil {
-			return err
-		}
+	if err == nil && proto.Equal(&have.Spec, &want.Spec) {
+		return nil
 	}
-	return c.makeService(ctx, d, d.Names.Service, stableLabels(target, d.Names))
+	_, err = c.apply(ctx, routesResource, want)
+	return err
 }
 
 func (c *Client) target(d *Delivery) (*appsv1.Deployment, error) {
@@ -145,39 +153,54 @@ func servicePort(s *v1alpha1.Service) corev1.ServicePort {
 	return p
 }
 
-// routeFor builds the VirtualService that carries the split. Requests that
-// match spec.service.match on a gateway are split; calls between services are
-// split whatever they match, because their host alone says what they are for.
-func routeFor(d *Delivery, percent int32) (*istiov1.VirtualService, error) {
-	s := &d.Release.Spec.Service
+// routesFor builds the VirtualServices that carry the split. Calls between
+// services are split whatever they ask for, because their host alone says what
+// they are for; at gateways spec.service.match picks the requests.
+func routesFor(d *Delivery, percent int32) ([]*istiov1.VirtualService, error) {
 	split := []*networking.HTTPRouteDestination{
 		{Destination: &networking.Destination{Host: d.Names.StableService}, Weight: 100 - percent},
 		{Destination: &networking.Destination{Host: d.Names.CanaryService}, Weight: percent},
 	}
-	vs := &istiov1.VirtualService{
-		TypeMeta: metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "VirtualService"},
-		ObjectMeta: metav1.ObjectMeta{
-			Name: d.Names.Service, Namespace: d.Names.Namespace,
-			Labels:          map[string]string{LabelRelease: d.Release.Name},
-			OwnerReferences: ownedBy(d.Release),
-		},
+	route := func(name string, hosts, gateways []string, matches []*networking.HTTPMatchRequest) *istiov1.VirtualService {
+		vs := &istiov1.VirtualService{
+			TypeMeta: metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "VirtualService"},
+			ObjectMeta: metav1.ObjectMeta{
+				Name: name, Namespace: d.Names.Namespace,
+				Labels:          map[string]string{LabelRelease: d.Release.Name},
+				OwnerReferences: ownedBy(d.Release),
+			},
+		}
+		vs.Spec.Hosts = hosts
+		vs.Spec.Gateways = gateways
+		vs.Spec.Http = []*networking.HTTPRoute{{Name: "split", Match: matches, Route: split}}
+		return vs
 	}
-	vs.Spec.Hosts = append([]string{d.Names.Service}, s.Hosts...)
-	gateways := slices.DeleteFunc(slices.Clone(s.Gateways), func(g string) bool { return g == "mesh" })
-	vs.Spec.Gateways = append([]string{"mesh"}, gateways...)
+	gateways := gatewaysOf(d.Release)
+	names := routeNames(d.Names, len(gateways) > 0)
+	out := []*istiov1.VirtualService{route(names[0], []string{d.Names.Service}, []string{"mesh"}, nil)}
+	if len(gateways) == 0 {
+		return out, nil
+	}
 	matches, err := matchesOf(d)
 	if err != nil {
 		return nil, err
 	}
-	if len(matches) == 0 {
-		vs.Spec.Http = []*networking.HTTPRoute{{Name: "split", Route: split}}
-		return vs, nil
+	hosts := d.Release.Spec.Service.Hosts
+	if len(hosts) == 0 {
+		hosts = []string{d.Names.Service}
 	}
-	vs.Spec.Http = []*networking.HTTPRoute{
-		{Name: "split", Match: matches, Route: split},
-		{Name: "split-mesh", Match: []*networking.HTTPMatchRequest{{Gateways: []string{"mesh"}}}, Route: split},
+	return append(out, route(names[1], hosts, gateways, matches)), nil
+}
+
+func routeNames(n Names, gateways bool) []string {
+	if !gateways {
+		return []string{n.Service}
 	}
-	return vs, nil
+	return []string{n.Service, n.Service + "-gateway"}
+}
+
+func gatewaysOf(r *v1alpha1.Release) []string {
+	return slices.DeleteFunc(slices.Clone(r.Spec.Service.Gateways), func(g string) bool { return g == "mesh" })
 }
 
 func matchesOf(d *Delivery) ([]*networking.HTTPMatchRequest, error) {

@@ -1,9 +1,7 @@
 package flagger
 
 import (
-	"encoding/json"
 	"fmt"
-	"time"
 
 	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,16 +23,13 @@ func Status(c *flaggerv1.Canary, r *v1alpha1.Release, problem string) flaggerv1.
 	out.CanaryWeight, out.FailedChecks = 0, 0
 	changed := c.CreationTimestamp
 	if r != nil {
-		j := readJournal(r)
-		if running(r) {
-			out.FailedChecks = j.State.Evidence.FailedChecks
-		}
+		out.FailedChecks = int(r.Status.FailedChecks)
 		if out.Phase == flaggerv1.CanaryPhaseProgressing { // Flagger shows it in no other
 			out.CanaryWeight = int(r.Status.Split.Asked)
 		}
 		out.LastPromotedSpec = r.Status.Stable.Revision
 		out.LastAppliedSpec = lastApplied(r)
-		changed = lastChange(r, j)
+		changed = lastChange(r)
 	}
 	now := condition(&out, message(r, out.Phase, problem))
 	if same(&out, &c.Status, &now) {
@@ -167,26 +162,8 @@ func same(a, b *flaggerv1.CanaryStatus, now *flaggerv1.CanaryCondition) bool {
 		a.LastAppliedSpec == b.LastAppliedSpec && a.LastPromotedSpec == b.LastPromotedSpec
 }
 
-// journal is what is read of the engine's: two facts that Flagger shows and
-// the Release's status does not.
-type journal struct {
-	State struct {
-		Asked    time.Time // since when the weight is as it is
-		Evidence struct{ FailedChecks int }
-	}
-}
-
-// readJournal returns zeros for what is not there.
-func readJournal(r *v1alpha1.Release) journal {
-	var j journal
-	if r.Status.Journal == nil || json.Unmarshal(r.Status.Journal.Raw, &j) != nil {
-		return journal{}
-	}
-	return j
-}
-
 // lastChange is the latest time that the Release's status tells.
-func lastChange(r *v1alpha1.Release, j journal) metav1.Time {
+func lastChange(r *v1alpha1.Release) metav1.Time {
 	last := r.CreationTimestamp
 	later := func(t metav1.Time) {
 		if last.Before(&t) {
@@ -199,8 +176,8 @@ func lastChange(r *v1alpha1.Release, j journal) metav1.Time {
 	if len(r.Status.History) > 0 {
 		later(r.Status.History[0].Ended)
 	}
-	if !j.State.Asked.IsZero() {
-		later(v1alpha1.Time(j.State.Asked))
+	if since := r.Status.Split.Since; since != nil {
+		later(*since)
 	}
 	return last
 }
