@@ -1,0 +1,312 @@
+package analysis
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// traffic draws requests of a split service.
+type traffic struct {
+	rate, share    float64 // requests per second, the canary's share
+	stable, canary float64 // failure rates
+	// outage, when set, adds to both failure rates at a time in seconds.
+	outage func(second float64) float64
+	// drift, when set, is the share at a time, whatever was asked.
+	drift func(second float64) float64
+}
+
+const lookEvery = 0.25 // seconds, like the controller's loop
+
+func (tr traffic) look(r *rand.Rand, second float64) Samples {
+	var c Counts
+	limit, product := math.Exp(-tr.rate*lookEvery), r.Float64()
+	share, more := tr.share, 0.0
+	if tr.outage != nil {
+		more = tr.outage(second)
+	}
+	if tr.drift != nil {
+		share = tr.drift(second)
+	}
+	for ; product > limit; product *= r.Float64() {
+		failed := func(p float64) int64 {
+			if r.Float64() < p+more {
+				return 1
+			}
+			return 0
+		}
+		if r.Float64() < share {
+			c.CanaryRequests++
+			c.CanaryFailures += failed(tr.canary)
+		} else {
+			c.StableRequests++
+			c.StableFailures += failed(tr.stable)
+		}
+	}
+	return Samples{Counts: c}
+}
+
+// watch judges traffic until done or the time is over.
+func (tr traffic) watch(policy Policy, seed uint64, seconds float64, done func(Judge) bool) Judge {
+	r := rand.New(rand.NewPCG(seed, 42))
+	j := Judge{}.NextStep(policy, tr.share, start)
+	for s := 0.0; s < seconds && !done(j); s += lookEvery {
+		now := start.Add(time.Duration(s * float64(time.Second)))
+		j = j.Observe(policy, tr.look(r, s), now)
+	}
+	return j
+}
+
+func failed(j Judge) bool { return j.Failed != "" }
+
+// limit is N*: no test that compares two versions decides earlier on average.
+func (tr traffic) limit(alpha float64) float64 {
+	kl := func(p, q float64) float64 {
+		var sum float64
+		if p > 0 {
+			sum += p * math.Log(p/q)
+		}
+		if p < 1 {
+			sum += (1 - p) * math.Log((1-p)/(1-q))
+		}
+		return sum
+	}
+	q := tr.share*tr.canary + (1-tr.share)*tr.stable
+	return -math.Log(alpha) / (tr.share*kl(tr.canary, q) + (1-tr.share)*kl(tr.stable, q))
+}
+
+// TestDistanceToLimit: how many requests a rollback takes, against the least
+// that is possible. Run with -v for the table.
+func TestDistanceToLimit(t *testing.T) {
+	const runs = 200
+	policy := Policy{FalseAlarm: 0.001}
+	var table strings.Builder
+	fmt.Fprintf(&table, "%-34s %8s %10s %6s %16s %10s\n", "regression", "limit", "requests", "ratio", "failed p50 p90", "time p50")
+	for _, c := range []struct {
+		traffic
+		most float64 // times the limit
+	}{
+		{traffic{rate: 5, share: 0.1, stable: 0, canary: 0.5}, 2.0},
+		{traffic{rate: 5, share: 0.5, stable: 0, canary: 0.5}, 1.8},
+		{traffic{rate: 200, share: 0.1, stable: 0.001, canary: 0.01}, 1.6},
+		{traffic{rate: 200, share: 0.1, stable: 0.01, canary: 0.03}, 1.6},
+		{traffic{rate: 20, share: 0.05, stable: 0.01, canary: 0.2}, 1.6},
+		{traffic{rate: 50, share: 0.5, stable: 0.05, canary: 0.1}, 1.5},
+	} {
+		var requests float64
+		var failures []int64
+		for seed := range uint64(runs) {
+			j := c.watch(policy, seed, 3600, failed)
+			if !failed(j) {
+				t.Fatalf("%+v, seed %d: not failed in an hour", c.traffic, seed)
+			}
+			requests += float64(j.Total.Requests()) / runs
+			failures = append(failures, j.Total.CanaryFailures)
+		}
+		slices.Sort(failures)
+		ratio := requests / c.limit(policy.FalseAlarm)
+		fmt.Fprintf(&table, "%-34s %8.0f %10.0f %6.2f %8d %7d %9.0fs\n",
+			fmt.Sprintf("%v %% → %v %%, %v/s, share %v %%", 100*c.stable, 100*c.canary, c.rate, 100*c.share),
+			c.limit(policy.FalseAlarm), requests, ratio, failures[runs/2], failures[runs*9/10], requests/c.rate)
+		if ratio > c.most {
+			t.Errorf("%+v: %.2f times the limit; want at most %v", c.traffic, ratio, c.most)
+		}
+		if ratio < 1 {
+			t.Errorf("%+v: %.2f times the limit: that is impossible, the test is invalid", c.traffic, ratio)
+		}
+	}
+	t.Logf("\n%s", table.String())
+}
+
+// TestFalseAlarms: equal versions, looked at four times a second for a long
+// time, are failed in no more than the promised share of the runs, whatever
+// happens to both of them, and whatever share the traffic really follows.
+func TestFalseAlarms(t *testing.T) {
+	const alpha, runs = 0.05, 500
+	flapping := func(s float64) float64 {
+		if math.Mod(s, 7) < 2 {
+			return 0.6
+		}
+		return 0
+	}
+	for name, tr := range map[string]traffic{
+		"steady":                     {rate: 30, share: 0.1, stable: 0.02, canary: 0.02},
+		"even split":                 {rate: 30, share: 0.5, stable: 0.1, canary: 0.1},
+		"outages of both":            {rate: 30, share: 0.1, stable: 0.01, canary: 0.01, outage: flapping},
+		"share is not what is asked": {rate: 30, share: 0.1, stable: 0.05, canary: 0.05, drift: func(float64) float64 { return 0.3 }},
+		"share drifts":               {rate: 30, share: 0.1, stable: 0.05, canary: 0.05, drift: func(s float64) float64 { return 0.1 + 0.4*s/300 }},
+		"share and outage together": {rate: 30, share: 0.1, stable: 0.01, canary: 0.01, outage: func(s float64) float64 {
+			return 0.4 * s / 300
+		}, drift: func(s float64) float64 { return 0.1 + 0.4*s/300 }},
+		"canary is better": {rate: 30, share: 0.1, stable: 0.1, canary: 0.05},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			policy := Policy{FalseAlarm: alpha}
+			alarms := 0
+			for seed := range uint64(runs) {
+				if failed(tr.watch(policy, seed, 300, failed)) {
+					alarms++
+				}
+			}
+			most := alpha*runs + 4*math.Sqrt(alpha*(1-alpha)*runs)
+			t.Logf("%d of %d equal versions failed (%.1f %%)", alarms, runs, 100*float64(alarms)/runs)
+			if float64(alarms) > most {
+				t.Errorf("%d of %d equal versions failed; want at most %.0f", alarms, runs, most)
+			}
+		})
+	}
+}
+
+// TestWrongPasses: a canary that is exactly as bad as must be excluded passes
+// at any time in no more than the promised share of the runs; a good one does.
+func TestWrongPasses(t *testing.T) {
+	const runs = 500
+	spike := func(s float64) float64 {
+		if s > 10 && s < 25 {
+			return 0.5
+		}
+		return 0
+	}
+	for _, c := range []struct {
+		name  string
+		delta float64
+		traffic
+	}{
+		{"never fails", 0.1, traffic{rate: 20, share: 0.1}},
+		{"fails seldom", 0.05, traffic{rate: 20, share: 0.25, stable: 0.01, canary: 0.01}},
+		{"fails often", 0.1, traffic{rate: 20, share: 0.5, stable: 0.1, canary: 0.1}},
+		{"outage", 0.05, traffic{rate: 20, share: 0.1, stable: 0.001, canary: 0.001, outage: spike}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			policy := Policy{Tolerance: c.delta, Confidence: 0.95, Shares: []float64{1}}
+			passed := func(j Judge) bool { return j.Bound.logE(c.delta) >= policy.enough() && j.Step.CanaryRequests > 0 }
+			bad := c.traffic
+			bad.canary += c.delta
+			wrong, right := 0, 0
+			for seed := range uint64(runs) {
+				if passed(bad.watch(policy, seed, 300, passed)) {
+					wrong++
+				}
+			}
+			for seed := range uint64(runs / 10) {
+				if passed(c.watch(policy, seed, 900, passed)) {
+					right++
+				}
+			}
+			t.Logf("passed: %d of %d with the regression, %d of %d without", wrong, runs, right, runs/10)
+			if most := 0.05*runs + 4*math.Sqrt(0.05*0.95*runs); float64(wrong) > most {
+				t.Errorf("%d of %d bad versions passed; want at most %.0f", wrong, runs, most)
+			}
+			if right < runs/10*95/100 {
+				t.Errorf("%d of %d good versions passed within 15 minutes; want nearly all", right, runs/10)
+			}
+		})
+	}
+}
+
+// TestVerdicts goes through what Decide may say.
+func TestVerdicts(t *testing.T) {
+	policy := Policy{FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, Shares: []float64{0.25, 1}, FailureLimit: 2, Interval: 10 * time.Second}
+	good := Samples{Counts: Counts{CanaryRequests: 20, StableRequests: 180}}
+	bad := Samples{Counts: Counts{CanaryRequests: 20, CanaryFailures: 10, StableRequests: 180}}
+	least := 99.0
+	checked := policy
+	checked.Checks = []Check{{Metric: SuccessRate, Min: &least}}
+	for _, c := range []struct {
+		name   string
+		policy Policy
+		seen   []Samples // one per second, for the step
+		next   float64
+		want   Verdict
+		reason string
+	}{
+		{"nothing seen", policy, nil, 1, NoData, "no request reached the canary"},
+		{"only stable seen", policy, []Samples{{Counts: Counts{StableRequests: 500}}}, 1, NoData, "no request"},
+		{"a good start", policy, []Samples{good}, 1, Collecting, "collecting evidence: 20 of about"},
+		{"enough for a small step", policy, []Samples{good}, 0.25, Pass, "at most 20 % more"},
+		{"enough for all", policy, []Samples{good, good, good, good}, 1, Pass, "at most 5 % more"},
+		{"worse", policy, []Samples{bad, good, good}, 0.25, Fail, "the canary failed 10 of"},
+		{"nothing asked for", Policy{}, []Samples{{Counts: Counts{CanaryRequests: 1}}}, 1, Pass, "no further evidence"},
+		{"nothing asked for and nothing seen", Policy{}, nil, 1, NoData, "no request"},
+		{"checks before the first look", checked, []Samples{good, good, good, good}, 0.25, Collecting, "not looked at yet"},
+		{"no confidence can be reached", Policy{Tolerance: 0.1, Confidence: 1, Shares: []float64{1}}, []Samples{good, good}, 1, Collecting, "collecting evidence"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			j := Judge{}.NextStep(c.policy, 0.1, start)
+			for i, s := range c.seen {
+				j = j.Observe(c.policy, s, start.Add(time.Duration(i+1)*time.Second))
+			}
+			e := j.Decide(c.policy, c.next)
+			if e.Verdict != c.want || !strings.Contains(e.Reason, c.reason) {
+				t.Errorf("Decide = %v: %q; want %v: %q", e.Verdict, e.Reason, c.want, c.reason)
+			}
+		})
+	}
+	if e := (Judge{}).Decide(Policy{}, 1); e.Verdict != NoData {
+		t.Errorf("the zero judge says %v; want NoData", e.Verdict)
+	}
+}
+
+// TestEachStepNeedsItsOwnRequests: evidence of earlier steps counts, but not
+// alone.
+func TestEachStepNeedsItsOwnRequests(t *testing.T) {
+	policy := Policy{FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, Shares: []float64{0.5, 1}}
+	j := Judge{}.NextStep(policy, 0.1, start)
+	j = j.Observe(policy, Samples{Counts: Counts{CanaryRequests: 1000, StableRequests: 9000}}, start)
+	if got := j.Decide(policy, 0.5).Verdict; got != Pass {
+		t.Fatalf("first step: %v; want Pass", got)
+	}
+	j = j.NextStep(policy, 0.5, start)
+	if got := j.Decide(policy, 1).Verdict; got != NoData {
+		t.Errorf("second step without requests: %v; want NoData", got)
+	}
+	j = j.Observe(policy, Samples{Counts: Counts{CanaryRequests: 1}}, start)
+	if got := j.Decide(policy, 1).Verdict; got != Pass {
+		t.Errorf("second step with one: %v; want Pass", got)
+	}
+}
+
+// TestJudgeSurvivesStorage: a trip through JSON at any moment changes nothing
+// that follows.
+func TestJudgeSurvivesStorage(t *testing.T) {
+	most := 500.0
+	policy := Policy{
+		FalseAlarm: 0.001, Tolerance: 0.02, Confidence: 0.95, Shares: []float64{0.25, 0.5, 1},
+		Checks: []Check{{Metric: DurationP99, Max: &most}}, FailureLimit: 3, Interval: 5 * time.Second,
+	}
+	tr := traffic{rate: 40, share: 0.2, stable: 0.02, canary: 0.04}
+	r := rand.New(rand.NewPCG(1, 2))
+	a := Judge{}.NextStep(policy, tr.share, start)
+	b := a
+	for i := range 200 {
+		seen := tr.look(r, float64(i))
+		for range seen.CanaryRequests {
+			seen.CanaryLatency.Observe(time.Duration(r.ExpFloat64() * float64(100*time.Millisecond)))
+		}
+		now := start.Add(time.Duration(i) * 250 * time.Millisecond)
+		a, b = a.Observe(policy, seen, now), b.Observe(policy, seen, now)
+		data, err := json.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = Judge{}
+		if err := json.Unmarshal(data, &b); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(a, b) {
+			t.Fatalf("after look %d (-kept +stored):\n%s", i, cmp.Diff(fmt.Sprintf("%+v", a), fmt.Sprintf("%+v", b)))
+		}
+	}
+}
