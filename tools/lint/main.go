@@ -2,6 +2,10 @@
 // default checks, unused code, exhaustive switches over our own types, and two
 // of the Go team's analyzers that vet leaves out.
 //
+// Generated files are not reported on: their fault is their generator's. Where
+// a finding is wrong, the line above says so in staticcheck's own words,
+// //lint:ignore CHECK reason.
+//
 // Being a vet tool, it works package by package on compiled imports and its
 // results live in Go's build cache: a second run looks at changed packages
 // alone. Checks on the shape of the project (imports, package docs, sizes)
@@ -12,8 +16,11 @@ package main
 
 import (
 	"fmt"
+	"go/ast"
 	"go/token"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/nishanths/exhaustive/passes/exhaustive"
 	"golang.org/x/tools/go/analysis"
@@ -42,7 +49,54 @@ func main() {
 			}
 		}
 	}
+	for _, a := range checks {
+		silence(a)
+	}
 	unitchecker.Main(checks...)
+}
+
+// silence keeps an analyzer from reporting where it must not.
+func silence(a *analysis.Analyzer) {
+	run := a.Run
+	a.Run = func(pass *analysis.Pass) (any, error) {
+		quiet := *pass
+		silent := silentLines(pass, a.Name)
+		quiet.Report = func(d analysis.Diagnostic) {
+			at := pass.Fset.Position(d.Pos)
+			if !silent[line{at.Filename, 0}] && !silent[line{at.Filename, at.Line}] {
+				pass.Report(d)
+			}
+		}
+		return run(&quiet)
+	}
+}
+
+// line is a line of a file; 0 stands for all of them.
+type line struct {
+	file string
+	n    int
+}
+
+// silentLines finds the generated files, and the lines below a directive that
+// names the check.
+func silentLines(pass *analysis.Pass, check string) map[line]bool {
+	silent := map[line]bool{}
+	for _, f := range pass.Files {
+		if ast.IsGenerated(f) {
+			silent[line{pass.Fset.Position(f.FileStart).Filename, 0}] = true
+			continue
+		}
+		for _, group := range f.Comments {
+			for _, c := range group.List {
+				args, ok := strings.CutPrefix(c.Text, "//lint:ignore ")
+				if words := strings.Fields(args); ok && len(words) > 1 && slices.Contains(strings.Split(words[0], ","), check) {
+					at := pass.Fset.Position(c.End())
+					silent[line{at.Filename, at.Line + 1}] = true
+				}
+			}
+		}
+	}
+	return silent
 }
 
 // unusedCode reports what staticcheck's U1000 finds, which by itself only
