@@ -46,6 +46,7 @@ type Proxy struct {
 	outside  *http.Transport // to hosts that are not of the mesh
 
 	table atomic.Pointer[table]
+	turns draws // where round robins start
 
 	mu        sync.Mutex // never taken to route a request
 	ack       mesh.Ack
@@ -78,6 +79,7 @@ func New(c Config) *Proxy {
 	if p.seed == 0 {
 		p.seed = rand.Uint64()
 	}
+	p.turns.state.Store(p.seed)
 	if p.dial == nil {
 		p.dial = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true}}).DialContext
 	}
@@ -106,17 +108,15 @@ func (p *Proxy) Apply(s *mesh.Snapshot) error {
 		return fmt.Errorf("apply snapshot %d: not newer than %d, which is in force", s.Version, p.ack.Version)
 	}
 	used := map[*upstream]bool{}
-	c := compiler{snapshot: s, turn: rand.Uint64, upstream: func(e *mesh.Endpoint) *upstream {
+	c := compiler{snapshot: s, turn: p.turns.next, upstream: func(e *mesh.Endpoint) *upstream {
 		u := p.upstreamFor(e)
 		used[u] = true
 		return u
 	}}
 	t, err := c.compile()
 	if err != nil {
-		p.retireUnused(p.usedNow())
 		return fmt.Errorf("apply snapshot %d: %w", s.Version, err)
 	}
-	t.upstreams = used
 	for u := range used {
 		u.retired.Store(false)
 	}
@@ -126,10 +126,6 @@ func (p *Proxy) Apply(s *mesh.Snapshot) error {
 	p.retireUnused(used)
 	p.broadcast()
 	return nil
-}
-
-func (p *Proxy) usedNow() map[*upstream]bool {
-	return p.table.Load().upstreams
 }
 
 // retireUnused lets go of the upstreams that the snapshot in force does not

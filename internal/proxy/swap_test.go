@@ -100,6 +100,31 @@ func TestASwapLosesAndMisroutesNoRequest(t *testing.T) {
 	t.Logf("%d requests during %d swaps", requests.Load(), last)
 }
 
+// TestARequestCaughtBySwapIsRoutedAnew: the snapshot changes after the request
+// looked up its target and before its endpoint was counted.
+func TestARequestCaughtBySwapIsRoutedAnew(t *testing.T) {
+	r := newRig(t, Config{})
+	both := service("music.default", "127.0.0.1:1", "127.0.0.1:2")
+	old, fresh := *both, *both
+	old.Endpoints, fresh.Endpoints = both.Endpoints[:1], both.Endpoints[1:]
+	r.apply(&old)
+	lookups := 0
+	table, _, _, u := r.acquire(&call{host: "music", port: 80}, new(draws), func(tb *table) *target {
+		found := tb.inMesh("default", "music")
+		if lookups++; lookups == 1 {
+			r.apply(&fresh)
+		}
+		return found
+	})
+	if table.version != 2 || u.dial != "127.0.0.1:2" || lookups != 2 {
+		t.Errorf("routed under snapshot %d to %s after %d lookups; want 2, 127.0.0.1:2, 2", table.version, u.dial, lookups)
+	}
+	if err := r.Drained(t.Context(), pod(1)); err != nil {
+		t.Errorf("the endpoint that was not used: %v", err)
+	}
+	r.release(u)
+}
+
 // named makes one request with a name; it is used off the test's goroutine.
 func named(t *testing.T, c *http.Client, name string) (int, string, error) {
 	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://music/", nil)
@@ -198,6 +223,24 @@ func TestAnEndpointThatIsGoneKeepsNoConnections(t *testing.T) {
 	if n := len(r.upstreams); n != 0 {
 		t.Errorf("%d upstreams are remembered, want 0", n)
 	}
+}
+
+func TestAnIdleEndpointThatIsGoneIsForgottenAtOnce(t *testing.T) {
+	r := newRig(t, Config{})
+	states := make(chan http.ConnState, 100)
+	address := serve(t, &http.Server{Handler: says("music")}, states)
+	r.apply(service("music.default", address))
+	_, client := r.outbound()
+	r.get(client, "http://music/")
+	r.recorded() // the request is over for the proxy too
+	r.apply()
+	r.mu.Lock()
+	n := len(r.upstreams)
+	r.mu.Unlock()
+	if n != 0 {
+		t.Errorf("%d upstreams are remembered, want 0", n)
+	}
+	awaitClosed(t, states, 1)
 }
 
 func TestAnEndpointThatComesBackKeepsItsRequests(t *testing.T) {

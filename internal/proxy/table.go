@@ -17,8 +17,6 @@ type table struct {
 	mesh     hostIndex
 	local    map[string]localHosts // by namespace
 	gateways map[uint16]*hostIndex
-	// upstreams are those that the snapshot has.
-	upstreams map[*upstream]bool
 }
 
 // localHosts holds the targets of one namespace under their short names, so
