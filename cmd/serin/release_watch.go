@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/url"
@@ -71,7 +72,7 @@ type watching struct {
 	show   show
 
 	view   live.View
-	since  time.Time      // of the first state that was seen: when the run before it ended
+	since  time.Time      // events up to then belong to earlier runs
 	events []releaseEvent // latest last
 	sawRun bool
 }
@@ -159,11 +160,10 @@ func (w *watching) state(ctx context.Context, r *v1alpha1.Release) (done bool, e
 			w.since = h[0].Ended.Time
 		}
 		early, w.events = w.events, nil
-		slices.SortStableFunc(early, func(a, b releaseEvent) int { return a.Time.Compare(b.Time) })
-		for i, e := range slices.Backward(early) {
-			if e.Reason == runStarted {
-				early = early[i:]
-				break
+		slices.SortStableFunc(early, inOrder)
+		for _, e := range early {
+			if e.Reason == runStarted && e.Time.After(w.since) {
+				w.since = e.Time.Add(-1) // what came before is of no interest
 			}
 		}
 	}
@@ -177,6 +177,18 @@ func (w *watching) state(ctx context.Context, r *v1alpha1.Release) (done bool, e
 // runStarted is the reason of the event with which a run begins.
 const runStarted = "RunStarted"
 
+// inOrder compares two events by time, which the API keeps in seconds; a run's
+// start comes before what happens in the same second.
+func inOrder(a, b releaseEvent) int {
+	started := func(e releaseEvent) int {
+		if e.Reason == runStarted {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(started(a), started(b)))
+}
+
 // event keeps the events of the present run: an API remembers those of earlier
 // ones for an hour.
 func (w *watching) event(e releaseEvent) error {
@@ -187,12 +199,14 @@ func (w *watching) event(e releaseEvent) error {
 	if !e.Time.After(w.since) {
 		return nil
 	}
-	if e.Reason == runStarted {
-		w.events = nil
+	if slices.ContainsFunc(w.events, func(old releaseEvent) bool { return old.uid == e.uid && old.Time.Equal(e.Time) }) {
+		return nil // told again because the connection was lost
 	}
-	w.events = slices.DeleteFunc(w.events, func(old releaseEvent) bool { return old.uid == e.uid })
+	w.events = slices.DeleteFunc(w.events, func(old releaseEvent) bool {
+		return old.uid == e.uid || e.Reason == runStarted && old.Time.Before(e.Time)
+	})
 	w.events = append(w.events, e)
-	w.events = w.events[max(0, len(w.events)-live.MaxEvents):]
+	slices.SortStableFunc(w.events, inOrder)
 	w.view.Events = w.view.Events[:0]
 	for _, e := range w.events {
 		w.view.Events = append(w.view.Events, e.Event)

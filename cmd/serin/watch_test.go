@@ -10,11 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/live"
 )
 
 // serin runs one command line in this process to its end.
@@ -281,4 +284,53 @@ func (w *world) testCommandsWait(t *testing.T) {
 			t.Errorf("exit code %d, error %q after %v", code, errOut, time.Since(before))
 		}
 	})
+}
+
+// TestWatchKeepsTheEventsOfTheRun: an API that was restarted tells all events
+// again, in any order, with those of earlier runs.
+func TestWatchKeepsTheEventsOfTheRun(t *testing.T) {
+	begin := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	event := func(uid types.UID, second int, reason string) releaseEvent {
+		return releaseEvent{uid: uid, Event: live.Event{Time: begin.Add(time.Duration(second) * time.Second), Reason: reason, Message: "m"}}
+	}
+	old, started := event("a", 1, "Initialized"), event("b", 5, "RunStarted")
+	step, again := event("c", 5, "StepReached"), event("d", 9, "HeldUp")
+	var out bytes.Buffer
+	w := &watching{follow: true, show: &logShow{w: &out}}
+	take := func(events ...releaseEvent) {
+		t.Helper()
+		for _, e := range events {
+			if _, err := w.take(t.Context(), update{event: &e}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	take(again, step, started, old)
+	r := &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Name: "music"}, Status: v1alpha1.ReleaseStatus{Phase: "Progressing"}}
+	if _, err := w.take(t.Context(), update{release: r}); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), " event "); n != 3 {
+		t.Errorf("%d events told at first, want RunStarted, StepReached and HeldUp:\n%s", n, out.String())
+	}
+	take(step, again, started)
+	again.Time = begin.Add(12 * time.Second) // it happened once more
+	take(again)
+
+	var reasons []string
+	for _, e := range w.view.Events {
+		reasons = append(reasons, e.Reason)
+	}
+	if diff := cmp.Diff([]string{"RunStarted", "StepReached", "HeldUp"}, reasons); diff != "" {
+		t.Errorf("events in view (-want +got):\n%s", diff)
+	}
+	if n := strings.Count(out.String(), "StepReached"); n != 1 {
+		t.Errorf("StepReached was told %d times:\n%s", n, out.String())
+	}
+	if n := strings.Count(out.String(), "HeldUp"); n != 2 {
+		t.Errorf("HeldUp was told %d times:\n%s", n, out.String())
+	}
+	if strings.Contains(out.String(), "Initialized") {
+		t.Errorf("an event from before the run was told:\n%s", out.String())
+	}
 }

@@ -136,11 +136,12 @@ func reason(s *v1alpha1.ReleaseStatus) string {
 	if step, rest, ok := strings.Cut(r, ": "); ok && strings.HasPrefix(step, "step ") && s.Step > 0 {
 		r = rest
 	}
-	if s.Evidence == "" {
-		return r
+	told := s.Evidence
+	if told == "" && len(s.History) > 0 {
+		told = s.History[0].Reason
 	}
-	before, after, found := strings.Cut(r, s.Evidence)
-	if !found {
+	before, after, found := strings.Cut(r, told)
+	if told == "" || !found {
 		return r
 	}
 	before, after = strings.TrimSuffix(before, ": "), strings.TrimPrefix(after, ": ")
@@ -260,8 +261,8 @@ func (v View) waiting() []line {
 func (v View) rest() []line {
 	s := v.Release.Status
 	var lines []line
-	if s.Reason != "" {
-		lines = append(lines, wrap(labelled("now"), s.Reason, v.Width)...)
+	if r := reason(&s); r != "" {
+		lines = append(lines, wrap(labelled("now"), r, v.Width)...)
 	}
 	if len(s.History) == 0 {
 		return lines
@@ -344,7 +345,7 @@ func (v View) outcome(run *v1alpha1.Run) line {
 
 func (v View) example(e *v1alpha1.Example) string {
 	var b strings.Builder
-	b.WriteString(e.Time.In(v.Now.Location()).Format("15:04:05.000") + "  " + e.Method + " " + e.Path)
+	b.WriteString(e.Time.In(v.Now.Location()).Format("15:04:05.000") + " " + e.Method + " " + e.Path)
 	if e.Code > 0 {
 		b.WriteString(" → " + strconv.Itoa(int(e.Code)))
 	} else {
