@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -102,11 +103,30 @@ func (p *Proxy) newEngine() *httputil.ReverseProxy {
 		Rewrite:        rewrite,
 		Transport:      roundTripper{p},
 		FlushInterval:  -1,
+		BufferPool:     new(buffers),
 		ModifyResponse: observe,
 		ErrorHandler:   p.failed,
 		ErrorLog:       slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 }
+
+// copyBuffer is the piece in which bodies are copied: io.Copy's own size.
+const copyBuffer = 32 << 10
+
+// buffers lends the pieces, since one for each answer would be most of what a
+// request allocates.
+type buffers struct{ pool sync.Pool }
+
+// Get returns a buffer.
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[copyBuffer]byte); ok {
+		return p[:]
+	}
+	return make([]byte, copyBuffer)
+}
+
+// Put takes a buffer of Get back.
+func (b *buffers) Put(p []byte) { b.pool.Put((*[copyBuffer]byte)(p)) }
 
 type roundTripper struct{ proxy *Proxy }
 

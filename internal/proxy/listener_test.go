@@ -64,12 +64,10 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	<-arrived
 	down := make(chan error)
 	go func() { down <- l.Shutdown(t.Context()) }()
-	for { // it stops accepting at once, while the request goes on
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			break
-		}
+	<-l.Stopped() // it stops accepting at once, while the request goes on
+	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
 		c.Close()
+		t.Error("a listener that has stopped accepts")
 	}
 	close(release)
 	if body := <-answer; body != "finished" {

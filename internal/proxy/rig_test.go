@@ -38,7 +38,9 @@ func newRig(t *testing.T, c Config) *rig {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // tests that need a drain do it themselves
-		_ = r.Shutdown(ctx)
+		if err := r.Shutdown(ctx); err != nil {
+			t.Logf("cut off at the end: %v", err)
+		}
 	})
 	return r
 }
