@@ -52,6 +52,7 @@ type delivery struct {
 	tally   *telemetry.Tally
 	before  v1alpha1.Count // canary requests of this run before a restart
 	hooks   hooks
+	settled bool // both sides were seen ready by this process
 	idleAt0 bool // the target was seen scaled to 0 between runs
 	trouble string
 }

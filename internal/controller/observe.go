@@ -15,9 +15,14 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 		Now:       now,
 		Target:    d.workload(rel, rel.Target, rel.Names.CanaryService),
 		Stable:    d.workload(rel, rel.Stable, rel.Names.StableService),
-		Ack:       d.ack(rel, run),
 		Suspended: rel.Release.Spec.Suspend,
 	}
+	// After a restart all pods start anew. What fails until both sides are
+	// back says nothing about the version.
+	if in.Stable.Ready && (in.Target.Ready || !run.stored.State.Want().CanaryScaled) {
+		run.settled = true
+	}
+	in.Ack = d.ack(rel, run)
 	if !rel.Target.Exists {
 		in.Target.Message = targetMissing(rel).Error()
 	}
@@ -61,7 +66,7 @@ func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) 
 // the tally when that begins.
 func (d *Deliver) ack(rel *kube.Delivery, run *delivery) rollout.Ack {
 	acked, ok := d.acked(rel)
-	if !ok {
+	if !ok || !run.settled {
 		return rollout.Ack{}
 	}
 	base := telemetry.Baseline{Snapshot: acked.Snapshot, At: acked.At, CutOff: rel.Route.Percent == 0}
