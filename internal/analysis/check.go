@@ -31,6 +31,8 @@ func (w checkWindow) observe(policy Policy, seen Samples, now time.Time) checkWi
 	}
 	if len(policy.Checks) > 0 {
 		w.Counts = w.Counts.Add(seen.Counts)
+		w.Counts.CanaryRequests += seen.DirectRequests
+		w.Counts.CanaryFailures += seen.DirectFailures
 		w.Latency.Merge(&seen.CanaryLatency)
 	}
 	if now.Sub(w.Since) < policy.Interval {

@@ -96,3 +96,25 @@ func TestAFailedHookHoldsTheStepForOneInterval(t *testing.T) {
 		}
 	}
 }
+
+// A load test that calls the canary's own service compares nothing, but it is
+// what Flagger's checks look at where users send too little.
+func TestDirectRequestsCountForTheChecksAlone(t *testing.T) {
+	least := 99.0
+	policy := Policy{FalseAlarm: 0.01, Confidence: 0.95, FailureLimit: 1, Interval: time.Minute, Checks: []Check{{Metric: SuccessRate, Min: &least}}}
+	start := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	judge := func(failures int64) Evidence {
+		j := Judge{}.NextStep(policy, 0.1, start)
+		j = j.Observe(policy, Samples{DirectRequests: 1000, DirectFailures: failures}, start.Add(time.Minute))
+		return j.Decide(policy, 0.2)
+	}
+	if e := judge(0); e.Verdict != Pass || e.Counts.Requests() != 0 {
+		t.Errorf("without a failure: %v with counts %+v, want Pass and nothing to compare", e.Verdict, e.Counts)
+	}
+	if e := judge(50); e.Verdict != Fail || !strings.Contains(e.Reason, "95 %") {
+		t.Errorf("with 5 %% failures: %v (%s), want Fail by the check", e.Verdict, e.Reason)
+	}
+	if e := judge(1000); e.LogE != 0 {
+		t.Errorf("direct failures moved the comparison to %v", e.LogE)
+	}
+}

@@ -54,6 +54,8 @@ type Judge struct {
 	Step  Counts  `json:"step"`
 	Total Counts  `json:"total"`
 	Pace  pace    `json:"pace"`
+	// Direct counts the canary's requests of this step that no split sent.
+	Direct int64 `json:"direct,omitempty"`
 
 	// Block collects requests that are not scored yet.
 	Block   Counts      `json:"block"`
@@ -92,7 +94,7 @@ func blockSize(share float64) int64 {
 // The share tunes the size of blocks; no verdict relies on traffic following it.
 func (j Judge) NextStep(policy Policy, share float64, now time.Time) Judge {
 	j = j.endBlock(policy) // a block has one split
-	j.Share, j.Step, j.Pace = share, Counts{}, pace{At: now}
+	j.Share, j.Step, j.Direct, j.Pace = share, Counts{}, 0, pace{At: now}
 	j.Checks = checkWindow{Since: now, Failed: j.Checks.Failed, Last: j.Checks.Last}
 	return j
 }
@@ -102,6 +104,7 @@ func (j Judge) NextStep(policy Policy, share float64, now time.Time) Judge {
 func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	j.Step = j.Step.Add(seen.Counts)
 	j.Total = j.Total.Add(seen.Counts)
+	j.Direct += seen.DirectRequests
 	j.Pace = j.Pace.add(seen.CanaryRequests, now)
 	j.Block = j.Block.Add(seen.Counts)
 	if j.Block.Requests() >= blockSize(j.Share) {
@@ -154,7 +157,7 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 	switch {
 	case j.Failed != "":
 		e.Verdict, e.Reason = Fail, j.Failed
-	case j.Step.CanaryRequests == 0:
+	case j.Step.CanaryRequests+j.Direct == 0:
 		e.Verdict, e.Reason = NoData, "no request reached the canary at this share yet"
 	case j.Checks.Bad:
 		e.Verdict, e.Reason = Collecting, fmt.Sprintf("%s (failed check %d of %d)", j.Checks.Last, j.Checks.Failed, max(1, policy.FailureLimit))
@@ -176,6 +179,10 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 
 // progress fills in how far the collecting is.
 func (j Judge) progress(policy Policy, e Evidence) Evidence {
+	if j.Step.Requests() == 0 { // direct ones alone
+		e.Reason = "no request was split between the versions yet"
+		return e
+	}
 	// An observed split of 0 or 1 tells nothing about the requests to come.
 	share := min(max(float64(j.Step.CanaryRequests)/float64(j.Step.Requests()), 0.01), 0.99)
 	perRequest := growth(j.Total.StableRate(), share, e.Delta)

@@ -278,6 +278,21 @@ func TestEachStepNeedsItsOwnRequests(t *testing.T) {
 	}
 }
 
+// TestAStepEndsTheBlock: a block of two different splits would make the canary
+// look worse, or better, than it is.
+func TestAStepEndsTheBlock(t *testing.T) {
+	policy := Policy{FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, Shares: []float64{1}}
+	j := Judge{}.NextStep(policy, 0.1, start)
+	j = j.Observe(policy, Samples{Counts: Counts{CanaryRequests: 1, CanaryFailures: 1, StableRequests: 9}}, start)
+	if j.Block.Requests() != 10 || j.Failure.MaxLogE != 0 {
+		t.Fatalf("10 requests of a block of %d are scored already: %+v", blockSize(0.1), j)
+	}
+	j = j.NextStep(policy, 0.5, start)
+	if j.Block != (Counts{}) || j.Failure.MaxLogE <= 0 {
+		t.Errorf("the block was not scored by itself: block %+v, e-value e^%v", j.Block, j.Failure.MaxLogE)
+	}
+}
+
 // TestJudgeSurvivesStorage: a trip through JSON at any moment changes nothing
 // that follows.
 func TestJudgeSurvivesStorage(t *testing.T) {

@@ -40,13 +40,17 @@ func ratio(part, whole int64) float64 {
 	return float64(part) / float64(whole)
 }
 
-// Samples are what was seen since the last look: increments, not totals. Only
-// requests belong in it that a weighted split sent to one of the two sides
-// after every proxy acknowledged the present split; others do not compare the
-// versions fairly.
+// Samples are what was seen since the last look: increments, not totals, of
+// requests that were sent after every proxy acknowledged the present split.
 type Samples struct {
+	// Counts are of requests that a weighted split sent to one of the two
+	// sides: these alone compare the versions fairly.
 	Counts
-	// Latency of the answered requests of each side.
+	// DirectRequests reached the canary otherwise, such as a load test that
+	// calls the canary's own service. They say what the canary does, and so
+	// count for the checks, but not how it compares.
+	DirectRequests, DirectFailures int64
+	// Latency of the requests of each side, the canary's direct ones included.
 	CanaryLatency Histogram
 	StableLatency Histogram
 }
@@ -54,6 +58,8 @@ type Samples struct {
 // Add returns the sum of two samples.
 func (s Samples) Add(t Samples) Samples {
 	s.Counts = s.Counts.Add(t.Counts)
+	s.DirectRequests += t.DirectRequests
+	s.DirectFailures += t.DirectFailures
 	s.CanaryLatency.Merge(&t.CanaryLatency)
 	s.StableLatency.Merge(&t.StableLatency)
 	return s

@@ -40,7 +40,7 @@ func (r *step) initialize() {
 	case s.Stable == "" && in.Stable.Revision != "":
 		// A copy that we do not remember: the journal was lost, or the release
 		// was made anew. It holds what was promoted last, the target may not.
-		s.Stable = in.Stable.Revision
+		s.Stable, s.Adopted = in.Stable.Revision, true
 		r.tell(false, "StableAdopted", "the existing stable copy with revision %s is kept", s.Stable)
 	case s.Stable == "" && in.Target.Revision != "":
 		s.Stable = in.Target.Revision
@@ -48,10 +48,11 @@ func (r *step) initialize() {
 	case s.Stable == "":
 		r.stall("waiting for the target: %s", orElse(in.Target.Message, "it does not exist"))
 		return
-	case !s.Split && in.Stable.Revision != s.Stable && in.Target.Revision != "" && in.Target.Revision != s.Stable:
-		s.Stable = in.Target.Revision // users have the newer one already
 	}
 	ready := in.Stable.Ready && in.Stable.Revision == s.Stable
+	if newer := in.Target.Revision; !ready && !s.Split && !s.Adopted && newer != "" {
+		s.Stable = newer // it serves all users already, and may be the repair of the copy
+	}
 	switch {
 	case !s.Split && (ready || in.Ack.OK): // the latter: our route is live already
 		r.ask(0)

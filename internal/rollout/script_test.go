@@ -132,7 +132,10 @@ func (p *player) do(out *strings.Builder, words []string) {
 		p.in.Stable = Workload{Revision: Revision(args[0]), Ready: true}
 	case "look": // look [after=D] [times=N] [canary=FAILED/ALL] [stable=FAILED/ALL] [ms=N] [live=N]
 		p.look(out, args)
-	case "crash": // the process dies; what was stored is read again
+	case "crash": // crash [lost]: the process dies; what was stored is read again, or was lost
+		if len(args) > 0 {
+			p.stored, p.in.Ack = State{}, Ack{}
+		}
 		p.crash()
 	case "run": // what the history would say
 		p.showRun(out)
@@ -208,6 +211,9 @@ func (p *player) observe() {
 	}
 	if why, held := p.holds["stable"]; held {
 		in.Stable.Ready, in.Stable.Message = false, why
+		if want.StableRevision != "" {
+			in.Stable.Revision = want.StableRevision
+		}
 	} else if want.StableRevision != "" {
 		in.Stable = Workload{Revision: want.StableRevision, Ready: true}
 	}

@@ -86,6 +86,8 @@ type State struct {
 
 	// At is when the last input was observed; an older one is stale.
 	At time.Time `json:"at,omitzero"`
+	// Adopted: the stable copy was found, not made from the target.
+	Adopted bool `json:"adopted,omitempty"`
 	// Stalling: the last step waited on pods or proxies; Stalled is for how
 	// long in all, in this phase and step.
 	Stalling bool          `json:"stalling,omitempty"`

@@ -37,7 +37,7 @@ type Scenario struct {
 
 // Act is something that a person does once.
 type Act struct {
-	At      time.Duration // more than 0
+	At      time.Duration    // more than 0
 	Target  rollout.Revision // deploy it
 	Command rollout.Verb
 	Suspend string // "on", "off"
@@ -216,6 +216,9 @@ func (e *engine) step() {
 		}
 	}
 	s := e.memory
+	if s.Phase == rollout.Finalizing && was.Phase != s.Phase && !(e.input.Stable.Ready && e.input.Stable.Revision == s.Canary) {
+		e.violate("all traffic goes to a stable side that is not ready")
+	}
 	if s.Reason == "" || s.Stalling == s.Deadline.IsZero() {
 		e.violate("%s waits without deadline or reason: %q", s.Phase, s.Reason)
 	}

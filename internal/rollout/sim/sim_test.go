@@ -145,6 +145,9 @@ func TestNoWrongPromotionAndNothingStuck(t *testing.T) {
 	fmt.Fprintf(&table, "%-38s %6s %9s %12s %8s %8s %6s %8s %9s\n",
 		"story", "seeds", "promoted", "rolled-back", "other", "starved", "stuck", "crashes", "time p50")
 	for _, st := range stories() {
+		if testing.Short() {
+			st.seeds = max(20, st.seeds/10)
+		}
 		results := playAll(st.scenario, st.seeds)
 		count := map[string]int{}
 		crashes := 0
@@ -193,6 +196,9 @@ func describe(r Result) string {
 // TestFalseRollbacksStayWithinAlpha: of many equal releases in which the canary
 // is as good as stable, no more than α are rolled back.
 func TestFalseRollbacksStayWithinAlpha(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a rate of 1 % needs thousands of runs")
+	}
 	const alpha, seeds = 0.01, 5000
 	sc := release(0.05, 0.05).with(func(sc *Scenario) {
 		sc.Plan.Policy.FalseAlarm = alpha
