@@ -184,3 +184,21 @@ func TestErrorsOfHooksNameTheHook(t *testing.T) {
 type failing struct{ error }
 
 func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.error }
+
+func TestTheMainListenerAnswersForItsOwnPortToo(t *testing.T) {
+	host := func(name string) []mesh.VirtualHost { return []mesh.VirtualHost{{Hosts: []string{name}}} }
+	got := onMainPort([]mesh.Gateway{
+		{Name: "default/a", Port: 80, VirtualHosts: host("x")},
+		{Name: "default/a", Port: 8080, VirtualHosts: host("y")},
+		{Name: "default/a", Port: 9090, VirtualHosts: host("z")},
+		{Name: "default/b", Port: 8080, VirtualHosts: host("w")},
+	}, 8080)
+	want := []mesh.Gateway{
+		{Name: "default/a", Port: 80, VirtualHosts: append(host("x"), host("y")...)},
+		{Name: "default/a", Port: 9090, VirtualHosts: host("z")},
+		{Name: "default/b", Port: 80, VirtualHosts: host("w")},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("gateways (-want +got):\n%s", diff)
+	}
+}

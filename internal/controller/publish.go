@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -68,11 +69,7 @@ func (p *Publish) publish(l *listeners) error {
 	snapshot := out.Snapshot
 	p.tell(out.Findings)
 	host, port := hostPort(p.Gateway)
-	for i := range snapshot.Gateways {
-		if g := &snapshot.Gateways[i]; g.Port == port {
-			g.Port = MainGatewayPort
-		}
-	}
+	snapshot.Gateways = onMainPort(snapshot.Gateways, port)
 	for _, err := range l.want(listenersFor(objects, snapshot, host, port)) {
 		p.Log.Error("listener", "err", err)
 	}
@@ -89,6 +86,27 @@ func (p *Publish) publish(l *listeners) error {
 	p.last, p.good = snapshot, out.Good
 	p.Acks.record(snapshot, time.Now())
 	return nil
+}
+
+// onMainPort lets the main listener answer for its own port as well: what
+// Gateways say of it is added to what they say of MainGatewayPort.
+func onMainPort(gateways []mesh.Gateway, port uint16) []mesh.Gateway {
+	var out []mesh.Gateway
+	at := map[string]int{} // by name, those on the main port
+	for _, g := range gateways {
+		if g.Port != port && g.Port != MainGatewayPort {
+			out = append(out, g)
+			continue
+		}
+		g.Port = MainGatewayPort
+		if i, ok := at[g.Name]; ok {
+			out[i].VirtualHosts = append(slices.Clip(out[i].VirtualHosts), g.VirtualHosts...)
+			continue
+		}
+		at[g.Name] = len(out)
+		out = append(out, g)
+	}
+	return out
 }
 
 // tell writes each finding to the log and to its object's events, once as long

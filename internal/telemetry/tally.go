@@ -72,7 +72,7 @@ type Baseline struct {
 
 // Increment is what was counted since it was taken last.
 type Increment struct {
-	Samples analysis.Samples // split requests under the present baseline
+	Samples analysis.Samples // under the present baseline
 	Arrived int64            // requests to either side, however routed and answered
 	Late    int64            // canary requests that began after a baseline that cuts it off
 	Served  map[string]int64 // good answers of stable pods by revision, under the baseline
@@ -157,8 +157,15 @@ func (t *Tally) addSample(r *Request, side Side, failed bool) {
 		t.taken.Served[r.Destination.Revision]++
 	}
 	s := &t.taken.Samples
-	if !r.Split {
-		return // chosen by the caller, not at random: it does not compare the sides
+	if !r.Split { // chosen by the caller, not at random: it does not compare the sides
+		if side == CanarySide {
+			s.DirectRequests++
+			if failed {
+				s.DirectFailures++
+			}
+			s.CanaryLatency.Observe(r.Duration)
+		}
+		return
 	}
 	t.measured[side]++
 	requests, failures, latency := &s.StableRequests, &s.StableFailures, &s.StableLatency

@@ -36,7 +36,7 @@ func path(p string) func(*Request) { return func(r *Request) { r.Path = p } }
 
 var spec = TallySpec{Stable: "music-stable.default", Canary: "music-canary.default"}
 
-func TestSamplesAreSplitRequestsUnderTheBaselineAlone(t *testing.T) {
+func TestSamplesAreRequestsUnderTheBaseline(t *testing.T) {
 	var hub Hub
 	tally := hub.Tally(spec)
 	hub.Record(request("music-canary.default", 500)) // before any baseline
@@ -55,8 +55,11 @@ func TestSamplesAreSplitRequestsUnderTheBaselineAlone(t *testing.T) {
 	if diff := cmp.Diff(want, got.Samples.Counts); diff != "" {
 		t.Errorf("samples (-want +got):\n%s", diff)
 	}
-	if n := got.Samples.CanaryLatency.Count(); n != 2 {
-		t.Errorf("canary latencies = %d, want 2", n)
+	if n := got.Samples.CanaryLatency.Count(); n != 3 {
+		t.Errorf("canary latencies = %d, want 3", n)
+	}
+	if got.Samples.DirectRequests != 1 || got.Samples.DirectFailures != 1 {
+		t.Errorf("direct = %d, %d failed; want the one that the caller sent there itself", got.Samples.DirectRequests, got.Samples.DirectFailures)
 	}
 	if got.Arrived != 7 {
 		t.Errorf("arrived = %d, want 7: all but the other service's and the destination's own record", got.Arrived)
