@@ -78,8 +78,10 @@ func printHistory(w io.Writer, runs []v1alpha1.Run, now time.Time) error {
 	return t.flush()
 }
 
+// milliseconds is empty when there is nothing to say, as for a run that was
+// decided before the first request reached the canary.
 func milliseconds(n int64) string {
-	if n == 0 {
+	if n <= 0 {
 		return ""
 	}
 	return live.Span(time.Duration(n) * time.Millisecond)
