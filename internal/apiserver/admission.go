@@ -89,6 +89,10 @@ func (c *admissionChain) checkNamespace(ctx context.Context, a admission.Attribu
 		return nil
 	}
 	obj, err := c.namespaces.Get(ctx, a.GetNamespace(), &metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		// The store would name the kind that the request is about.
+		return apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, a.GetNamespace())
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -64,6 +65,9 @@ type api struct {
 	server *server.GenericAPIServer
 	admin  *restclient.Config // for what runs inside this package
 	stores map[string]store   // built-in kinds by resource name
+
+	collector *collector
+	failed    chan error // of the start
 }
 
 func newAPI(cfg Config, creds credentials, l net.Listener, address string) (*api, error) {
@@ -95,7 +99,7 @@ func newAPI(cfg Config, creds credentials, l net.Listener, address string) (*api
 		return nil, err
 	}
 
-	a := &api{crds: crds, server: crds.GenericAPIServer, admin: generic.LoopbackClientConfig, stores: map[string]store{}}
+	a := &api{crds: crds, server: crds.GenericAPIServer, admin: generic.LoopbackClientConfig, stores: map[string]store{}, failed: make(chan error, 1)}
 	// The generic server waits for connections to end by themselves, up to this
 	// long; Server.run closes them.
 	a.server.ShutdownTimeout = drainTime
@@ -242,29 +246,38 @@ func (a *api) addHooks() error {
 	if err != nil {
 		return err
 	}
-	collector, err := newCollector(a.admin, definitions)
-	if err != nil {
+	if a.collector, err = newCollector(a.admin, definitions); err != nil {
 		return err
 	}
-	hooks := map[string]server.PostStartHookFunc{
-		"serin-openapi": func(ctx server.PostStartHookContext) error {
+	hooks := map[string]func(context.Context) error{
+		"serin-openapi": func(ctx context.Context) error {
 			go openapi.Run(a.server.OpenAPIV3VersionedService, ctx.Done())
 			return nil
 		},
-		"serin-namespaces":  func(ctx server.PostStartHookContext) error { return ensureNamespaces(ctx, a.admin) },
-		"serin-definitions": func(ctx server.PostStartHookContext) error { return ensureDefinitions(ctx, a.admin) },
-		"serin-discovery":   func(ctx server.PostStartHookContext) error { return groups.synced(ctx) },
-		"serin-collector": func(ctx server.PostStartHookContext) error {
-			go collector.run(ctx)
-			return nil
-		},
+		"serin-namespaces":  func(ctx context.Context) error { return ensureNamespaces(ctx, a.admin) },
+		"serin-definitions": func(ctx context.Context) error { return ensureDefinitions(ctx, a.admin) },
+		"serin-discovery":   groups.synced,
 	}
 	for name, hook := range hooks {
-		if err := a.server.AddPostStartHook(name, hook); err != nil {
+		err := a.server.AddPostStartHook(name, func(ctx server.PostStartHookContext) error {
+			if err := hook(ctx); err != nil {
+				a.fail(err)
+			}
+			return nil // the generic server would end the process
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fail reports an error of the start; the first one counts.
+func (a *api) fail(err error) {
+	select {
+	case a.failed <- err:
+	default:
+	}
 }
 
 // run serves until ctx ends.
@@ -274,6 +287,8 @@ func (a *api) run(ctx context.Context) error {
 
 // ready waits until everything that has to happen at start has happened.
 func (a *api) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errors.New("not ready after "+startTime.String()))
+	defer cancel()
 	client, err := restclient.UnversionedRESTClientFor(dynamic.ConfigFor(a.admin))
 	if err != nil {
 		return err
@@ -282,8 +297,13 @@ func (a *api) ready(ctx context.Context) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		err := client.Get().AbsPath("/readyz").Do(ctx).Error()
-		if err == nil {
+		served := client.Get().AbsPath("/readyz").Do(ctx).Error() == nil
+		select {
+		case err := <-a.failed:
+			return err
+		default:
+		}
+		if served {
 			return nil
 		}
 		select {

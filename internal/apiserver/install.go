@@ -3,17 +3,20 @@ package apiserver
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiextensionsclient "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset/typed/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	restclient "k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 
 	"serin.dev/serin/internal/apiserver/crds"
 )
@@ -57,13 +60,23 @@ func ensureDefinitions(ctx context.Context, config *restclient.Config) error {
 	for i := range present.Items {
 		known[present.Items[i].Name] = &present.Items[i]
 	}
+	served, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return err
+	}
 	var wg sync.WaitGroup
 	errs := make([]error, len(all))
 	for i, d := range all {
 		if old := known[d.Name]; old != nil && old.Annotations[hashAnnotation] == d.Hash && established(old) {
 			continue
 		}
-		wg.Go(func() { errs[i] = ensureDefinition(ctx, client.CustomResourceDefinitions(), d, known[d.Name]) })
+		wg.Go(func() {
+			crd, err := ensureDefinition(ctx, client.CustomResourceDefinitions(), d, known[d.Name] != nil)
+			if err == nil {
+				err = waitServed(ctx, served, crd)
+			}
+			errs[i] = err
+		})
 	}
 	wg.Wait()
 	for i, err := range errs {
@@ -74,36 +87,53 @@ func ensureDefinitions(ctx context.Context, config *restclient.Config) error {
 	return nil
 }
 
-func ensureDefinition(ctx context.Context, client apiextensionsclient.CustomResourceDefinitionInterface, d crds.Definition, old *apiextensionsv1.CustomResourceDefinition) error {
+// ensureDefinition writes one definition and returns it.
+func ensureDefinition(ctx context.Context, client apiextensionsclient.CustomResourceDefinitionInterface, d crds.Definition, exists bool) (*apiextensionsv1.CustomResourceDefinition, error) {
 	crd, err := d.Parse()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	crd.Annotations = map[string]string{hashAnnotation: d.Hash}
-	if old == nil {
-		crd, err = client.Create(ctx, crd, metav1.CreateOptions{})
-	} else {
-		crd.ResourceVersion = old.ResourceVersion
-		crd, err = client.Update(ctx, crd, metav1.UpdateOptions{})
+	if !exists {
+		return client.Create(ctx, crd, metav1.CreateOptions{})
 	}
-	if err != nil || established(crd) {
+	var updated *apiextensionsv1.CustomResourceDefinition
+	// The definition's own controllers write its status at the same time.
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		now, err := client.Get(ctx, d.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		now.Spec, now.Annotations = crd.Spec, crd.Annotations
+		updated, err = client.Update(ctx, now, metav1.UpdateOptions{})
 		return err
-	}
-	w, err := client.Watch(ctx, metav1.ListOptions{
-		FieldSelector:   fields.OneTermEqualSelector("metadata.name", d.Name).String(),
-		ResourceVersion: crd.ResourceVersion,
 	})
+	return updated, err
+}
+
+// waitServed waits until clients find the kind, in all its versions and under
+// all its names. Four controllers have to pass it on until then.
+func waitServed(ctx context.Context, client discovery.DiscoveryInterface, crd *apiextensionsv1.CustomResourceDefinition) error {
+	const every = 10 * time.Millisecond
+	return wait.PollUntilContextCancel(ctx, every, true, func(ctx context.Context) (bool, error) {
+		for _, v := range crd.Spec.Versions {
+			if v.Served && !lists(client, crd, v.Name) {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
+
+func lists(client discovery.DiscoveryInterface, crd *apiextensionsv1.CustomResourceDefinition, version string) bool {
+	list, err := client.ServerResourcesForGroupVersion(crd.Spec.Group + "/" + version)
 	if err != nil {
-		return err
+		return false // not served yet
 	}
-	defer w.Stop()
-	for event := range w.ResultChan() {
-		if crd, ok := event.Object.(*apiextensionsv1.CustomResourceDefinition); ok && established(crd) {
-			return nil
-		}
-		if event.Type == watch.Error {
-			return apierrors.FromObject(event.Object)
+	for _, r := range list.APIResources {
+		if r.Name == crd.Spec.Names.Plural {
+			return r.Kind == crd.Spec.Names.Kind && slices.Equal(r.ShortNames, crd.Spec.Names.ShortNames)
 		}
 	}
-	return context.Cause(ctx)
+	return false
 }

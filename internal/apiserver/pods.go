@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
@@ -101,7 +100,7 @@ func (l podLogs) Get(ctx context.Context, name string, options runtime.Object) (
 	}
 	return logStream{
 		open: func(ctx context.Context) (io.ReadCloser, error) {
-			return l.logs.Open(ctx, genericapirequest.NamespaceValue(ctx), name, opts)
+			return l.logs.Open(ctx, pod.Namespace, pod.Name, opts)
 		},
 		follow: opts.Follow,
 	}, nil

@@ -12,7 +12,7 @@ import (
 // MemoryLimit is the soft limit TuneProcess sets. The Go runtime lets a heap
 // double before it collects; the schemas a server holds make up most of its
 // heap, live long and need no such room.
-const MemoryLimit = 110 << 20
+const MemoryLimit = 96 << 20
 
 // TuneProcess sets what belongs to a process rather than to a server: the log
 // of the Kubernetes libraries goes to logger at level debug, and the garbage

@@ -154,61 +154,75 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := creds.writeKubeconfig(s.kubeconfig, s.rest.Host); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	runCtx, cancel := context.WithCancelCause(ctx)
-	s.stop = func() { cancel(errStopped) }
-	go s.run(runCtx, cancel, api, db, listener, lock)
-	if err := api.ready(runCtx); err != nil {
-		s.stop()
-		if failure := s.Wait(); failure != nil {
-			err = failure
-		}
-		undo = nil // run has closed everything
-		return nil, fmt.Errorf("start the API: %w", err)
+	runCtx, cancel := context.WithCancel(ctx)
+	s.stop = cancel
+	started := make(chan struct{})
+	go s.run(runCtx, started, api, db, listener, lock)
+	err = api.ready(context.WithoutCancel(ctx))
+	close(started)
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
+	if err != nil {
+		undo = nil // run closes everything
+		return nil, fmt.Errorf("start the API: %w", errors.Join(err, s.Stop()))
+	}
+	go api.collector.run(runCtx)
 	return s, nil
 }
 
-// errStopped is the cause of an end that was asked for.
-var errStopped = errors.New("stopped")
-
-// run serves until ctx ends or the database fails, and then takes everything
-// down in the reverse order of Start.
-func (s *Server) run(ctx context.Context, cancel context.CancelCauseFunc, api *api, db *database, listener *trackingListener, lock *os.File) {
+// run serves until ctx ends or something fails, and then takes everything down
+// in the reverse order of Start.
+func (s *Server) run(ctx context.Context, started <-chan struct{}, api *api, db *database, listener *trackingListener, lock *os.File) {
 	defer close(s.done)
 	var failed chan error
 	if db != nil {
 		failed = db.failed
 	}
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		select {
-		case err := <-failed:
-			cancel(err)
-		case <-ctx.Done():
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan struct{})
+	var err error
+	go func() {
+		defer close(served)
+		err = api.run(serving)
+	}()
+	select {
+	case <-served: // it could not begin to serve
+		api.fail(err)
+	case s.err = <-failed:
+		api.fail(s.err)
+	case <-ctx.Done():
+	}
+	// The generic server ends the process when it is stopped half started.
+	<-started
+	stopServing()
+	// Watches end when their connections do; requests finish by themselves.
+	time.AfterFunc(drainTime, listener.closeConnections)
+	select {
+	case <-served:
+		if s.err == nil {
+			s.err = err
 		}
-	})
-	watching.Go(func() {
-		// Watches end when their connections do.
-		<-ctx.Done()
-		time.AfterFunc(drainTime, listener.closeConnections)
-	})
-	err := api.run(ctx)
-	cancel(errStopped) // no effect when there is a cause already
-	watching.Wait()
+	case <-time.After(stopTime):
+	}
 	listener.closeConnections()
+	listener.Close() // closed already if the server got to serve
 	if db != nil {
 		db.close()
 	}
 	lock.Close()
-	if cause := context.Cause(ctx); !errors.Is(cause, errStopped) && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
-		err = cause
-	}
-	s.err = err
 }
 
-// drainTime is what requests under way get to finish when the server stops; a
-// write to the local disk takes a few milliseconds.
-const drainTime = 100 * time.Millisecond
+const (
+	// startTime bounds the start; it takes some 400 ms on a quiet machine.
+	startTime = time.Minute
+	// drainTime is what requests under way get to finish when the server stops;
+	// a write to the local disk takes a few milliseconds.
+	drainTime = 100 * time.Millisecond
+	// stopTime bounds the end: a request still at work after it finds the
+	// database closed and fails, as a client of a server that goes must expect.
+	stopTime = 600 * time.Millisecond
+)
 
 func (cfg Config) withDefaults() Config {
 	cfg.externalEtcd = len(cfg.EtcdServers) > 0
