@@ -29,7 +29,13 @@ import "math"
 //   - the split chose the side of each request at random, with any weight.
 //     Then the failures may come at any time, even at the worst one.
 //
-// No use is made of the weight that was asked for.
+// A caller may look earlier because a request failed, as long as it does so for
+// failures of both sides alike: then the second reason still holds.
+//
+// No use is made of the weight that was asked for. A test that believed it
+// would decide some requests earlier (the side of each failure is then a coin
+// of known weight, and the limit N* is met but for the mixture), and would fail
+// good versions wherever traffic does not follow what was asked.
 //
 // Sources: Ville 1939; Lindon & Malek, "Anytime-Valid Inference for
 // Multinomial Count Data" (2022); Turner, Ly & Grünwald, "Generic E-Variables

@@ -70,8 +70,9 @@ type Judge struct {
 const (
 	// blockRequests is how many requests of the smaller side a block is to
 	// have on average. Larger blocks measure the split better, and so lose
-	// less of what a failure tells; smaller ones end sooner. With 2 a decision
-	// comes within 10 % of the best of both (TestDistanceToLimit).
+	// less of what a failure tells; smaller ones end sooner. For 0 → 50 % of
+	// failures at 5 requests/s and a share of 10 % a decision takes 1.86,
+	// 1.75, 1.77 and 1.89 times the limit with 1, 2, 3 and 5.
 	blockRequests = 2
 	// blockLeast requests make a block at an even split, for the same reason.
 	blockLeast = 10
