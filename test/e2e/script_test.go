@@ -116,6 +116,7 @@ func up(ts *testscript.TestScript, neg bool, flags []string) {
 	ts.Setenv("KUBECONFIG", a.Kubeconfig)
 	ts.Setenv("API", a.API)
 	ts.Setenv("GATEWAY", a.Gateway)
+	ts.Setenv("GATEWAY_ADDRESS", strings.TrimPrefix(a.Gateway, "http://"))
 }
 
 func stopWith(signal os.Signal) func(*testscript.TestScript, bool, []string) {
