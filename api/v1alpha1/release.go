@@ -65,8 +65,10 @@ type ReleaseSpec struct {
 	// +optional
 	Hold metav1.Duration `json:"hold,omitempty"`
 
-	// Longest time without progress (pods not ready, evidence not
-	// complete, proxies not acknowledging) before the run is rolled back.
+	// Longest time for which pods that do not get ready, or proxies that do
+	// not acknowledge a split, may hold a run up; then it is rolled back. Too
+	// little traffic is no fault of the version, so waiting for requests does
+	// not count.
 	// +kubebuilder:default="10m"
 	// +optional
 	ProgressDeadline metav1.Duration `json:"progressDeadline,omitempty"`

@@ -45,7 +45,7 @@ promotes what is good, rolls back what is bad within seconds, and says why.`,
 			root.AddCommand(c)
 		}
 	}
-	add(groupStart, newUpCmd(opts))
+	add(groupStart, newUpCmd(opts), newDemoCmd(opts))
 	add(groupReleases, newReleaseCmd(opts))
 	add(groupObjects, newObjectCmds(opts)...)
 	add(groupTools, newLoadCmd(opts), newVersionCmd(opts))

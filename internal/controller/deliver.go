@@ -182,6 +182,13 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 		return err
 	}
 	now := time.Now()
+	if run.stored.State.MustWrite(run.journal.State) {
+		// A decision that could not be written stands; nothing is decided on
+		// top of it before it is durable.
+		if err := d.store(ctx, rel, run, now); err != nil {
+			return err
+		}
+	}
 	next, events := rollout.Step(run.plan, run.journal.State, d.observe(rel, run, now))
 	d.advance(rel, run, next)
 	if err := d.store(ctx, rel, run, now); err != nil {
@@ -228,7 +235,7 @@ func (d *Deliver) advance(rel *kube.Delivery, run *delivery, next rollout.State)
 			Failures: run.before.Failures + int64(cost.Failures),
 		}
 	}
-	if was.Run.Decided.IsZero() && !next.Run.Decided.IsZero() && next.Run.Failed {
+	if next.Run.Failed && !was.Run.Failed {
 		run.journal.Cause = causeOf(run.journal.To, run.tally.Endpoints())
 	}
 }

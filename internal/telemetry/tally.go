@@ -21,8 +21,10 @@ const (
 // TallySpec says what to count.
 type TallySpec struct {
 	Stable, Canary mesh.ServiceName // backends
-	// Failed is called after a failed request of the canary was counted,
-	// on the request's goroutine; it must not block. nil: nobody is told.
+	// Failed is called after a failed request of either side was counted, on
+	// the request's goroutine; it must not block. Of both, because looking
+	// more often after one side's failures would favour the other. nil:
+	// nobody is told.
 	Failed func()
 }
 
@@ -109,7 +111,7 @@ func (t *Tally) add(r *Request, side Side) {
 		t.addSample(r, side, failed)
 	}
 	t.mu.Unlock()
-	if failed && side == CanarySide && t.spec.Failed != nil {
+	if failed && t.spec.Failed != nil {
 		t.spec.Failed()
 	}
 }
