@@ -34,7 +34,7 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 	in.FirstCanary = run.tally.Run().FirstCanary
 	a := rel.Release.Annotations
 	if id := a[v1alpha1.AnnotationCommandID]; id != "" {
-		in.Command = rollout.Command{ID: id, Verb: rollout.Verb(a[v1alpha1.AnnotationCommand])}
+		in.Command = rollout.Command{ID: id, Verb: rollout.Verb(a[v1alpha1.AnnotationCommand]), Reason: a[v1alpha1.AnnotationCommandReason]}
 	}
 	failed, err := run.hooks.take()
 	for range failed {

@@ -89,7 +89,7 @@ func addHistory(out *v1alpha1.ReleaseStatus, run *delivery, say func(string) str
 
 		CanaryRequestsAfterEffect: r.Late,
 	}
-	if !r.FirstCanary.IsZero() && !r.Decided.IsZero() {
+	if !r.FirstCanary.IsZero() && r.Decided.After(r.FirstCanary) { // a person can decide before any request
 		entry.DecisionMillis = r.Decided.Sub(r.FirstCanary).Milliseconds()
 	}
 	if !r.Effective.IsZero() && !r.Decided.IsZero() {

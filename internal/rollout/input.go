@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
@@ -75,6 +76,16 @@ type Ack struct {
 type Command struct {
 	ID   string
 	Verb Verb
+	// Reason is what the person gave as one; "" = none.
+	Reason string
+}
+
+// String names the command as it stands in reasons.
+func (c Command) String() string {
+	if c.Reason == "" {
+		return "command " + c.ID
+	}
+	return fmt.Sprintf("command %s (%s)", c.ID, c.Reason)
 }
 
 // Verb is the kind of a Command.

@@ -121,8 +121,8 @@ func (p *player) do(out *strings.Builder, words []string) {
 		delete(p.holds, args[0])
 	case "suspend":
 		p.in.Suspended = args[0] == "on"
-	case "command": // command VERB ID
-		p.in.Command = Command{Verb: Verb(args[0]), ID: args[1]}
+	case "command": // command VERB ID [REASON...]
+		p.in.Command = Command{Verb: Verb(args[0]), ID: args[1], Reason: strings.Join(args[2:], " ")}
 	case "hook": // hook NAME: it failed
 		p.in.FailedHooks = append(p.in.FailedHooks, args[0])
 	case "share": // share N: somebody else writes the route

@@ -187,41 +187,41 @@ func (r *step) obey() {
 			return // it stays to be obeyed; wait says that it waits
 		}
 		s.Command = c.ID
-		r.promoteNow(c.ID)
+		r.promoteNow(c)
 	case Abort:
 		s.Command = c.ID
-		r.abort(c.ID)
+		r.abort(c)
 	default:
 		s.Command = c.ID
 		r.tell(true, "CommandUnknown", "command %q is not known: use %s or %s", c.Verb, Promote, Abort)
 	}
 }
 
-func (r *step) promoteNow(id string) {
+func (r *step) promoteNow(c Command) {
 	switch r.s.Phase {
 	case Starting, Progressing:
-		r.promote(fmt.Sprintf("promoted by command %s, without waiting for evidence", id))
+		r.promote(fmt.Sprintf("promoted by %s, without waiting for evidence", c))
 	case Initializing, Idle, Promoting, Finalizing, RollingBack:
-		r.tell(false, "NothingToPromote", "command %s: no version waits to be promoted", id)
+		r.tell(false, "NothingToPromote", "%s: no version waits to be promoted", c)
 	}
 }
 
-func (r *step) abort(id string) {
+func (r *step) abort(c Command) {
 	s := &r.s
 	switch s.Phase {
 	case Starting, Progressing, Promoting, Finalizing:
-		r.rollBack(Aborted, fmt.Sprintf("aborted by command %s", id))
+		r.rollBack(Aborted, fmt.Sprintf("aborted by %s", c))
 		return
 	case Initializing:
 	case Idle, RollingBack:
 		// A version that waits for its run is not started any more.
 		if t := r.in.Target.Revision; t != "" && t != s.Stable && t != s.Rejected {
 			s.Rejected = t
-			r.tell(false, "Aborted", "revision %s is not released: aborted by command %s", t, id)
+			r.tell(false, "Aborted", "revision %s is not released: aborted by %s", t, c)
 			return
 		}
 	}
-	r.tell(false, "NothingToAbort", "command %s: no run is on", id)
+	r.tell(false, "NothingToAbort", "%s: no run is on", c)
 }
 
 // enter begins a phase. Its deadline begins with it.
