@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/util/workqueue"
@@ -135,6 +136,10 @@ func (ds *deployments) pods(ctx context.Context, d *appsv1.Deployment) ([]*corev
 	selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
 	if err != nil {
 		return nil, fmt.Errorf("selector: %w", err)
+	}
+	if !selector.Matches(labels.Set(d.Spec.Template.Labels)) {
+		// It would never find the pods it makes, and make more for ever.
+		return nil, errors.New("selector does not match the labels of the template: change either of them")
 	}
 	list, err := ds.node.client.CoreV1().Pods(d.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector.String()})
 	if err != nil {

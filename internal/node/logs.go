@@ -54,7 +54,8 @@ func (s *LogSource) open(namespace, pod, uid string, containers []string) {
 }
 
 func (s *LogSource) podDir(namespace, pod, uid string) string {
-	return filepath.Join(s.dir, namespace+"_"+pod+"_"+uid)
+	// A file name may have 255 bytes.
+	return filepath.Join(s.dir, namespace+"_"+pod[:min(len(pod), 150)]+"_"+uid)
 }
 
 // end forgets a pod that is gone, and removes the logs of those that went

@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -148,7 +149,8 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 func (n *Node) wire() {
 	n.sink = record.NewBroadcaster()
 	n.events = n.sink.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component, Host: n.name})
-	n.informers = informers.NewSharedInformerFactory(n.client, 0)
+	n.informers = informers.NewSharedInformerFactoryWithOptions(n.client, 0,
+		informers.WithTransform(withoutManagedFields))
 	// Asking for a lister or informer is what makes the factory watch its kind.
 	core := n.informers.Core().V1()
 	n.services = core.Services().Lister()
@@ -172,7 +174,7 @@ func (n *Node) Run(ctx context.Context) error {
 			failed = fmt.Errorf("node: could not read %v", kind)
 		}
 	}
-	if failed == nil {
+	if failed == nil && ctx.Err() == nil {
 		failed = together(ctx, n.endpoints.run, n.deployments.run, n.pods.run)
 	}
 	n.informers.Shutdown()
@@ -299,6 +301,15 @@ func (n *Node) configMap(ctx context.Context, namespace, name string) (*corev1.C
 
 func (n *Node) secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	return n.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// withoutManagedFields makes cached objects half as large: nobody here asks who
+// wrote which field.
+func withoutManagedFields(o any) (any, error) {
+	if a, err := meta.Accessor(o); err == nil {
+		a.SetManagedFields(nil)
+	}
+	return o, nil
 }
 
 // handler calls f for each object that was added, changed or removed, in its

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -134,10 +135,14 @@ func (p *pod) grace() time.Duration {
 	return defaultGrace
 }
 
-// remaining is how much is left of the time in which the pod must end.
+// remaining is how much is left of the time in which the pod must end: all of
+// its grace when only a container ends.
 func (p *pod) remaining() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.stopBy.IsZero() {
+		return p.grace()
+	}
 	return time.Until(p.stopBy)
 }
 
@@ -151,6 +156,7 @@ func (p *pod) stopWithin(d time.Duration) {
 // is gone, or when ctx ends and its processes are gone.
 func (p *pod) run(ctx context.Context) {
 	o := p.object()
+	p.node.logs.open(o.Namespace, o.Name, string(o.UID), p.containerNames())
 	if over(o) {
 		p.await(ctx)
 		p.remove(ctx)
@@ -201,6 +207,15 @@ func (p *pod) run(ctx context.Context) {
 	p.remove(ctx)
 }
 
+// containerNames lists all containers, the main ones first.
+func (p *pod) containerNames() []string {
+	var names []string
+	for _, c := range slices.Concat(p.main, p.initial) {
+		names = append(names, c.spec.Name)
+	}
+	return names
+}
+
 // over reports whether all containers have ended for good.
 func over(o *corev1.Pod) bool {
 	return o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed
@@ -244,11 +259,6 @@ func (p *pod) settle(ctx context.Context) bool {
 	if o.Status.StartTime != nil {
 		p.startTime = *o.Status.StartTime
 	}
-	var names []string
-	for _, c := range append(append([]*container(nil), p.main...), p.initial...) {
-		names = append(names, c.spec.Name)
-	}
-	p.node.logs.open(o.Namespace, o.Name, string(o.UID), names)
 	if what := notApplied(&o.Spec); what != "" {
 		p.event(corev1.EventTypeWarning, "NotApplied", what+" have no effect: containers run as plain processes of this machine")
 	}
@@ -316,13 +326,18 @@ func (p *pod) runContainers(ctx context.Context) {
 
 // leave takes the pod out of traffic: out of the EndpointSlices first, then
 // out of the proxies. All of this and the end of the processes happen within
-// the grace period.
+// the grace period, but processes get two seconds at least.
 func (p *pod) leave(ctx context.Context) {
 	grace := p.grace()
 	p.stopWithin(grace)
 	if grace == 0 {
 		return
 	}
+	defer func() {
+		if p.remaining() < stopGrace {
+			p.stopWithin(min(grace, stopGrace))
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	o := p.object()
