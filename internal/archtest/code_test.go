@@ -131,13 +131,13 @@ func receiverExported(d *ast.FuncDecl) bool {
 func TestDocCommentsLinkToWhatExists(t *testing.T) {
 	tr := load(t)
 	packages := tr.packages()
-	named := regexp.MustCompile(`\b(?:internal|cmd|api|test|docs)/[a-zA-Z0-9_/.-]*[a-zA-Z0-9_]`)
+	named := regexp.MustCompile(`(?m)(?:^|[\s(])((?:internal|cmd|api|test|docs)/[a-zA-Z0-9_/.-]*[a-zA-Z0-9_])`)
 	for _, f := range tr.files {
 		if f.ast.Doc == nil || f.generated {
 			continue
 		}
-		for _, p := range named.FindAllString(f.ast.Doc.Text(), -1) {
-			if packages[p] == nil && !tr.exists(p) {
+		for _, m := range named.FindAllStringSubmatch(f.ast.Doc.Text(), -1) {
+			if p := m[1]; packages[p] == nil && !tr.exists(p) {
 				t.Errorf("%s: the package comment names %s, which does not exist", f.path, p)
 			}
 		}
