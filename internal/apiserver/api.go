@@ -110,6 +110,9 @@ func newAPI(cfg Config, creds credentials, l net.Listener, address string) (*api
 	}
 	admission.namespaces = a.stores["namespaces"]
 	a.serveDiscovery()
+	if err := serveEmptyOpenAPIV2(a.server.Handler.NonGoRestfulMux); err != nil {
+		return nil, err
+	}
 	if err := a.addHooks(); err != nil {
 		return nil, err
 	}

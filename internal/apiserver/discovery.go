@@ -3,8 +3,12 @@ package apiserver
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 
+	openapiv2 "github.com/google/gnostic-models/openapiv2"
+	"google.golang.org/protobuf/proto"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	informers "k8s.io/apiextensions-apiserver/pkg/client/informers/externalversions/apiextensions/v1"
@@ -16,6 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/discovery"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -90,6 +95,32 @@ func established(crd *apiextensionsv1.CustomResourceDefinition) bool {
 		}
 	}
 	return false
+}
+
+// serveEmptyOpenAPIV2 answers /openapi/v2, which kubectl asks about a kind that
+// version 3 does not describe. An empty document lets it go on to say that
+// there is no such kind; the real one would take some 15 MB and nobody else
+// reads it.
+func serveEmptyOpenAPIV2(mux *mux.PathRecorderMux) error {
+	doc := &openapiv2.Document{
+		Swagger: "2.0",
+		Info:    &openapiv2.Info{Title: "Serin: see /openapi/v3", Version: kubernetesVersion},
+		Paths:   &openapiv2.Paths{},
+	}
+	binary, err := proto.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	text := []byte(`{"swagger":"2.0","info":{"title":"` + doc.Info.Title + `","version":"` + doc.Info.Version + `"},"paths":{}}`)
+	mux.HandleFunc("/openapi/v2", func(w http.ResponseWriter, r *http.Request) {
+		body, mime := text, "application/json"
+		if strings.Contains(r.Header.Get("Accept"), "protobuf") {
+			body, mime = binary, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+		}
+		w.Header().Set("Content-Type", mime)
+		_, _ = w.Write(body) // a client that went away needs no answer
+	})
+	return nil
 }
 
 // selfReview answers `kubectl auth whoami`.

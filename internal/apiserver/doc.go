@@ -23,7 +23,7 @@
 // not know the dialects: validation that needs such knowledge comes in through
 // Config.Admit.
 //
-// What differs from a cluster: OpenAPI is served in version 3 only (kubectl
+// What differs from a cluster: OpenAPI describes kinds in version 3 only (kubectl
 // 1.27 or newer), there is no watch cache (a watch reads etcd directly, which
 // is faster and smaller for the handful of watchers one machine has), and
 // kinds that nothing here would act on (ReplicaSet, Job, Node, ...) are absent
