@@ -58,16 +58,9 @@ bench-%:
 ##@ Generated files
 
 .PHONY: generate
-generate: $(TOOLS)/controller-gen $(TOOLS)/openapi-gen ## deep copies, CRDs, OpenAPI definitions, reference pages
+generate: $(TOOLS)/controller-gen ## deep copies, CRDs, OpenAPI definitions, reference pages
 	controller-gen object paths=./api/...
-	openapi-gen --go-header-file /dev/null --report-filename /dev/null \
-	  --output-dir internal/apiserver/openapi --output-pkg serin.dev/serin/internal/apiserver/openapi \
-	  --output-file zz_generated.openapi.go $(OPENAPI)
 	go generate ./...
-
-# The built-in kinds that the embedded API serves, as packages.
-OPENAPI := k8s.io/api/apps/v1 k8s.io/api/authentication/v1 k8s.io/api/coordination/v1 \
-  k8s.io/api/core/v1 k8s.io/api/discovery/v1 k8s.io/apimachinery/pkg/util/intstr
 
 # Generates again and compares. The sum of all that goes in and comes out is
 # kept, so that nothing is done when neither changed.
@@ -75,7 +68,7 @@ GENERATED = git ls-files -co --exclude-standard -- go.mod api internal/apiserver
   | sort | while read -r f; do test -f "$$f" && echo "$$f" && cat "$$f"; done | git hash-object --stdin
 
 .PHONY: generated
-generated: $(TOOLS)/controller-gen $(TOOLS)/openapi-gen ## check that generated files are current
+generated: $(TOOLS)/controller-gen ## check that generated files are current
 	@before=$$($(GENERATED)); \
 	test "$$before" = "$$(cat .tools/generated 2>/dev/null)" && exit 0; \
 	$(MAKE) --no-print-directory generate || exit 1; \
@@ -86,13 +79,10 @@ generated: $(TOOLS)/controller-gen $(TOOLS)/openapi-gen ## check that generated 
 ##@ Tools
 
 .PHONY: tools
-tools: $(TOOLS)/controller-gen $(TOOLS)/openapi-gen $(TOOLS)/lint $(TOOLS)/kubectl ## build the pinned tools into .tools/bin
+tools: $(TOOLS)/controller-gen $(TOOLS)/lint $(TOOLS)/kubectl ## build the pinned tools into .tools/bin
 
 $(TOOLS)/controller-gen: tools/controller-gen/go.mod tools/controller-gen/go.sum .tools/go-version
 	go build -C tools/controller-gen -ldflags '-s -w' -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
-
-$(TOOLS)/openapi-gen: tools/openapi-gen/go.mod tools/openapi-gen/go.sum .tools/go-version
-	go build -C tools/openapi-gen -ldflags '-s -w' -o $@ k8s.io/kube-openapi/cmd/openapi-gen
 
 $(TOOLS)/lint: tools/lint/go.mod tools/lint/go.sum tools/lint/main.go .tools/go-version
 	go build -C tools/lint -ldflags '-s -w' -o $@ .
