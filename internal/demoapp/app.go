@@ -36,27 +36,11 @@ func Names() []string {
 
 // Image says what runs in place of a container image.
 type Image struct {
-	// Pattern of the whole image reference; "*" stands for any characters,
-	// "/" included.
+	// Pattern of node.ImageMapping: without a slash it is an image's name in
+	// any registry. Every tag is meant.
 	Pattern string
 	// Args of the serin program itself, such as demoapp, music.
 	Args []string
-}
-
-// Matches reports whether i stands in for the image.
-func (i Image) Matches(image string) bool {
-	parts := strings.Split(i.Pattern, "*")
-	last := len(parts) - 1
-	if last == 0 {
-		return image == i.Pattern
-	}
-	rest, ok := strings.CutPrefix(image, parts[0])
-	for _, part := range parts[1:last] {
-		if ok {
-			_, rest, ok = strings.Cut(rest, part)
-		}
-	}
-	return ok && strings.HasSuffix(rest, parts[last])
 }
 
 // Images lists the container images that the serin program stands in for. No
@@ -64,10 +48,10 @@ func (i Image) Matches(image string) bool {
 func Images() []Image {
 	var images []Image
 	for _, a := range apps() {
-		images = append(images, Image{"serin.dev/demo/" + a.name + ":*", []string{"demoapp", a.name}})
+		images = append(images, Image{"serin.dev/demo/" + a.name, []string{"demoapp", a.name}})
 		images = append(images, a.images...)
 	}
-	return append(images, Image{"*flagger-loadtester*", []string{"load", "serve"}})
+	return append(images, Image{"flagger-loadtester", []string{"load", "serve"}})
 }
 
 // Main runs the application args[0], at the version args[1] when there is one

@@ -19,7 +19,7 @@ func reviewsApp() app {
 		routes: reviewsRoutes,
 	}
 	for _, v := range []string{"v1", "v2", "v3"} {
-		a.images = append(a.images, Image{"*examples-bookinfo-reviews-" + v + ":*", []string{"demoapp", "reviews", v}})
+		a.images = append(a.images, Image{"examples-bookinfo-reviews-" + v, []string{"demoapp", "reviews", v}})
 	}
 	return a
 }
@@ -72,7 +72,7 @@ func ratingsApp() app {
 	return app{
 		name:   "ratings",
 		port:   9080,
-		images: []Image{{"*examples-bookinfo-ratings-v1:*", []string{"demoapp", "ratings", "v1"}}},
+		images: []Image{{"examples-bookinfo-ratings-v1", []string{"demoapp", "ratings", "v1"}}},
 		routes: func(s *service, mux *http.ServeMux) {
 			mux.Handle("GET /health", s.read(func(*http.Request) (record, error) {
 				return record{"status": "ratings is healthy"}, nil

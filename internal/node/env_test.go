@@ -149,6 +149,7 @@ func TestAVariableThatCannotBeMadeIsNamed(t *testing.T) {
 
 func TestAnImageStandsForTheFirstMappingThatMatches(t *testing.T) {
 	mappings := []ImageMapping{
+		{Image: "cart", Command: []string{"cart"}},
 		{Image: "shop/*:beta", Command: []string{"beta", "{name}"}},
 		{Image: "shop/*", Command: []string{"serin", "demoapp", "{name}"}, Env: map[string]string{"SERIN_VERSION": "{tag}", "FROM": "{image}"}},
 	}
@@ -163,6 +164,8 @@ func TestAnImageStandsForTheFirstMappingThatMatches(t *testing.T) {
 		{corev1.Container{Image: "shop/music"}, []string{"serin", "demoapp", "music"}, map[string]string{"SERIN_VERSION": "latest", "FROM": "shop/music"}},
 		{corev1.Container{Image: "shop/music:v2", Command: []string{"own"}, Args: []string{"a"}}, []string{"own", "a"}, map[string]string{"SERIN_VERSION": "v2", "FROM": "shop/music:v2"}},
 		{corev1.Container{Image: "other:5000/shop/music:v2"}, nil, nil},
+		{corev1.Container{Image: "other:5000/any/cart:v2"}, []string{"cart"}, map[string]string{}},
+		{corev1.Container{Image: "other:5000/cart/any:v2"}, nil, nil},
 		{corev1.Container{Image: "nginx", Args: []string{"-v"}}, nil, nil},
 	} {
 		command, env := resolve(mappings, &c.container)

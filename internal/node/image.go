@@ -10,7 +10,9 @@ import (
 // ImageMapping says which command of this machine an image stands for.
 type ImageMapping struct {
 	// Image is a pattern as of path.Match for the image without its tag, such
-	// as "example.org/shop/*"; with a colon, for the image and its tag.
+	// as "example.org/shop/*"; with a colon, for the image and its tag. A
+	// pattern without a slash is for the last part of the image's path,
+	// whichever registry it comes from.
 	Image string
 	// Command is what the image would run. In each part {image} stands for
 	// the whole image, {name} for the last part of its path and {tag} for its
@@ -21,10 +23,13 @@ type ImageMapping struct {
 	Env map[string]string
 }
 
-// matches reports whether the image is one of the mapping's.
-func (m ImageMapping) matches(image string) bool {
+// Matches reports whether the image is one of the mapping's.
+func (m ImageMapping) Matches(image string) bool {
 	repository, tag := splitImage(image)
 	whole := repository
+	if !strings.Contains(m.Image, "/") {
+		whole = path.Base(repository)
+	}
 	if strings.Contains(m.Image, ":") {
 		whole += ":" + tag
 	}
@@ -53,7 +58,7 @@ func splitImage(image string) (repository, tag string) {
 func resolve(mappings []ImageMapping, c *corev1.Container) (command []string, env map[string]string) {
 	var mapped []string
 	for _, m := range mappings {
-		if !m.matches(c.Image) {
+		if !m.Matches(c.Image) {
 			continue
 		}
 		for _, part := range m.Command {
