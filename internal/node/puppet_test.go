@@ -190,6 +190,7 @@ func playPuppet(addr, name string, args []string) int {
 		}
 	}()
 	var unhealthy atomic.Bool
+	release := make(chan struct{})
 	in := bufio.NewScanner(conn)
 	for in.Scan() {
 		verb, rest, _ := strings.Cut(in.Text(), " ")
@@ -210,6 +211,8 @@ func playPuppet(addr, name string, args []string) int {
 			unhealthy.Store(true)
 		case "well":
 			unhealthy.Store(false)
+		case "release": // the request that is held
+			close(release)
 		case "serve": // on a host, at PORT
 			l, err := net.Listen("tcp", net.JoinHostPort(rest, os.Getenv("PORT")))
 			if err != nil {
@@ -217,6 +220,10 @@ func playPuppet(addr, name string, args []string) int {
 				continue
 			}
 			go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/hold" {
+					fmt.Fprintln(conn, "held")
+					<-release
+				}
 				if unhealthy.Load() {
 					w.WriteHeader(http.StatusServiceUnavailable)
 				}
