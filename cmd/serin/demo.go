@@ -17,6 +17,7 @@ import (
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/examples"
+	"serin.dev/serin/internal/apiserver"
 	"serin.dev/serin/internal/load"
 	"serin.dev/serin/internal/rollout"
 )
@@ -104,10 +105,9 @@ func playByName(ctx context.Context, opts *options, name string, report bool) (e
 // play tells the story from beginning to end.
 func play(ctx context.Context, opts *options, s scenario, dir string, report bool) error {
 	begun := time.Now()
-	l, err := startLoop(ctx, loopConfig{
-		dataDir: dir, apiAddress: "127.0.0.1:0", gatewayAddress: "127.0.0.1:0",
-		log: slog.New(slog.NewTextHandler(opts.ErrOut, &slog.HandlerOptions{Level: slog.LevelError})),
-	})
+	log := slog.New(slog.NewTextHandler(opts.ErrOut, &slog.HandlerOptions{Level: slog.LevelError}))
+	apiserver.TuneProcess(log)
+	l, err := startLoop(ctx, loopConfig{dataDir: dir, apiAddress: "127.0.0.1:0", gatewayAddress: "127.0.0.1:0", log: log})
 	if err != nil {
 		return err
 	}
