@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,8 +20,10 @@ import (
 
 // Admit judges one request to store an object. Warnings are shown to the user
 // either way; an error refuses the request and is shown as the object being
-// invalid, unless it is a Kubernetes API error, which is passed on. It is asked
-// after the object passed its schema, and must not change it.
+// invalid, unless it is a Kubernetes API error, which is passed on. Several
+// errors are joined; each should begin with the path of its field and a colon,
+// as in "spec.http[0].route: weights sum to 90". Admit is asked after the object
+// passed its schema, and must not change it.
 type Admit func(ctx context.Context, req Request) (warnings []string, err error)
 
 // Request is what Admit judges: a creation or an update.
@@ -117,15 +120,29 @@ func asInvalid(a admission.Attributes, err error) error {
 	}
 	kind := a.GetKind()
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure,
-		Code:   http.StatusUnprocessableEntity,
-		Reason: metav1.StatusReasonInvalid,
-		Details: &metav1.StatusDetails{
-			Group: kind.Group, Kind: kind.Kind, Name: a.GetName(),
-			Causes: []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueInvalid, Message: err.Error()}},
-		},
+		Status:  metav1.StatusFailure,
+		Code:    http.StatusUnprocessableEntity,
+		Reason:  metav1.StatusReasonInvalid,
+		Details: &metav1.StatusDetails{Group: kind.Group, Kind: kind.Kind, Name: a.GetName(), Causes: causes(err)},
 		Message: fmt.Sprintf("%s %q is invalid: %v", kind.GroupKind(), a.GetName(), err),
 	}}
+}
+
+// causes lists joined errors one by one. kubectl prints the field of each first,
+// so the path that an error begins with is told apart from its text.
+func causes(err error) []metav1.StatusCause {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []metav1.StatusCause
+		for _, e := range joined.Unwrap() {
+			all = append(all, causes(e)...)
+		}
+		return all
+	}
+	path, text, found := strings.Cut(err.Error(), ": ")
+	if !found || strings.Contains(path, " ") {
+		path, text = "spec", err.Error()
+	}
+	return []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueInvalid, Field: path, Message: text}}
 }
 
 // outOfSpace is the answer when the disk is full: 507, nothing was written.

@@ -115,7 +115,7 @@ func serveEmptyOpenAPIV2(mux *mux.PathRecorderMux) error {
 	mux.HandleFunc("/openapi/v2", func(w http.ResponseWriter, r *http.Request) {
 		body, mime := text, "application/json"
 		if strings.Contains(r.Header.Get("Accept"), "protobuf") {
-			body, mime = binary, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+			body, mime = binary, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 		}
 		w.Header().Set("Content-Type", mime)
 		_, _ = w.Write(body) // a client that went away needs no answer

@@ -94,7 +94,7 @@ func thirdPartyFiles() (map[string][]byte, error) {
 
 // ownFiles gives the definitions of package api.
 func ownFiles() (map[string][]byte, error) {
-	data, err := output("go", "run", controllerGen, "crd", "paths=serin.dev/serin/api/...", "output:stdout")
+	data, err := tool("controller-gen", controllerGen, "crd", "paths=serin.dev/serin/api/...", "output:stdout")
 	if err != nil {
 		return nil, err
 	}
@@ -165,13 +165,20 @@ func writeOpenAPI(dir string) error {
 	if err := header.Close(); err != nil {
 		return err
 	}
-	args := append([]string{
-		"run", "k8s.io/kube-openapi/cmd/openapi-gen@" + strings.TrimSpace(string(version)),
+	_, err = tool("openapi-gen", "k8s.io/kube-openapi/cmd/openapi-gen@"+strings.TrimSpace(string(version)), append([]string{
 		"--output-dir", dir, "--output-pkg", "serin.dev/serin/internal/apiserver/openapi",
 		"--output-file", "zz_generated.openapi.go", "--go-header-file", header.Name(), "--report-filename", os.DevNull,
-	}, openAPIPackages...)
-	_, err = output("go", args...)
+	}, openAPIPackages...)...)
 	return err
+}
+
+// tool runs a generator: the one that make tools built, which is in PATH then,
+// else the given version of its module.
+func tool(name, module string, args ...string) ([]byte, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return output(path, args...)
+	}
+	return output("go", append([]string{"run", module}, args...)...)
 }
 
 func output(name string, args ...string) ([]byte, error) {
