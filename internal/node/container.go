@@ -110,7 +110,8 @@ func (c *container) waits(err error, delay time.Duration) {
 			v.last, v.state = v.state, waiting("CrashLoopBackOff", message)
 		})
 		if delay > firstBackOff {
-			c.pod.event(corev1.EventTypeWarning, "BackOff", message)
+			// The same words each time, so that the API counts one event up.
+			c.pod.event(corev1.EventTypeWarning, "BackOff", "Back-off restarting container "+c.spec.Name)
 		}
 		return
 	}
@@ -201,7 +202,7 @@ func (c *container) ended(e exit, id, tail string, wanted bool) {
 	})
 	c.setHost("", 0)
 	if e.code != 0 && !wanted {
-		message := fmt.Sprintf("container %s %s after %v", c.spec.Name, how, e.ended.Sub(e.started).Round(time.Millisecond))
+		message := fmt.Sprintf("container %s %s", c.spec.Name, how)
 		if tail != "" {
 			message += "; its last output:\n" + tail
 		}
@@ -270,7 +271,7 @@ func (c *container) prepare(ctx context.Context) (*command, error) {
 		ports:     c.ports,
 		outbound:  c.pod.outbound,
 		services:  n.servicesIn(o.Namespace),
-		marker:    containerMarker(n.id, string(o.UID), c.spec.Name),
+		marker:    marker(n.id, n.run, string(o.UID), c.spec.Name),
 		configs:   n,
 	}
 	vars, err := e.build(ctx)

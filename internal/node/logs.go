@@ -121,7 +121,7 @@ func runs(podDir, container string) []int {
 // is kept.
 func (s *LogSource) create(namespace, pod, uid, container string) (*logWriter, error) {
 	dir := s.podDir(namespace, pod, uid)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("keep logs: %w", err)
 	}
 	run := 0
@@ -138,7 +138,7 @@ func (s *LogSource) create(namespace, pod, uid, container string) (*logWriter, e
 		}
 	}
 	path := logFile(dir, container, run)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("keep logs: %w", err)
 	}
@@ -230,7 +230,7 @@ func (w *logWriter) rotate() {
 	if os.Rename(w.path, w.path+".1") != nil {
 		return
 	}
-	f, err := os.OpenFile(w.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(w.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return
 	}

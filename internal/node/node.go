@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -80,6 +81,7 @@ type Node struct {
 
 	name    string            // of the node, in spec.nodeName
 	id      string            // of the data directory, in markers
+	run     string            // of this run, in markers
 	base    map[string]string // environment
 	network *network
 	ports   ports
@@ -130,13 +132,14 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 			err = errors.Join(err, n.network.close())
 		}
 	}()
-	if killed := sweep(nodeMarker(n.id)); killed > 0 {
+	n.run = rand.String(8)
+	if killed := sweep(marker(n.id)); killed > 0 {
 		n.log.Warn("ended processes that an earlier run left behind", "count", killed)
 	}
 	if err := n.interruptAll(ctx); err != nil {
 		return nil, err
 	}
-	if n.reaper, err = startReaper(n.id); err != nil {
+	if n.reaper, err = startReaper(marker(n.id, n.run)); err != nil {
 		// The kernel still ends direct children; the next start sweeps.
 		n.log.Warn("processes that detach themselves may outlive a killed Serin", "err", err)
 	}

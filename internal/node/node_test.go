@@ -652,7 +652,7 @@ func TestStartUpEndsWhatAKilledNodeLeftBehind(t *testing.T) {
 	// What the reaper would have ended, had it not been killed as well.
 	args := th.command("leftover")
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), containerMarker(id, "uid", "music"))
+	cmd.Env = append(os.Environ(), marker(id, "earlier", "uid", "music"))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -6,18 +6,17 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 )
 
 // markerVariable is in the environment of every process of a node, and so of
-// all its descendants: SERIN_NODE=<node>/<pod uid>/<container>/. A prefix of
-// it names everything within.
+// all its descendants: SERIN_NODE=<node>/<run>/<pod uid>/<container>/. A prefix
+// of it names everything within.
 const markerVariable = "SERIN_NODE"
 
-func nodeMarker(id string) string { return markerVariable + "=" + id + "/" }
-
-func containerMarker(id, podUID, container string) string {
-	return nodeMarker(id) + podUID + "/" + container + "/"
+func marker(parts ...string) string {
+	return markerVariable + "=" + strings.Join(parts, "/") + "/"
 }
 
 // nodeID is the same for every start on one data directory, and differs
@@ -56,9 +55,10 @@ type reaper struct {
 	held io.Closer // closed by us or by the kernel: the node is gone
 }
 
-// startReaper returns nil on systems that don't show the environment of other
-// processes.
-func startReaper(id string) (*reaper, error) {
+// startReaper starts one for the processes with the marker. It must name one
+// run of a node: the next run may start while the reaper is still at work.
+// On systems that don't show the environment of other processes it returns nil.
+func startReaper(marker string) (*reaper, error) {
 	if runtime.GOOS != "linux" {
 		return nil, nil
 	}
@@ -73,7 +73,7 @@ func startReaper(id string) (*reaper, error) {
 		return nil, err
 	}
 	defer null.Close()
-	p, err := os.StartProcess("/bin/sh", []string{"serin-reaper", "-c", reaperScript, "serin-reaper", nodeMarker(id)}, &os.ProcAttr{
+	p, err := os.StartProcess("/bin/sh", []string{"serin-reaper", "-c", reaperScript, "serin-reaper", marker}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"PATH=/usr/bin:/bin"},
 		Files: []*os.File{r, null, null},

@@ -13,8 +13,8 @@ import (
 )
 
 // listening asks whether a container without a readiness probe accepts
-// connections. Every ten seconds without an answer make an event.
-var listening = prober{period: 10 * time.Second, timeout: time.Second, successes: 1, failures: 1, eager: true}
+// connections. Every five seconds without an answer make an event.
+var listening = prober{period: 5 * time.Second, timeout: time.Second, successes: 1, failures: 1, eager: true}
 
 // watch follows the health of a running container until ctx ends, and sends to
 // unhealthy, at most once, the kind of probe for which it must be restarted.
@@ -90,8 +90,10 @@ func (c *container) watchReadiness(ctx context.Context, cmd *command) {
 				}
 				if ok && sure && c.knownHost() == "" && mainPort != 0 {
 					// Publish the address together with readiness, if it
-					// answers now.
-					_ = connect(ctx)
+					// answers now; else the search below goes on.
+					if err := connect(ctx); err != nil {
+						c.pod.log.Debug("ready before it listens", "container", c.spec.Name, "err", err)
+					}
 				}
 				if sure {
 					c.set(func(v *view) { v.ready = ok })
