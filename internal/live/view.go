@@ -43,9 +43,9 @@ func Running(r *v1alpha1.Release) bool {
 	switch rollout.Phase(r.Status.Phase) {
 	case rollout.Starting, rollout.Progressing, rollout.Promoting, rollout.Finalizing, rollout.RollingBack:
 		return true
-	default:
-		return false
+	case rollout.Initializing, rollout.Idle:
 	}
+	return false // also for a phase of a later version
 }
 
 // Lines draws the view.
@@ -101,9 +101,9 @@ func phasePaint(phase string) paint {
 		return green
 	case rollout.Starting, rollout.Progressing, rollout.Initializing:
 		return cyan
-	default:
-		return dim
+	case rollout.Idle:
 	}
+	return dim // also for a phase of a later version
 }
 
 func labelled(label string, rest ...span) line {
@@ -178,6 +178,7 @@ func (v View) steps() line {
 		done, current = n, n
 	case rollout.RollingBack:
 		done, current = 0, 0
+	case rollout.Initializing, rollout.Idle, rollout.Starting, rollout.Progressing:
 	}
 	cell := func(step int) int { return barWidth * max(0, min(step, n)) / n }
 	position := "-"
@@ -338,9 +339,9 @@ func (v View) outcome(run *v1alpha1.Run) line {
 		return line{painted(red, "✗ rolled back"), text(when + to + " is out, " + from + " serves users")}
 	case rollout.Aborted:
 		return line{painted(yellow, "✗ aborted"), text(when + to + " is out, " + from + " serves users")}
-	default:
-		return line{text("• " + run.Outcome + when + from + " → " + to)}
+	case rollout.Superseded:
 	}
+	return line{text("• " + run.Outcome + when + from + " → " + to)} // also for an outcome of a later version
 }
 
 func (v View) example(e *v1alpha1.Example) string {
