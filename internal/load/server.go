@@ -21,17 +21,19 @@ const (
 // Server answers Flagger's load-test webhooks (docs.flagger.app, "Webhooks"):
 // POST / with the name and namespace of a canary and a hey command in
 // metadata.cmd starts that load in the background and answers 202 at once. A
-// call that repeats a load which still runs starts nothing. GET /healthz
-// answers 200.
+// call that repeats a load which still runs makes it go on until its duration
+// has passed since that call, so that calls once per duration make a load
+// without gaps. GET /healthz answers 200.
 type Server struct {
 	ctx   context.Context // of the loads
 	proxy func(*http.Request) (*url.URL, error)
+	send  func(context.Context, Spec, func(Result)) (Report, error) // Run
 	log   *slog.Logger
 	mux   *http.ServeMux
 
 	loads   sync.WaitGroup
 	mu      sync.Mutex
-	running map[task]bool
+	running map[task]time.Time // when they were asked for last
 }
 
 // task identifies a load.
@@ -40,7 +42,7 @@ type task struct{ namespace, name, command string }
 // NewServer makes a Server whose loads are sent through proxy (as in
 // http.Transport; nil is none) and end when ctx ends.
 func NewServer(ctx context.Context, proxy func(*http.Request) (*url.URL, error), log *slog.Logger) *Server {
-	s := &Server{ctx: ctx, proxy: proxy, log: log, mux: http.NewServeMux(), running: map[task]bool{}}
+	s := &Server{ctx: ctx, proxy: proxy, send: Run, log: log, mux: http.NewServeMux(), running: map[task]time.Time{}}
 	s.mux.HandleFunc("POST /{$}", s.start)
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, "OK")
@@ -65,15 +67,17 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_, runs := s.running[t]
 	switch {
 	case s.ctx.Err() != nil:
 		answer(w, http.StatusServiceUnavailable, "the load generator is stopping")
-	case s.running[t]:
+	case runs:
+		s.running[t] = time.Now()
 		answer(w, http.StatusAccepted, "this load is running already")
 	case len(s.running) >= maxRunning:
 		answer(w, http.StatusTooManyRequests, fmt.Sprintf("%d loads are running, which is all there may be: wait for one to end", maxRunning))
 	default:
-		s.running[t] = true
+		s.running[t] = time.Now()
 		s.loads.Go(func() { s.run(t, spec) })
 		answer(w, http.StatusAccepted, "started")
 	}
@@ -84,16 +88,30 @@ func (s *Server) run(t task, spec Spec) {
 	log.Info("load started")
 	ctx, cancel := context.WithTimeout(s.ctx, longestLoad)
 	defer cancel()
-	report, err := Run(ctx, spec, nil)
-
-	s.mu.Lock()
-	delete(s.running, t)
-	s.mu.Unlock()
-	if err != nil {
-		log.Error("load failed", "error", err.Error())
-		return
+	for again := true; again; {
+		report, err := s.send(ctx, spec, nil)
+		if err != nil {
+			log.Error("load failed", "error", err.Error())
+		} else {
+			log.Info("load ended", "report", report.String())
+		}
+		spec.Duration, again = s.ended(t, spec.Duration, err == nil && ctx.Err() == nil)
 	}
-	log.Info("load ended", "report", report.String())
+}
+
+// ended says for how long a load that was asked for again while it ran goes
+// on; otherwise it forgets the load.
+func (s *Server) ended(t task, duration time.Duration, more bool) (left time.Duration, again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if more && duration > 0 {
+		left = duration - time.Since(s.running[t])
+	}
+	if left <= 0 {
+		delete(s.running, t)
+		return 0, false
+	}
+	return left, true
 }
 
 // readTask decodes a webhook's payload, and says what to change in it.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // target is a service under load that answers when it is told to.
@@ -81,6 +83,27 @@ func TestWebhookStartsItsLoadOnceAtATime(t *testing.T) {
 	if got := strings.Count(log.String(), "2 × 200"); got != 3 {
 		t.Errorf("%d reports in the log; want 3:\n%s", got, log.String())
 	}
+}
+
+func TestALoadThatIsAskedForAgainHasNoGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []time.Duration
+		s := NewServer(t.Context(), nil, slog.New(slog.DiscardHandler))
+		s.send = func(_ context.Context, spec Spec, _ func(Result)) (Report, error) {
+			sent = append(sent, spec.Duration)
+			time.Sleep(spec.Duration)
+			return Report{}, nil
+		}
+		body := hook("reviews", "hey -z 1m -q 10 -c 2 http://reviews-canary.default:9080/health")
+		start := time.Now()
+		post(t, s, body)
+		time.Sleep(time.Minute - time.Millisecond) // the load is about to end
+		post(t, s, body)
+		s.Wait()
+		if d := time.Since(start); d != 2*time.Minute-time.Millisecond || len(sent) != 2 {
+			t.Errorf("loads of %v, over after %v; want 1m after the second call", sent, d)
+		}
+	})
 }
 
 func TestEndOfTheServerEndsItsLoads(t *testing.T) {
