@@ -30,6 +30,8 @@ type Input struct {
 	FirstCanary time.Time
 
 	// Arrived counts requests to the service, however they were answered.
+	// Those sent to the canary itself, such as a load test's, are none: they
+	// will never be served by the stable version.
 	Arrived int64
 	// Served counts those among them that began after Ack.Since and that a
 	// stable pod answered which runs World.StableRevision.
@@ -46,7 +48,8 @@ type Input struct {
 	// Suspended holds everything but rollbacks.
 	Suspended bool
 
-	// FailedHooks names the user's hooks that failed, once per failure.
+	// FailedHooks says which of the user's hooks failed and why, once per
+	// failure.
 	FailedHooks []string
 }
 

@@ -75,7 +75,7 @@ type Baseline struct {
 // Increment is what was counted since it was taken last.
 type Increment struct {
 	Samples analysis.Samples // under the present baseline
-	Arrived int64            // requests to either side, however routed and answered
+	Arrived int64            // requests to either side, however answered; not those that chose the canary themselves
 	Late    int64            // canary requests that began after a baseline that cuts it off
 	Served  map[string]int64 // good answers of stable pods by revision, under the baseline
 }
@@ -117,7 +117,9 @@ func (t *Tally) add(r *Request, side Side) {
 }
 
 func (t *Tally) addRun(r *Request, side Side, failed bool) {
-	t.taken.Arrived++
+	if side == StableSide || r.Split {
+		t.taken.Arrived++
+	}
 	if side == StableSide {
 		t.run.Stable.add(failed)
 		return
