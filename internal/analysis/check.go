@@ -3,6 +3,7 @@ package analysis
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,6 +22,8 @@ type checkWindow struct {
 	// Failed looks and hooks of the run, and what failed last.
 	Failed int    `json:"failed"`
 	Last   string `json:"last,omitempty"`
+	// Passed is what the latest look of the present step saw that passed.
+	Passed string `json:"passed,omitempty"`
 }
 
 // observe adds samples, and looks when the interval is over. A window without
@@ -38,12 +41,15 @@ func (w checkWindow) observe(policy Policy, seen Samples, now time.Time) checkWi
 	if now.Sub(w.Since) < policy.Interval {
 		return w
 	}
-	failed, data := w.look(policy.Checks)
+	values, failed := w.look(policy.Checks)
+	data := values != ""
 	if data {
 		w.Looks++
+		w.Passed = values
 	}
 	if failed != "" {
 		w = w.fail(failed)
+		w.Passed = ""
 	}
 	if data || len(policy.Checks) == 0 {
 		w.Bad = w.Failing
@@ -52,19 +58,24 @@ func (w checkWindow) observe(policy Policy, seen Samples, now time.Time) checkWi
 	return w
 }
 
-// look reports the first violation, and whether there was anything to look at.
-func (w *checkWindow) look(checks []Check) (failed string, data bool) {
+// look says what there was to see, "" for nothing, and the first violation.
+func (w *checkWindow) look(checks []Check) (values, failed string) {
+	var seen []string
+	over := fmt.Sprintf(" over %d requests", w.Counts.CanaryRequests)
 	for _, c := range checks {
 		value, ok := w.measure(c.Metric)
 		if !ok {
 			continue
 		}
-		data = true
+		seen = append(seen, fmt.Sprintf("%s %s%s", c.Metric, short(value), c.unit()))
 		if msg := c.violation(value); msg != "" && failed == "" {
-			failed = fmt.Sprintf("%s over %d requests", msg, w.Counts.CanaryRequests)
+			failed = msg + over
 		}
 	}
-	return failed, data
+	if len(seen) == 0 {
+		return "", ""
+	}
+	return strings.Join(seen, ", ") + over, failed
 }
 
 // fail counts one failed look or hook.
@@ -89,10 +100,7 @@ func (w *checkWindow) measure(m Metric) (float64, bool) {
 
 // violation says what is wrong with the value; "" when nothing is.
 func (c Check) violation(value float64) string {
-	unit := " %"
-	if c.Metric == DurationP99 {
-		unit = " ms"
-	}
+	unit := c.unit()
 	switch {
 	case c.Min != nil && value < *c.Min:
 		return fmt.Sprintf("%s is %s%s, at least %s%s is asked for", c.Metric, short(value), unit, short(*c.Min), unit)
@@ -100,6 +108,13 @@ func (c Check) violation(value float64) string {
 		return fmt.Sprintf("%s is %s%s, at most %s%s is allowed", c.Metric, short(value), unit, short(*c.Max), unit)
 	}
 	return ""
+}
+
+func (c Check) unit() string {
+	if c.Metric == DurationP99 {
+		return " ms"
+	}
+	return " %"
 }
 
 // short writes a number for people: three significant digits.

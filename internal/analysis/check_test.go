@@ -88,7 +88,7 @@ func TestAFailedHookHoldsTheStepForOneInterval(t *testing.T) {
 	policy := Policy{FailureLimit: 3, Interval: time.Minute}
 	one := Samples{Counts: Counts{CanaryRequests: 1}}
 	j := Judge{}.NextStep(policy, 0.1, start).Observe(policy, one, start)
-	j = j.HookFailed(policy, "load-test")
+	j = j.HookFailed(policy, "webhook load-test failed")
 	for minute, want := range []Verdict{Collecting, Collecting, Pass} {
 		j = j.Observe(policy, one, start.Add(time.Duration(minute)*time.Minute))
 		if got := j.Decide(policy, 1).Verdict; got != want {

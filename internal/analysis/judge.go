@@ -115,9 +115,10 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	return j.judgeChecks(policy)
 }
 
-// HookFailed counts a failed hook of the user's as one failed check.
-func (j Judge) HookFailed(policy Policy, name string) Judge {
-	j.Checks = j.Checks.fail(fmt.Sprintf("hook %s failed", name))
+// HookFailed counts a failed hook of the user's as one failed check; what says
+// which one failed, and why.
+func (j Judge) HookFailed(policy Policy, what string) Judge {
+	j.Checks = j.Checks.fail(what)
 	return j.judgeChecks(policy)
 }
 
@@ -135,9 +136,13 @@ func (j Judge) endBlock(policy Policy) Judge {
 
 func (j Judge) judgeChecks(policy Policy) Judge {
 	if limit := max(1, policy.FailureLimit); j.Failed == "" && j.Checks.Failed >= limit {
-		j.Failed = fmt.Sprintf("%s (failed check %d of %d)", j.Checks.Last, j.Checks.Failed, limit)
+		j.Failed = j.lastFailed(policy)
 	}
 	return j
+}
+
+func (j Judge) lastFailed(policy Policy) string {
+	return fmt.Sprintf("%s (failed check %d of %d)", j.Checks.Last, j.Checks.Failed, max(1, policy.FailureLimit))
 }
 
 // Decide says whether the canary may be given nextShare (0 to 1) of the
@@ -160,10 +165,15 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 		e.Verdict, e.Reason = Fail, j.Failed
 	case j.Step.CanaryRequests+j.Direct == 0:
 		e.Verdict, e.Reason = NoData, "no request reached the canary at this share yet"
+		if j.Checks.Bad {
+			e.Reason += "; " + j.lastFailed(policy)
+		}
 	case j.Checks.Bad:
-		e.Verdict, e.Reason = Collecting, fmt.Sprintf("%s (failed check %d of %d)", j.Checks.Last, j.Checks.Failed, max(1, policy.FailureLimit))
+		e.Verdict, e.Reason = Collecting, j.lastFailed(policy)
 	case len(policy.Checks) > 0 && j.Checks.Looks == 0:
-		e.Verdict, e.Reason = Collecting, "the checks were not looked at yet at this share"
+		e.Verdict, e.Reason = Collecting, fmt.Sprintf("the checks are looked at every %v, and were not yet at this share", policy.Interval)
+	case e.Delta == 0 && j.Checks.Passed != "":
+		e.Verdict, e.Reason = Pass, "the checks passed: "+j.Checks.Passed
 	case e.Delta == 0:
 		e.Verdict, e.Reason = Pass, "no further evidence is asked for: canary failed "+rateText(j.Total.CanaryFailures, j.Total.CanaryRequests)
 	case j.Bound.logE(e.Delta) >= policy.enough():

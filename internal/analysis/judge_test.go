@@ -240,7 +240,7 @@ func TestVerdicts(t *testing.T) {
 		{"worse", policy, []Samples{bad, good, good}, 0.25, Fail, "the canary failed 10 of"},
 		{"nothing asked for", Policy{}, []Samples{{Counts: Counts{CanaryRequests: 1}}}, 1, Pass, "no further evidence"},
 		{"nothing asked for and nothing seen", Policy{}, nil, 1, NoData, "no request"},
-		{"checks before the first look", checked, []Samples{good, good, good, good}, 0.25, Collecting, "not looked at yet"},
+		{"checks before the first look", checked, []Samples{good, good, good, good}, 0.25, Collecting, "not yet at this share"},
 		{"no confidence can be reached", Policy{Tolerance: 0.1, Confidence: 1, Shares: []float64{1}}, []Samples{good, good}, 1, Collecting, "collecting evidence"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -56,7 +56,7 @@ func (h *hooks) round(ctx context.Context, r *v1alpha1.Release) {
 	for _, w := range r.Spec.Webhooks {
 		if err := h.call(ctx, r, w); err != nil && ctx.Err() == nil {
 			failures++
-			last = fmt.Errorf("webhook %s: %w", w.Name, err)
+			last = fmt.Errorf("webhook %s failed: %w", w.Name, err)
 		}
 	}
 	h.mu.Lock()

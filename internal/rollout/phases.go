@@ -46,7 +46,9 @@ func (r *step) initialize() {
 		s.Stable = in.Target.Revision
 		r.tell(false, "StableCreated", "revision %s of the target becomes the stable version", s.Stable)
 	case s.Stable == "":
+		before := s.Reason
 		r.stall("waiting for the target: %s", orElse(in.Target.Message, "it does not exist"))
+		r.miss(before)
 		return
 	}
 	ready := in.Stable.Ready && in.Stable.Revision == s.Stable
@@ -76,7 +78,9 @@ func (r *step) idle() {
 	s.Next = false
 	switch {
 	case target == "":
+		before := s.Reason
 		r.wait("the target does not exist; revision %s serves all users", s.Stable)
+		r.miss(before)
 	case target == s.Stable:
 		r.wait("revision %s serves all users", s.Stable)
 	case target == s.Rejected && s.Run.To == target:

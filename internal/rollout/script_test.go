@@ -124,7 +124,7 @@ func (p *player) do(out *strings.Builder, words []string) {
 	case "command": // command VERB ID [REASON...]
 		p.in.Command = Command{Verb: Verb(args[0]), ID: args[1], Reason: strings.Join(args[2:], " ")}
 	case "hook": // hook NAME: it failed
-		p.in.FailedHooks = append(p.in.FailedHooks, args[0])
+		p.in.FailedHooks = append(p.in.FailedHooks, "webhook "+args[0]+" failed")
 	case "share": // share N: somebody else writes the route
 		p.in.Ack = Ack{OK: true, Percent: Percent(p.number(args[0])), Since: p.in.Now}
 		p.holds["acks"] = foreign

@@ -94,6 +94,14 @@ type step struct {
 	events []Event
 }
 
+// miss tells, once, that there is no target; before is what was waited for
+// until now.
+func (r *step) miss(before string) {
+	if r.s.Reason != before {
+		r.tell(true, "TargetMissing", "%s", r.s.Reason)
+	}
+}
+
 func (r *step) tell(warning bool, reason, format string, args ...any) {
 	r.events = append(r.events, Event{Warning: warning, Reason: reason, Message: fmt.Sprintf(format, args...)})
 }
@@ -139,15 +147,19 @@ func (r *step) watch() {
 	if r.acked {
 		s.Judge = s.Judge.Observe(r.policy, in.Samples, in.Now)
 	}
-	for _, name := range in.FailedHooks {
-		s.Judge = s.Judge.HookFailed(r.policy, name)
+	for _, what := range in.FailedHooks {
+		s.Judge = s.Judge.HookFailed(r.policy, what)
 	}
+	failedBefore := s.Evidence.FailedChecks
 	next := Percent(100)
 	if s.Phase == Progressing {
 		next = r.plan.next(s.Step)
 	}
 	s.Evidence = s.Judge.Decide(r.policy, fraction(next))
 	s.Run.Counts = s.Evidence.Counts
+	if s.Evidence.FailedChecks > failedBefore && s.Evidence.Verdict != analysis.Fail {
+		r.tell(true, "CheckFailed", "%s", s.Evidence.Reason)
+	}
 	if s.Evidence.Verdict == analysis.Fail {
 		s.Run.Failed = true
 		r.rollBack(RolledBack, s.Evidence.Reason)
