@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"serin.dev/serin/internal/kube"
@@ -16,16 +17,16 @@ type Canaries struct {
 	API *kube.Client
 	Log *slog.Logger
 
-	told map[string]string // by UID: the last complaint
+	told map[string][]string // by UID: the complaints told last
 }
 
 // Run works until ctx ends.
 func (c *Canaries) Run(ctx context.Context) {
-	c.told = map[string]string{}
+	c.told = map[string][]string{}
 	for {
 		for _, cn := range c.API.Canaries() {
 			if err := c.one(ctx, cn); err != nil && ctx.Err() == nil {
-				c.complain(cn, err.Error())
+				c.complain(cn, "HeldUp", []string{err.Error()})
 			}
 		}
 		select {
@@ -49,29 +50,27 @@ func (c *Canaries) one(ctx context.Context, cn kube.Canary) error {
 			ignored = append(ignored, f.String())
 		}
 	}
-	switch {
-	case len(wrong) > 0:
+	if len(wrong) > 0 {
 		// A Release that is there goes on with the last spec that was right.
-		c.complain(cn, strings.Join(wrong, "; "))
-	default:
+		c.complain(cn, "Refused", wrong)
+	} else {
 		if err := c.API.MakeCanaryRelease(ctx, cn, spec); err != nil {
 			return err
 		}
-		c.complain(cn, strings.Join(ignored, "; "))
+		c.complain(cn, "Ignored", ignored)
 	}
 	return c.API.WriteCanaryStatus(ctx, cn.Canary, flagger.Status(cn.Canary, cn.Release, strings.Join(wrong, "; ")))
 }
 
-// complain tells once what is wrong with a Canary.
-func (c *Canaries) complain(cn kube.Canary, what string) {
+// complain tells once what is wrong with a Canary, an event for each line.
+func (c *Canaries) complain(cn kube.Canary, reason string, lines []string) {
 	uid := string(cn.Canary.UID)
-	if c.told[uid] == what {
+	if slices.Equal(c.told[uid], lines) {
 		return
 	}
-	c.told[uid] = what
-	if what == "" {
-		return
+	c.told[uid] = lines
+	for _, line := range lines {
+		c.Log.Warn(line, "namespace", cn.Canary.Namespace, "canary", cn.Canary.Name, "event", reason)
+		c.API.CanaryEvent(cn, true, reason, line)
 	}
-	c.Log.Warn("canary", "namespace", cn.Canary.Namespace, "canary", cn.Canary.Name, "finding", what)
-	c.API.CanaryEvent(cn, true, "Finding", what)
 }

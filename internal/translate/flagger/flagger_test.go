@@ -173,7 +173,7 @@ func TestProblemIsShownBesideARunningRelease(t *testing.T) {
 		Phase: "Progressing", Canary: v1alpha1.Version{Revision: "r2"}, Split: v1alpha1.Split{Asked: 10},
 	}}
 	got := Status(&flaggerv1.Canary{}, r, "spec.analysis: is missing")
-	if got.Phase != flaggerv1.CanaryPhaseProgressing || got.CanaryWeight != 10 || got.Conditions[0].Message != "spec.analysis: is missing" {
+	if got.Phase != flaggerv1.CanaryPhaseProgressing || got.CanaryWeight != 10 || got.Conditions[0].Message != "The Canary as it was before goes on: spec.analysis: is missing" {
 		t.Errorf("status %+v; want Progressing at 10 with the problem as message", got)
 	}
 }

@@ -103,17 +103,19 @@ func condition(s *flaggerv1.CanaryStatus, message string) flaggerv1.CanaryCondit
 // step, not with every request.
 func message(r *v1alpha1.Release, p flaggerv1.CanaryPhase, problem string) string {
 	switch {
+	case problem != "" && r == nil:
+		return "This Canary is not run: " + problem
 	case problem != "":
-		return problem
+		return "The Canary as it was before goes on: " + problem
 	case r == nil:
 		return "A Release is made for this Canary."
 	}
 	s := &r.Status
 	switch p {
 	case flaggerv1.CanaryPhaseInitializing:
-		return "The primary is being made."
+		return "The primary is being made" + because(s.Reason)
 	case flaggerv1.CanaryPhaseInitialized:
-		return fmt.Sprintf("%s serves users; new revisions are awaited.", name(s.Stable))
+		return "Initialized" + because(s.Reason)
 	case flaggerv1.CanaryPhaseProgressing:
 		switch {
 		case s.Phase == "RollingBack":
@@ -121,13 +123,17 @@ func message(r *v1alpha1.Release, p flaggerv1.CanaryPhase, problem string) strin
 		case s.Step == 0:
 			return fmt.Sprintf("%s is starting.", name(s.Canary))
 		}
-		return fmt.Sprintf("%s is at step %s with a weight of %d.", name(s.Canary), s.StepText, s.Split.Asked)
+		at := fmt.Sprintf("%s is at step %s with a weight of %d", name(s.Canary), s.StepText, s.Split.Asked)
+		if s.Verdict == "NoData" || s.FailedChecks > 0 {
+			return at + because(s.Evidence)
+		}
+		return at + "."
 	case flaggerv1.CanaryPhasePromoting:
 		return fmt.Sprintf("%s was judged good and becomes the primary.", name(s.Canary))
 	case flaggerv1.CanaryPhaseFinalising:
 		return fmt.Sprintf("All requests go to the primary, which runs %s.", name(s.Canary))
 	case flaggerv1.CanaryPhaseSucceeded:
-		return fmt.Sprintf("%s was promoted.", name(s.Stable))
+		return fmt.Sprintf("%s was promoted", name(s.Stable)) + because(s.Reason)
 	case flaggerv1.CanaryPhaseFailed:
 		if len(s.History) > 0 && s.History[0].Reason != "" {
 			return fmt.Sprintf("%s was not promoted: %s", name(s.History[0].To), s.History[0].Reason)
@@ -136,6 +142,14 @@ func message(r *v1alpha1.Release, p flaggerv1.CanaryPhase, problem string) strin
 	default:
 		return string(p)
 	}
+}
+
+// because ends a sentence with the Release's own words, where there are any.
+func because(reason string) string {
+	if reason == "" {
+		return "."
+	}
+	return ": " + reason
 }
 
 func name(v v1alpha1.Version) string {
