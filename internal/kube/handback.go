@@ -41,13 +41,13 @@ func (c *Client) terminating(namespace string) bool {
 // restoreTarget gives the target the template of the stable copy: what serves
 // users now is what shall serve them after the Release is gone.
 func (c *Client) restoreTarget(ctx context.Context, d *Delivery) error {
-	target, err := c.target(d)
+	target, err := c.deployment(d, d.Names.Target)
 	if err != nil {
 		return err
 	}
-	stable, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace).Get(d.Names.Stable)
+	stable, err := c.deployment(d, d.Names.Stable)
 	if err != nil {
-		return fmt.Errorf("%s: deployment %s: %w", releaseName(d), d.Names.Stable, ErrNotFound)
+		return err
 	}
 	want := target.DeepCopy()
 	want.Spec.Template = *stable.Spec.Template.DeepCopy()

@@ -15,12 +15,17 @@ import (
 // MakeStable makes the stable Deployment run the given revision: the target's
 // present template, or one kept by KeepRevision. It writes nothing where that
 // is so already. Replicas are the target's when the copy is made, and the
-// user's affair afterwards.
+// user's affair afterwards. Without a target an existing copy can still go back
+// to a kept revision.
 func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) error {
 	if d.Stable.Exists && d.Stable.Revision == revision {
 		return nil
 	}
-	target, err := c.target(d)
+	model := d.Names.Target
+	if !d.Target.Exists {
+		model = d.Names.Stable // it keeps all but its template
+	}
+	target, err := c.deployment(d, model)
 	if err != nil {
 		return err
 	}
@@ -34,7 +39,10 @@ func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) e
 			return err
 		}
 	}
-	labels := stableLabels(target, d.Names)
+	labels := target.Spec.Selector.MatchLabels
+	if d.Target.Exists {
+		labels = stableLabels(target, d.Names)
+	}
 	if template.Labels == nil {
 		template.Labels = map[string]string{}
 	}
@@ -88,7 +96,7 @@ func (c *Client) KeepRevision(ctx context.Context, d *Delivery) error {
 	if _, err := c.coreInformers.Apps().V1().ControllerRevisions().Lister().ControllerRevisions(d.Names.Namespace).Get(name); err == nil {
 		return nil
 	}
-	target, err := c.target(d)
+	target, err := c.deployment(d, d.Names.Target)
 	if err != nil {
 		return err
 	}

@@ -34,13 +34,18 @@ var (
 const annotationSelector = "serin.dev/original-selector"
 
 // MakeSides makes the Services of the two sides, which no user calls yet. It
-// writes nothing where that is so already.
+// writes nothing where that is so already. The stable copy must exist; without
+// a target the canary's Service stays as it is.
 func (c *Client) MakeSides(ctx context.Context, d *Delivery) error {
-	target, err := c.target(d)
+	stable, err := c.deployment(d, d.Names.Stable)
 	if err != nil {
 		return err
 	}
-	if err := c.makeService(ctx, d, d.Names.StableService, stableLabels(target, d.Names)); err != nil {
+	if err := c.makeService(ctx, d, d.Names.StableService, stable.Spec.Selector.MatchLabels); err != nil || !d.Target.Exists {
+		return err
+	}
+	target, err := c.deployment(d, d.Names.Target)
+	if err != nil {
 		return err
 	}
 	return c.makeService(ctx, d, d.Names.CanaryService, target.Spec.Selector.MatchLabels)
@@ -49,9 +54,11 @@ func (c *Client) MakeSides(ctx context.Context, d *Delivery) error {
 // MakeTraffic makes the users' Service select the stable pods and the
 // VirtualService give the canary the given percentage, everything else to
 // stable. It writes nothing where that is so already. The caller learns from
-// the Route of a later Delivery which generation to wait for.
+// the Route of a later Delivery which generation to wait for. The stable copy
+// must exist; the target need not, so that traffic can be taken from one that
+// was deleted.
 func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, percent int32) error {
-	target, err := c.target(d)
+	stable, err := c.deployment(d, d.Names.Stable)
 	if err != nil {
 		return err
 	}
@@ -64,7 +71,7 @@ func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, percent int32) er
 			return err
 		}
 	}
-	return c.makeService(ctx, d, d.Names.Service, stableLabels(target, d.Names))
+	return c.makeService(ctx, d, d.Names.Service, stable.Spec.Selector.MatchLabels)
 }
 
 func (c *Client) makeRoute(ctx context.Context, d *Delivery, want *istiov1.VirtualService) error {
@@ -80,12 +87,13 @@ func (c *Client) makeRoute(ctx context.Context, d *Delivery, want *istiov1.Virtu
 	return err
 }
 
-func (c *Client) target(d *Delivery) (*appsv1.Deployment, error) {
-	target, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace).Get(d.Names.Target)
+// deployment returns one of the release's two; it must not be changed.
+func (c *Client) deployment(d *Delivery, name string) (*appsv1.Deployment, error) {
+	dep, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace).Get(name)
 	if err != nil {
-		return nil, fmt.Errorf("%s: deployment %s/%s: %w", releaseName(d), d.Names.Namespace, d.Names.Target, ErrNotFound)
+		return nil, fmt.Errorf("%s: deployment %s/%s: %w", releaseName(d), d.Names.Namespace, name, ErrNotFound)
 	}
-	return target, nil
+	return dep, nil
 }
 
 // makeService creates a Service or points an existing one to the selector. A
