@@ -32,7 +32,7 @@ func admit(_ context.Context, req apiserver.Request) (warnings []string, err err
 		if err := decode(req.Object, r); err != nil {
 			return nil, err
 		}
-		return nil, controller.CheckSpec(&r.Spec)
+		return nil, controller.Check(r)
 	}
 	return nil, nil
 }

@@ -1,9 +1,11 @@
 package controller
 
 import (
+	"slices"
 	"sync"
 	"time"
 
+	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/mesh"
 )
 
@@ -80,4 +82,21 @@ func (a *Acks) Endpoints(service mesh.ServiceName, revision string) (of, all int
 		}
 	}
 	return of, all
+}
+
+// Left reports whether no proxy splits the Release's traffic any more, nor sends
+// what is for its Service to the stable copy.
+func (a *Acks) Left(rel *kube.Delivery) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, origin := range rel.RouteOrigins() {
+		if a.origins[origin].Snapshot != 0 {
+			return false
+		}
+	}
+	if a.applied == nil {
+		return true
+	}
+	svc := a.applied.Services[backend(rel, rel.Names.Service)]
+	return svc == nil || !slices.ContainsFunc(svc.Endpoints, func(e mesh.Endpoint) bool { return e.Workload.Name == rel.Names.Stable })
 }

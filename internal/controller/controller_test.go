@@ -29,6 +29,7 @@ func spec(t *testing.T, text string) *v1alpha1.ReleaseSpec {
 }
 
 const goodSpec = `
+target: {name: music}
 steps: [10, 50]
 hold: 5s
 progressDeadline: 10m
@@ -48,7 +49,7 @@ func TestPlanReadsPercentsAsShares(t *testing.T) {
 func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 	f := func(old, new, want string) {
 		t.Helper()
-		err := CheckSpec(spec(t, strings.Replace(goodSpec, old, new, 1)))
+		err := Check(&v1alpha1.Release{Spec: *spec(t, strings.Replace(goodSpec, old, new, 1))})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("with %s: error = %v, want one that says %q", new, err, want)
 		}
@@ -57,6 +58,12 @@ func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 	f(`tolerance: "1"`, `tolerance: "x"`, "tolerance")
 	f(`confidence: "95"`, `confidence: "120"`, "confidence")
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: success-rate}]`, "checks[0]")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: success-rate, min: "120"}]`, "checks[0].min: no success-rate is above 100 %")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: duration-p99, max: "0"}]`, "checks[0].max: no duration is as short as that")
+	f("steps:", "service: {gateways: [public], match: [{urii: {prefix: /}}]}\nsteps:", `spec.service.match[0]: unknown field "urii"`)
+	f("steps:", "service: {gateways: [public], match: [{uri: {regex: '('}}]}\nsteps:", "spec.service.match[0].uri.regex: ")
+	f("steps:", "service: {gateways: [public], hosts: ['a b']}\nsteps:", `spec.service.hosts[0]: "a b"`)
+	f("steps:", "service: {gateways: [a/b/c]}\nsteps:", `spec.service.gateways[0]: "a/b/c" is no reference to a Gateway`)
 }
 
 func TestCauseNamesEndpointRatesAndAnExample(t *testing.T) {
@@ -161,7 +168,7 @@ func TestHooksAreCalledOncePerInterval(t *testing.T) {
 			t.Errorf("calls = %q, want two, the first %s", *bodies, want)
 		}
 		n, err := h.take()
-		if n != 1 || err == nil || err.Error() != "webhook load: http://tester/ answered 503: closed" {
+		if n != 1 || err == nil || err.Error() != "webhook load failed: http://tester/ answered 503: closed" {
 			t.Errorf("failed = %d, %v; want the second call's answer", n, err)
 		}
 		if n, _ := h.take(); n != 0 {

@@ -55,6 +55,8 @@ type delivery struct {
 	settled bool // both sides were seen ready by this process
 	idleAt0 bool // the target was seen scaled to 0 between runs
 	trouble string
+
+	handedBack time.Time // when the objects of a Release being deleted were; zero = not yet
 }
 
 // journal is what survives a restart, in status.journal.
@@ -112,7 +114,7 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 			continue
 		}
 		run.trouble = ""
-		if run.journal.State.Phase != rollout.Idle || !run.planned {
+		if run.journal.State.Phase != rollout.Idle || !run.planned || rel.Release.DeletionTimestamp != nil {
 			next = min(next, tick)
 		}
 	}
@@ -171,11 +173,14 @@ func (d *Deliver) complain(rel *kube.Delivery, run *delivery, err error) {
 // one moves one release: observe, decide, store, act.
 func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) error {
 	if rel.Release.DeletionTimestamp != nil {
-		return d.API.HandBack(ctx, rel)
+		return d.handBack(ctx, rel, run)
 	}
 	plan, err := planOf(&rel.Release.Spec)
 	if err != nil {
 		return d.refuse(ctx, rel, run, err)
+	}
+	if rel.Problem != nil {
+		return d.refuse(ctx, rel, run, rel.Problem)
 	}
 	run.plan, run.planned = plan, true
 	if err := d.API.SetFinalizer(ctx, rel.Release, true); err != nil {
@@ -205,16 +210,40 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	return d.make(ctx, rel, run)
 }
 
-// refuse says that the spec cannot be worked with; the release stays as it is.
+// refuse says why the Release cannot be worked with; everything stays as it is.
 func (d *Deliver) refuse(ctx context.Context, rel *kube.Delivery, run *delivery, cause error) error {
-	no := false
+	no, reason := false, "Invalid"
+	if errors.Is(cause, kube.ErrTaken) {
+		reason = "Conflict"
+	}
 	status := run.status.DeepCopy()
-	status.SetCondition(v1alpha1.ConditionAccepted, &no, "Invalid", cause.Error(), rel.Release.Generation, time.Now())
+	status.ObservedGeneration = rel.Release.Generation
+	status.SetCondition(v1alpha1.ConditionAccepted, &no, reason, cause.Error(), rel.Release.Generation, time.Now())
 	status.Reason = cause.Error()
 	if err := d.write(ctx, rel, run, status); err != nil {
 		return err
 	}
 	return cause
+}
+
+// handBackTime bounds how long the deletion of a Release waits for the proxies,
+// which follow within milliseconds unless the routes are not as we made them.
+const handBackTime = 10 * time.Second
+
+// handBack ends a Release that is being deleted. The stable copy goes only when
+// no proxy sends anything to it any more.
+func (d *Deliver) handBack(ctx context.Context, rel *kube.Delivery, run *delivery) error {
+	done, err := d.API.HandBack(ctx, rel)
+	if err != nil || !done {
+		return err
+	}
+	if run.handedBack.IsZero() {
+		run.handedBack = time.Now()
+	}
+	if !d.Acks.Left(rel) && time.Since(run.handedBack) < handBackTime {
+		return nil
+	}
+	return d.API.SetFinalizer(ctx, rel.Release, false)
 }
 
 // advance takes over the next state, and what belongs to it.
@@ -373,7 +402,7 @@ func (d *Deliver) scaleAway(ctx context.Context, rel *kube.Delivery, run *delive
 }
 
 // errNoTarget is shown while there is nothing to release.
-var errNoTarget = errors.New("create the Deployment or correct spec.target.name")
+var errNoTarget = errors.New("create it, or name another target")
 
 func targetMissing(rel *kube.Delivery) error {
 	return fmt.Errorf("%s: %w", rel.Target.Message, errNoTarget)

@@ -4,18 +4,38 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/rollout"
+	"serin.dev/serin/internal/translate/istio"
 )
 
-// CheckSpec reports what makes a spec impossible to work with, for the moment
-// at which it is applied: each line names a field and what to change.
-func CheckSpec(spec *v1alpha1.ReleaseSpec) error {
-	_, err := planOf(spec)
-	return err
+// Check reports what makes a Release impossible to work with, for the moment
+// at which it is applied: each line names a field and what to change. Other
+// objects are not looked at, because they may be applied later.
+func Check(r *v1alpha1.Release) error {
+	_, err := planOf(&r.Spec)
+	return errors.Join(err, checkRoutes(r))
+}
+
+// checkRoutes looks at what the user wrote into the routes of the split.
+func checkRoutes(r *v1alpha1.Release) error {
+	routes, err := kube.RoutesOf(r)
+	if err != nil {
+		return err
+	}
+	inSpec := strings.NewReplacer("spec.http[0].match", "spec.service.match", "spec.hosts", "spec.service.hosts", "spec.gateways", "spec.service.gateways")
+	var errs []error
+	for _, vs := range routes {
+		for _, f := range istio.Errors(istio.Validate(vs)) {
+			errs = append(errs, fmt.Errorf("%s: %s", inSpec.Replace(f.Path), inSpec.Replace(f.Message)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // planOf reads the plan of a Release. Errors name the field and what to

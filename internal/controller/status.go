@@ -25,10 +25,14 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 	}
 	running := s.Canary != ""
 	say := d.wording(rel, run)
+	reason := say(s.Reason)
+	if run.trouble != "" {
+		reason = run.trouble // what the state waits for will not come by itself
+	}
 	out := &v1alpha1.ReleaseStatus{
 		ObservedGeneration: rel.Release.Generation,
 		Phase:              string(s.Phase),
-		Reason:             say(s.Reason),
+		Reason:             reason,
 		Deadline:           v1alpha1.OptionalTime(s.Deadline),
 		Stable:             d.version(rel, run, s.Stable),
 		Split:              d.split(rel, run),
@@ -103,8 +107,8 @@ func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, say func(string
 	yes, no := true, false
 	out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
 	if s.Phase == rollout.Initializing || s.Phase == "" {
-		out.SetCondition(v1alpha1.ConditionReady, &no, "Initializing", say(s.Reason), generation, now)
-		out.SetCondition(v1alpha1.ConditionPromoted, nil, "Initializing", say(s.Reason), generation, now)
+		out.SetCondition(v1alpha1.ConditionReady, &no, "Initializing", out.Reason, generation, now)
+		out.SetCondition(v1alpha1.ConditionPromoted, nil, "Initializing", out.Reason, generation, now)
 		return
 	}
 	out.SetCondition(v1alpha1.ConditionReady, &yes, "Serving", nameOf(out.Stable)+" serves users", generation, now)

@@ -21,6 +21,11 @@ type Delivery struct {
 	Target  Workload
 	Stable  Workload
 	Route   Route
+	// Holder is the Release that has this one's objects; "" = none.
+	Holder string
+	// Problem says why the objects are not to be touched, and what to change;
+	// it wraps ErrTaken where they belong to someone else. nil = none.
+	Problem error
 }
 
 // Names are those of the objects that carry a Release.
@@ -116,6 +121,7 @@ func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
 		return nil, err
 	}
 	d.Route = c.route(d.Names, len(gatewaysOf(r)) > 0)
+	c.claim(d)
 	return d, nil
 }
 
@@ -205,7 +211,7 @@ func (c *Client) route(n Names, gateways bool) Route {
 			continue
 		}
 		r.Parts = append(r.Parts, RoutePart{
-			Origin:     mesh.Origin{Kind: "VirtualService", Namespace: n.Namespace, Name: name},
+			Origin:     routeOrigin(n, name),
 			Generation: vs.Generation,
 		})
 		for _, http := range vs.Spec.Http {
@@ -217,4 +223,18 @@ func (c *Client) route(n Names, gateways bool) Route {
 		}
 	}
 	return r
+}
+
+// RouteOrigins are the VirtualServices that the split needs, whether they exist
+// or not.
+func (d *Delivery) RouteOrigins() []mesh.Origin {
+	var out []mesh.Origin
+	for _, name := range routeNames(d.Names, len(gatewaysOf(d.Release)) > 0) {
+		out = append(out, routeOrigin(d.Names, name))
+	}
+	return out
+}
+
+func routeOrigin(n Names, name string) mesh.Origin {
+	return mesh.Origin{Kind: "VirtualService", Namespace: n.Namespace, Name: name}
 }

@@ -4,38 +4,55 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // HandBack ends a Release that is being deleted without taking its service
-// down: the target runs the stable version again, and only then Serin's
-// objects may go. It returns nil when done or when there is still something to
-// wait for; it is called until the Release is gone. Where the target is gone
-// as well nothing is left to serve, and the Release goes at once.
-func (c *Client) HandBack(ctx context.Context, d *Delivery) error {
-	if !d.Target.Exists || !d.Stable.Exists || c.terminating(d.Names.Namespace) {
-		return c.SetFinalizer(ctx, d.Release, false)
-	}
-	if d.Target.Revision != d.Stable.Revision {
-		if err := c.restoreTarget(ctx, d); err != nil {
-			return err
-		}
-		return nil
-	}
-	if d.Target.Replicas == 0 {
-		return c.ScaleTarget(ctx, d, max(d.Stable.Replicas, 1))
-	}
-	if !d.Target.Ready {
-		return nil
+// down: the target runs the stable version again, the Service selects it again,
+// and the split is gone. It is called until it reports true; the stable copy
+// serves until the caller, who knows when the proxies have followed, removes
+// the finalizer. Where the target is gone as well, or another Release has it,
+// there is nothing to hand back.
+func (c *Client) HandBack(ctx context.Context, d *Delivery) (done bool, err error) {
+	switch {
+	case d.Holder != "" || !d.Target.Exists || !d.Stable.Exists || c.terminating(d.Names.Namespace):
+		return true, nil
+	case d.Target.Revision != d.Stable.Revision:
+		return false, c.restoreTarget(ctx, d)
+	case d.Target.Replicas == 0:
+		return false, c.ScaleTarget(ctx, d, max(d.Stable.Replicas, 1))
+	case !d.Target.Ready:
+		return false, nil
 	}
 	if err := c.restoreService(ctx, d); err != nil {
-		return err
+		return false, err
 	}
-	return c.SetFinalizer(ctx, d.Release, false)
+	return c.dropRoutes(ctx, d)
 }
 
 func (c *Client) terminating(namespace string) bool {
 	ns, err := c.coreInformers.Core().V1().Namespaces().Lister().Get(namespace)
 	return err == nil && ns.DeletionTimestamp != nil
+}
+
+// dropRoutes deletes the Release's own VirtualServices, and reports whether
+// there are none any more.
+func (c *Client) dropRoutes(ctx context.Context, d *Delivery) (done bool, err error) {
+	done = true
+	for _, part := range d.Route.Parts {
+		name := part.Origin.Name
+		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).Get(name)
+		if err != nil || vs.Labels[LabelRelease] != d.Release.Name { // the error: gone by now
+			continue
+		}
+		done = false
+		err = c.dynamic.Resource(routesResource).Namespace(d.Names.Namespace).Delete(ctx, name, metav1.DeleteOptions{})
+		if err = kindOf(err); err != nil && !isNotFound(err) {
+			return false, fmt.Errorf("%s: delete VirtualService %s: %w", releaseName(d), name, err)
+		}
+	}
+	return done, nil
 }
 
 // restoreTarget gives the target the template of the stable copy: what serves
@@ -59,11 +76,18 @@ func (c *Client) restoreTarget(ctx context.Context, d *Delivery) error {
 }
 
 // restoreService gives a user's Service its own selector back. One that Serin
-// made goes with the Release.
+// made goes with the Release, and serves from the target until then.
 func (c *Client) restoreService(ctx context.Context, d *Delivery) error {
 	have, err := c.coreInformers.Core().V1().Services().Lister().Services(d.Names.Namespace).Get(d.Names.Service)
 	if err != nil {
 		return nil // deleted by the user: nothing to restore
+	}
+	if have.Labels[LabelRelease] == d.Release.Name {
+		target, err := c.deployment(d, d.Names.Target)
+		if err != nil {
+			return err
+		}
+		return c.makeService(ctx, d, have.Name, target.Spec.Selector.MatchLabels)
 	}
 	kept := have.Annotations[annotationSelector]
 	if kept == "" {

@@ -7,7 +7,9 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	networking "istio.io/api/networking/v1alpha3"
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -161,6 +163,12 @@ func servicePort(s *v1alpha1.Service) corev1.ServicePort {
 	return p
 }
 
+// RoutesOf returns the VirtualServices that a Release asks for, before any
+// traffic goes to a canary. An error names the field of the spec.
+func RoutesOf(r *v1alpha1.Release) ([]*istiov1.VirtualService, error) {
+	return routesFor(&Delivery{Release: r, Names: NamesOf(r)}, 0)
+}
+
 // routesFor builds the VirtualServices that carry the split. Calls between
 // services are split whatever they ask for, because their host alone says what
 // they are for; at gateways spec.service.match picks the requests.
@@ -215,8 +223,10 @@ func matchesOf(d *Delivery) ([]*networking.HTTPMatchRequest, error) {
 	var out []*networking.HTTPMatchRequest
 	for i, raw := range d.Release.Spec.Service.Match {
 		m := &networking.HTTPMatchRequest{}
-		if err := json.Unmarshal(raw.Raw, m); err != nil {
-			return nil, fmt.Errorf("%s: spec.service.match[%d]: %w", releaseName(d), i, err)
+		if err := protojson.Unmarshal(raw.Raw, m); err != nil {
+			// Without its own prefix, which holds a position in one line.
+			_, what, _ := strings.Cut(err.Error(), "): ")
+			return nil, fmt.Errorf("spec.service.match[%d]: %s", i, what)
 		}
 		out = append(out, m)
 	}

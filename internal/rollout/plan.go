@@ -56,6 +56,13 @@ func (p *Plan) Validate() error {
 			"spec.judge.checks[%d].metric: %q is unknown; use %s or %s", i, c.Metric, analysis.SuccessRate, analysis.DurationP99)
 		check(c.Min != nil || c.Max != nil, "spec.judge.checks[%d]: min or max is needed", i)
 		check(c.Min == nil || c.Max == nil || *c.Min <= *c.Max, "spec.judge.checks[%d]: min is larger than max", i)
+		switch c.Metric { // a limit that no value can keep
+		case analysis.SuccessRate:
+			check(c.Min == nil || *c.Min <= 100, "spec.judge.checks[%d].min: no success-rate is above 100 %%", i)
+			check(c.Max == nil || *c.Max >= 0, "spec.judge.checks[%d].max: no success-rate is below 0 %%", i)
+		case analysis.DurationP99:
+			check(c.Max == nil || *c.Max > 0, "spec.judge.checks[%d].max: no duration is as short as that", i)
+		}
 	}
 	return errors.Join(errs...)
 }
