@@ -98,6 +98,8 @@ func (rc *releaseCmds) newCommandCmd(c command) *cobra.Command {
 func (c command) possible(r *v1alpha1.Release) error {
 	_, version := live.VersionNames(r.Status.Stable, r.Status.Canary)
 	switch phase := rollout.Phase(r.Status.Phase); {
+	case phase == "" && r.Status.Reason != "":
+		return fmt.Errorf("release %s has no run to %s: %s", r.Name, c.verb, r.Status.Reason)
 	case !live.Running(r):
 		at := ""
 		if v := live.VersionName(r.Status.Stable); v != "" {
@@ -107,8 +109,10 @@ func (c command) possible(r *v1alpha1.Release) error {
 			r.Name, c.verb, orUnknown(r.Status.Phase), at, r.Spec.Target.Name)
 	case phase == rollout.RollingBack:
 		return fmt.Errorf("release %s: too late to %s %s: it is being rolled back already", r.Name, c.verb, version)
-	case phase == rollout.Finalizing:
-		return fmt.Errorf("release %s: too late to %s %s: its promotion is complete", r.Name, c.verb, version)
+	case phase == rollout.Finalizing && c.verb == rollout.Promote:
+		return fmt.Errorf("release %s: %s is promoted already, its run is about to end", r.Name, version)
+	case r.Spec.Suspend && c.verb == rollout.Promote:
+		return fmt.Errorf("release %s is suspended, so %s cannot be promoted: set spec.suspend to false first", r.Name, version)
 	default:
 		return nil
 	}

@@ -53,7 +53,10 @@ func up(ctx context.Context, opts *options, c loopConfig) error {
 	if err != nil {
 		return err
 	}
-	defer l.stop()
+	defer func() {
+		l.stop()
+		fmt.Fprintln(opts.Out, "Serin has stopped; the next start with this data goes on from here.")
+	}()
 	a := l.addresses()
 	fmt.Fprintf(opts.Out, `Serin is ready (%s).
 
@@ -68,5 +71,7 @@ In another terminal:
 
 Stop with Ctrl-C.
 `, l.started.Round(10*time.Millisecond), a.API, a.Gateway, c.dataDir, a.Kubeconfig)
-	return l.wait(ctx)
+	err = l.wait(ctx)
+	fmt.Fprintln(opts.Out, "Stopping: requests under way are answered, then the processes end.")
+	return err
 }
