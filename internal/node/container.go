@@ -41,9 +41,10 @@ type container struct {
 	upped sync.Once
 
 	// Guarded by pod.mu.
-	view view
-	host string // local address on which this run answers on PORT; "" until known
-	port int    // the port there
+	view    view
+	host    string        // local address on which this run answers on PORT; "" until known
+	port    int           // the port there
+	private map[int32]int // as ports.private
 }
 
 // problem is why a container cannot start, in the words of its status.
@@ -388,7 +389,7 @@ func (c *container) knownHost() string {
 func (c *container) setHost(host string, port int) {
 	c.pod.mu.Lock()
 	changed := c.host != host
-	c.host, c.port = host, port
+	c.host, c.port, c.private = host, port, c.ports.private
 	c.pod.mu.Unlock()
 	if changed {
 		c.pod.poke()

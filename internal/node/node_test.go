@@ -346,9 +346,7 @@ func TestACrashIsToldAndTheContainerComesBack(t *testing.T) {
 	if last == nil || last.ExitCode != 3 || last.Reason != "Error" || !strings.Contains(last.Message, "panic: no database") || !strings.Contains(last.Message, "loading songs") {
 		t.Errorf("last state = %+v; want code 3 and the output", last)
 	}
-	if a := o.Annotations[kube.AnnotationAppAddress]; a != "" {
-		t.Errorf("the address %s is still published", a)
-	}
+	m.awaitPod("no address", func(o corev1.Pod) bool { return o.Annotations[kube.AnnotationAppAddress] == "" })
 	m.awaitEvent("the crash with its output", func(e corev1.Event) bool {
 		return e.Reason == "Crashed" && strings.Contains(e.Message, "exited with code 3") && strings.Contains(e.Message, "panic: no database")
 	})

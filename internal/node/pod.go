@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"reflect"
@@ -46,7 +47,6 @@ type pod struct {
 	outbound string
 	initial  []*container // as spec.initContainers
 	main     []*container // as spec.containers
-	app      *container   // the one whose address is the pod's
 
 	mu        sync.Mutex // guards the views of containers
 	startTime metav1.Time
@@ -70,14 +70,7 @@ func newPod(n *Node, o *corev1.Pod) *pod {
 	main := views(o.Spec.Containers, o.Status.ContainerStatuses)
 	for i := range o.Spec.Containers {
 		spec := &o.Spec.Containers[i]
-		c := newContainer(p, spec, main[i], false)
-		p.main = append(p.main, c)
-		if p.app == nil && c.named != nil {
-			p.app = c
-		}
-	}
-	if p.app == nil && len(p.main) > 0 {
-		p.app = p.main[0]
+		p.main = append(p.main, newContainer(p, spec, main[i], false))
 	}
 	return p
 }
@@ -352,11 +345,10 @@ func (p *pod) leave(ctx context.Context) {
 // report writes the pod's annotations and status whenever they change, until
 // ctx ends.
 func (p *pod) report(ctx context.Context) {
-	var written *corev1.PodStatus
-	annotated := map[string]string{}
+	var known reported
 	wait := 50 * time.Millisecond
 	for {
-		err := p.write(ctx, &written, annotated)
+		err := p.write(ctx, &known)
 		switch {
 		case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // gone, or a new pod has its name
 			p.vanish()
@@ -378,40 +370,60 @@ func (p *pod) report(ctx context.Context) {
 	}
 }
 
-// write brings the object up to date. Annotations go first, so that a pod that
-// is ready has an address.
-func (p *pod) write(ctx context.Context, written **corev1.PodStatus, annotated map[string]string) error {
-	o := p.object()
+// reported is what the API knows of a pod.
+type reported struct {
+	annotations map[string]any
+	status      *corev1.PodStatus // nil: nothing of this run
+}
+
+// write brings the object up to date. A pod that has an address gets it before
+// it may be called ready, one that has lost it is not ready before it goes.
+func (p *pod) write(ctx context.Context, known *reported) error {
 	v, address := p.view()
-	want := map[string]string{kube.AnnotationOutbound: p.outbound}
-	if address != "" {
-		want[kube.AnnotationAppAddress] = address
+	want := map[string]any{kube.AnnotationOutbound: p.outbound, kube.AnnotationAppAddress: address}
+	steps := []func(context.Context) error{
+		func(ctx context.Context) error { return p.writeAnnotations(ctx, known, want) },
+		func(ctx context.Context) error { return p.writeStatus(ctx, known, v) },
 	}
-	if !reflect.DeepEqual(want, annotated) {
-		change := map[string]any{kube.AnnotationAppAddress: nil}
-		for k, v := range want {
-			change[k] = v
+	if address == "" {
+		want[kube.AnnotationAppAddress] = nil
+		if known.status != nil { // the first time outbound comes first
+			slices.Reverse(steps)
 		}
-		if err := p.patch(ctx, map[string]any{"metadata": map[string]any{"annotations": change}}); err != nil {
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
 			return err
 		}
-		clear(annotated)
-		for k, v := range want {
-			annotated[k] = v
-		}
 	}
-	before := *written
+	return nil
+}
+
+func (p *pod) writeAnnotations(ctx context.Context, known *reported, want map[string]any) error {
+	if maps.Equal(want, known.annotations) {
+		return nil
+	}
+	if err := p.patch(ctx, map[string]any{"metadata": map[string]any{"annotations": want}}); err != nil {
+		return err
+	}
+	known.annotations = want
+	return nil
+}
+
+func (p *pod) writeStatus(ctx context.Context, known *reported, v podView) error {
+	o := p.object()
+	before := known.status
 	if before == nil {
 		before = &o.Status
 	}
 	status := podStatus(&o.Spec, before, v, metav1.Now())
-	if *written != nil && reflect.DeepEqual(status, **written) {
+	if known.status != nil && reflect.DeepEqual(status, *known.status) {
 		return nil
 	}
 	if err := p.patch(ctx, map[string]any{"status": status}, "status"); err != nil {
 		return err
 	}
-	*written = &status
+	known.status = &status
 	return nil
 }
 
@@ -426,10 +438,31 @@ func (p *pod) view() (v podView, address string) {
 	for _, c := range p.main {
 		v.main = append(v.main, c.view)
 	}
-	if p.app != nil && p.app.host != "" {
-		address = net.JoinHostPort(p.app.host, strconv.Itoa(p.app.port))
+	return v, p.address()
+}
+
+// address is where the pod's containers answer, as far as known: host:port for
+// the first container port, and containerPort=host:port for each further one,
+// separated by commas. A container without ports has the address of its PORT.
+// The caller holds p.mu.
+func (p *pod) address() string {
+	var out []string
+	first := true
+	for _, c := range p.main {
+		for _, port := range c.spec.Ports {
+			prefix := strconv.Itoa(int(port.ContainerPort)) + "="
+			if first {
+				prefix, first = "", false
+			}
+			if c.host != "" {
+				out = append(out, prefix+net.JoinHostPort(c.host, strconv.Itoa(c.private[port.ContainerPort])))
+			}
+		}
 	}
-	return v, address
+	if first && len(p.main) > 0 && p.main[0].host != "" {
+		return net.JoinHostPort(p.main[0].host, strconv.Itoa(p.main[0].port))
+	}
+	return strings.Join(out, ",")
 }
 
 // patch changes the object if it is still the same one.
