@@ -52,6 +52,11 @@ cross: ## compile for every platform we release for
 bench: ## all benchmarks; bench-proxy and so on: those of one package
 	go test -run='^$$' -bench=. -benchmem ./internal/...
 
+.PHONY: bench-standalone
+bench-standalone: build ## apply to effect, start and memory of the whole program
+	SERIN_BIN=$(CURDIR)/bin/serin go test -run='^$$' -bench=ApplyToEffect -benchtime=200x ./bench
+	SERIN_BIN=$(CURDIR)/bin/serin go test -run='^$$' -bench=Start -benchtime=10x ./bench
+
 bench-%:
 	go test -run='^$$' -bench=. -benchmem ./internal/$*/...
 

@@ -127,7 +127,11 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	l.run("deliver", func() error { deliver.Run(ctx); return nil })
 	l.run("canaries", func() error { canaries.Run(ctx); return nil })
 	l.started = time.Since(begun)
-	return l, l.writeAddresses(c.dataDir)
+	if err := l.writeAddresses(c.dataDir); err != nil {
+		return nil, err
+	}
+	go apiserver.SettleMemory() // takes a moment, and nobody waits for it
+	return l, nil
 }
 
 // run starts one part; its failure ends the loop.

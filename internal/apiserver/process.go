@@ -9,21 +9,27 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// MemoryLimit is the soft limit TuneProcess sets. The Go runtime lets a heap
-// double before it collects; the schemas a server holds make up most of its
-// heap, live long and need no such room.
-const MemoryLimit = 96 << 20
+// settledGCPercent is how much a settled heap may grow before it is collected.
+// Most of a server's heap are schemas, which live as long as it does, so the
+// runtime's usual 100 would hold as much again for nothing. 30 % of that leaves
+// room for seconds of ordinary work. A fixed limit instead would make the
+// collector run all the time as soon as the objects of a user outgrow it.
+const settledGCPercent = 30
 
-// TuneProcess sets what belongs to a process rather than to a server: the log
-// of the Kubernetes libraries goes to logger at level debug, and the garbage
-// collector keeps the heap near MemoryLimit, unless the environment sets
-// GOMEMLIMIT. Call it once, early in main; it is not safe beside running
-// servers.
+// TuneProcess sends the log of the Kubernetes libraries to logger at level
+// debug. Call it once, early in main; it is not safe beside running servers.
 func TuneProcess(logger *slog.Logger) {
 	klog.SetSlogLogger(slog.New(quietHandler{logger.Handler()}))
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(MemoryLimit)
+}
+
+// SettleMemory gives back what starting up took, and keeps the heap near what
+// lives in it from then on, unless the environment sets GOGC or GOMEMLIMIT.
+// Call it once everything is up.
+func SettleMemory() {
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetGCPercent(settledGCPercent)
 	}
+	debug.FreeOSMemory()
 }
 
 // quietHandler turns every level into debug. The libraries log as errors what
@@ -36,6 +42,9 @@ func (h quietHandler) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 func (h quietHandler) Handle(ctx context.Context, r slog.Record) error {
+	if !h.Handler.Enabled(ctx, slog.LevelDebug) {
+		return nil // klog hands errors on without asking Enabled
+	}
 	r.AddAttrs(slog.String("level", r.Level.String()))
 	r.Level = slog.LevelDebug
 	return h.Handler.Handle(ctx, r)

@@ -103,6 +103,10 @@ var rooms = map[string]room{
 	"internal/docgen": {
 		why: "it reads sources as text; what it imported it could not describe",
 	},
+	"bench": {
+		others: slices.Concat(kubernetes),
+		why:    "it measures the program as people meet it, and speaks to its API as a client",
+	},
 	"test/e2e": {
 		why: "it meets the program as people do: by command line, API and HTTP",
 	},
