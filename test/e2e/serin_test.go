@@ -47,6 +47,7 @@ func findTools(t *testing.T) tools {
 	if serin == "" {
 		serin = filepath.Join(t.TempDir(), "serin")
 		build := exec.Command("go", "build", "-o", serin, "../../cmd/serin")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build serin: %v\n%s", err, out)
 		}
