@@ -62,6 +62,7 @@ type ReleaseSpec struct {
 
 	// Shortest time at each step.
 	// +kubebuilder:default="10s"
+	// +kubebuilder:validation:Format=duration
 	// +optional
 	Hold metav1.Duration `json:"hold,omitempty"`
 
@@ -70,6 +71,7 @@ type ReleaseSpec struct {
 	// little traffic is no fault of the version, so waiting for requests does
 	// not count.
 	// +kubebuilder:default="10m"
+	// +kubebuilder:validation:Format=duration
 	// +optional
 	ProgressDeadline metav1.Duration `json:"progressDeadline,omitempty"`
 
@@ -169,6 +171,7 @@ type Judge struct {
 
 	// Time between two looks at the checks.
 	// +kubebuilder:default="10s"
+	// +kubebuilder:validation:Format=duration
 	// +optional
 	Interval metav1.Duration `json:"interval,omitempty"`
 }
@@ -206,6 +209,7 @@ type Webhook struct {
 	URL string `json:"url"`
 
 	// +kubebuilder:default="10s"
+	// +kubebuilder:validation:Format=duration
 	// +optional
 	Timeout metav1.Duration `json:"timeout,omitempty"`
 
