@@ -10,8 +10,9 @@
 // and these:
 //
 //	up [FLAG...]             start serin up in $WORK/data and wait until it is ready;
-//	                         sets KUBECONFIG, API, GATEWAY and GATEWAY_ADDRESS (the
-//	                         same without http://). ! up: it must refuse
+//	                         sets KUBECONFIG, API and GATEWAY, and API_ADDRESS and
+//	                         GATEWAY_ADDRESS (the same without the scheme). ! up: it
+//	                         must refuse
 //	down                     end it with SIGTERM; it must exit with 0 within 10 s
 //	crash                    end it with SIGKILL
 //	kubectl ARG...           the kubectl of `make tools`

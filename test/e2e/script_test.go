@@ -115,6 +115,7 @@ func up(ts *testscript.TestScript, neg bool, flags []string) {
 	}
 	ts.Setenv("KUBECONFIG", a.Kubeconfig)
 	ts.Setenv("API", a.API)
+	ts.Setenv("API_ADDRESS", strings.TrimPrefix(a.API, "https://"))
 	ts.Setenv("GATEWAY", a.Gateway)
 	ts.Setenv("GATEWAY_ADDRESS", strings.TrimPrefix(a.Gateway, "http://"))
 }
