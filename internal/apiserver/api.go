@@ -70,7 +70,7 @@ type api struct {
 	failed    chan error // of the start
 }
 
-func newAPI(cfg Config, creds credentials, l net.Listener, address string) (*api, error) {
+func newAPI(cfg Config, db *database, creds credentials, l net.Listener, address string) (*api, error) {
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -83,14 +83,12 @@ func newAPI(cfg Config, creds credentials, l net.Listener, address string) (*api
 		return nil, err
 	}
 	generic.AdmissionControl = admission
-	crdOptions := etcdOptions(cfg, apiextensionsserver.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
-	if err := crdOptions.ApplyTo(&generic.Config); err != nil {
-		return nil, err
-	}
+	crdOptions := etcdOptions(apiextensionsserver.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
+	generic.RESTOptionsGetter = db.options(crdOptions)
 	crds, err := (&apiextensionsserver.Config{
 		GenericConfig: generic,
 		ExtraConfig: apiextensionsserver.ExtraConfig{
-			CRDRESTOptionsGetter: apiextensionsoptions.NewCRDRESTOptionsGetter(*crdOptions, nil, generic.StorageObjectCountTracker),
+			CRDRESTOptionsGetter: storageOptions{apiextensionsoptions.NewCRDRESTOptionsGetter(*crdOptions, nil, generic.StorageObjectCountTracker), db.client},
 			MasterCount:          1,
 			AuthResolverWrapper:  func(r webhook.AuthenticationInfoResolver) webhook.AuthenticationInfoResolver { return r },
 		},
@@ -103,9 +101,7 @@ func newAPI(cfg Config, creds credentials, l net.Listener, address string) (*api
 	// The generic server waits for connections to end by themselves, up to this
 	// long; Server.run closes them.
 	a.server.ShutdownTimeout = drainTime
-	builtins := etcdOptions(cfg, storageCodec(codecs))
-	builtinOptions := builtins.CreateRESTOptionsGetter(&serveroptions.SimpleStorageFactory{StorageConfig: builtins.StorageConfig}, nil)
-	if err := a.installBuiltins(scheme, codecs, builtinOptions, cfg.Logs); err != nil {
+	if err := a.installBuiltins(scheme, codecs, db.options(etcdOptions(storageCodec(codecs))), cfg.Logs); err != nil {
 		return nil, err
 	}
 	admission.namespaces = a.stores["namespaces"]
@@ -174,18 +170,10 @@ func definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefiniti
 }
 
 // etcdOptions stores objects with the given codec.
-func etcdOptions(cfg Config, codec runtime.Codec) *serveroptions.EtcdOptions {
-	storage := storagebackend.NewDefaultConfig("/registry", codec)
-	storage.Transport.ServerList = cfg.EtcdServers
-	storage.CompactionInterval = 0 // etcd compacts itself, see etcdConfig
-	if cfg.externalEtcd {
-		storage.CompactionInterval = storagebackend.DefaultCompactInterval
-	}
-	storage.DBMetricPollInterval = 0
-	options := serveroptions.NewEtcdOptions(storage)
+func etcdOptions(codec runtime.Codec) *serveroptions.EtcdOptions {
+	options := serveroptions.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", codec))
 	options.StorageConfig.CountMetricPollPeriod = 0
 	options.EnableWatchCache = false
-	options.SkipHealthEndpoints = true
 	return options
 }
 

@@ -5,8 +5,8 @@
 // the few built-in kinds that a release touches (Namespace, Pod, Service,
 // Deployment and so on, listed in resources.go), the CustomResourceDefinitions
 // of package crds, and any further CRD a user applies. Objects live in an
-// embedded etcd in the data directory, synced to disk before a write is
-// answered, or in an etcd cluster of the user's.
+// etcd inside this process, which listens nowhere and syncs to the data directory
+// before a write is answered, or in an etcd cluster of the user's.
 //
 // Two controllers that belong to the API itself run here, because clients rely
 // on what they do as part of "delete": the garbage collector follows

@@ -5,90 +5,169 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/kubernetes"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-	"runtime"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/registry/generic"
+	serveroptions "k8s.io/apiserver/pkg/server/options"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/etcd3"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
+	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
+	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
+	"k8s.io/client-go/tools/cache"
 )
 
-// maxSocketPath is what the kernel takes as the path of a unix socket (108
-// bytes with the final zero on Linux, 104 on macOS), with a margin.
-const maxSocketPath = 100
-
-// database is an etcd inside this process. It listens on unix sockets in a
-// directory of the owner's alone, so no port is used and nobody else can reach
-// it.
+// database is where objects are kept: an etcd inside this process, called
+// directly and listening nowhere, or an etcd cluster elsewhere. All kinds share
+// one client.
 type database struct {
-	etcd      *embed.Etcd
-	endpoint  string
-	socketDir string // temporary, to remove at the end; "" if none
-	failed    chan error
+	client *kubernetes.Client
+	stop   func()
+	failed chan error // what the etcd inside cannot go on after
 }
 
-// openDatabase starts etcd on dir and waits until it answers. What etcd cannot
-// go on after (a failing disk) arrives on failed; the data are as of the last
-// answered write then.
+// openDatabase opens what cfg asks for and waits until it answers. A failing
+// disk arrives on failed later; the data are as of the last answered write then.
 func openDatabase(ctx context.Context, cfg Config) (*database, error) {
-	dir := cfg.DataDir
 	db := &database{failed: make(chan error, 1)}
-	sockets := dir
-	if len(filepath.Join(dir, "client.sock")) > maxSocketPath {
-		temp, err := os.MkdirTemp("", "serin-")
-		if err != nil {
-			return nil, err
+	logger := zap.New(slogCore{cfg.Logger, db.failed}, zap.WithFatalHook(endGoroutine{}))
+	if cfg.externalEtcd() {
+		if err := db.dial(ctx, cfg.EtcdServers, logger); err != nil {
+			return nil, fmt.Errorf("object store at %v: %w; check --etcd-servers", cfg.EtcdServers, err)
 		}
-		db.socketDir, sockets = temp, temp
+		return db, nil
 	}
-	etcd, err := embed.StartEtcd(etcdConfig(dir, sockets, cfg.quotaBytes, db.logger(cfg.Logger)))
+	if err := db.start(ctx, cfg, logger); err != nil {
+		return nil, fmt.Errorf("open the object store in %s: %w", cfg.DataDir, err)
+	}
+	return db, nil
+}
+
+// dialTimeout is how long an etcd cluster may take to answer at start.
+const dialTimeout = 5 * time.Second
+
+func (db *database) dial(ctx context.Context, servers []string, logger *zap.Logger) error {
+	client, err := kubernetes.New(clientv3.Config{Endpoints: servers, DialTimeout: dialTimeout, Logger: logger})
 	if err != nil {
-		db.removeSockets()
-		return nil, fmt.Errorf("open the object store in %s: %w", dir, err)
+		return err
 	}
-	db.etcd, db.endpoint = etcd, "unix:"+filepath.Join(sockets, "client.sock")
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if _, err := client.Client.Get(ctx, "/registry"); err != nil {
+		client.Close()
+		return err
+	}
+	compactor := etcd3.StartCompactorPerEndpoint(client.Client, storagebackend.DefaultCompactInterval)
+	db.client = client
+	db.stop = func() {
+		compactor.Stop()
+		client.Close()
+	}
+	return nil
+}
+
+func (db *database) start(ctx context.Context, cfg Config, logger *zap.Logger) error {
+	etcd, err := embed.StartEtcd(etcdConfig(cfg, logger))
+	if err != nil {
+		return err
+	}
+	client := &kubernetes.Client{Client: v3client.New(etcd.Server)}
+	client.Kubernetes = client
+	db.client = client
+	db.stop = func() {
+		client.Close()
+		etcd.Close()
+	}
 	select {
 	case <-etcd.Server.ReadyNotify():
-		return db, nil
+		return nil
 	case err = <-db.failed:
 	case err = <-etcd.Err():
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
 	db.close()
-	return nil, fmt.Errorf("open the object store in %s: %w", dir, err)
+	return err
 }
 
-func etcdConfig(dir, sockets string, quota int64, logger *zap.Logger) *embed.Config {
-	cfg := embed.NewConfig()
-	cfg.Name = "serin"
-	cfg.Dir = filepath.Join(dir, "etcd")
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger)
-	client := url.URL{Scheme: "unix", Path: filepath.Join(sockets, "client.sock")}
-	peer := url.URL{Scheme: "unix", Path: filepath.Join(sockets, "peer.sock")}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	// One member needs no patience with others: the first election is over in
-	// two ticks.
-	cfg.TickMs, cfg.ElectionMs = 20, 200
+func etcdConfig(cfg Config, logger *zap.Logger) *embed.Config {
+	etcd := embed.NewConfig()
+	etcd.Name = "serin"
+	etcd.Dir = filepath.Join(cfg.DataDir, "etcd")
+	etcd.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger)
+	// A member must have an address, but nobody listens on it.
+	address := []url.URL{{Scheme: "http", Host: "localhost:0"}}
+	etcd.ListenClientUrls, etcd.AdvertiseClientUrls = nil, nil
+	etcd.ListenPeerUrls, etcd.AdvertisePeerUrls = nil, address
+	etcd.InitialCluster = etcd.InitialClusterFromName(etcd.Name)
+	// One member needs no patience with others: its election is over in two
+	// ticks.
+	etcd.TickMs, etcd.ElectionMs = 20, 200
 	// Old revisions serve watches that resume; five minutes of them are
 	// Kubernetes' own habit.
-	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, "5m"
+	etcd.AutoCompactionMode, etcd.AutoCompactionRetention = embed.CompactorModePeriodic, "5m"
 	// etcd keeps the entries since the last snapshot in memory. There is no
 	// follower that could be behind.
-	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 1000, 100
-	cfg.QuotaBackendBytes = quota
-	return cfg
+	etcd.SnapshotCount, etcd.SnapshotCatchUpEntries = 1000, 100
+	etcd.QuotaBackendBytes = cfg.quotaBytes
+	return etcd
 }
 
-// logger passes etcd's warnings on. etcd ends the process when it cannot write;
-// here that becomes an error for the owner of the server, who has children to
-// stop.
-func (db *database) logger(logger *slog.Logger) *zap.Logger {
-	return zap.New(slogCore{logger, db.failed}, zap.WithFatalHook(endGoroutine{}))
+// closeTimeout bounds the wait for etcd to end; every answered write is on disk
+// already.
+const closeTimeout = 500 * time.Millisecond
+
+func (db *database) close() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		db.stop()
+	}()
+	select {
+	case <-done:
+	case <-time.After(closeTimeout):
+	}
+}
+
+// storageOptions opens the storage of each kind on the shared client. Left to
+// itself, the generic server would dial a connection per kind.
+type storageOptions struct {
+	generic.RESTOptionsGetter
+	client *kubernetes.Client
+}
+
+// options opens storage in this database.
+func (db *database) options(etcd *serveroptions.EtcdOptions) generic.RESTOptionsGetter {
+	return storageOptions{etcd.CreateRESTOptionsGetter(&serveroptions.SimpleStorageFactory{StorageConfig: etcd.StorageConfig}, nil), db.client}
+}
+
+func (o storageOptions) GetRESTOptions(resource schema.GroupResource, example apiruntime.Object) (generic.RESTOptions, error) {
+	options, err := o.RESTOptionsGetter.GetRESTOptions(resource, example)
+	options.Decorator = o.open
+	return options, err
+}
+
+func (o storageOptions) open(config *storagebackend.ConfigForResource, prefix string, _ func(apiruntime.Object) (string, error),
+	newFunc, newListFunc func() apiruntime.Object, _ storage.AttrFunc, _ storage.IndexerFuncs, _ *cache.Indexers,
+) (storage.Interface, factory.DestroyFunc, error) {
+	versioner := storage.APIObjectVersioner{}
+	s, err := etcd3.New(o.client, nil, config.Codec, newFunc, newListFunc, config.Prefix, prefix, config.GroupResource,
+		identity.NewEncryptCheckTransformer(), config.LeaseManagerConfig, etcd3.NewDefaultDecoder(config.Codec, versioner), versioner)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, sync.OnceFunc(s.Close), nil // subresources share a storage
 }
 
 // slogCore writes zap entries to slog, quietly: what is worth a user's
@@ -124,30 +203,8 @@ func (c slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	return nil
 }
 
-// endGoroutine ends what called Fatal instead of the process.
+// endGoroutine ends the goroutine that called Fatal. etcd ends the process when
+// it cannot write; the owner of this server has children to stop first.
 type endGoroutine struct{}
 
 func (endGoroutine) OnWrite(*zapcore.CheckedEntry, []zapcore.Field) { runtime.Goexit() }
-
-// closeTimeout: etcd waits for its clients to go; ours are being closed at the
-// same time, and every answered write is on disk already.
-const closeTimeout = 500 * time.Millisecond
-
-func (db *database) close() {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		db.etcd.Close()
-	}()
-	select {
-	case <-done:
-	case <-time.After(closeTimeout):
-	}
-	db.removeSockets()
-}
-
-func (db *database) removeSockets() {
-	if db.socketDir != "" {
-		os.RemoveAll(db.socketDir)
-	}
-}

@@ -41,8 +41,6 @@ type Config struct {
 	// matter to a caller are returned. Default: nothing is logged.
 	Logger *slog.Logger
 
-	externalEtcd bool
-
 	// freeBytes replaces the measurement of free disk space in tests.
 	freeBytes func(dir string) (uint64, error)
 	// quotaBytes lowers etcd's size limit in tests.
@@ -133,21 +131,18 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 
-	var db *database
-	if !cfg.externalEtcd {
-		if db, err = openDatabase(ctx, cfg); err != nil {
-			return nil, err
-		}
-		undo = append(undo, db.close)
-		cfg.EtcdServers = []string{db.endpoint}
+	db, err := openDatabase(ctx, cfg)
+	if err != nil {
+		return nil, err
 	}
+	undo = append(undo, db.close)
 
 	s := &Server{
 		rest:       creds.clientConfig("https://" + net.JoinHostPort(host, port)),
 		kubeconfig: filepath.Join(cfg.DataDir, "kubeconfig"),
 		done:       make(chan struct{}),
 	}
-	api, err := newAPI(cfg, creds, listener, s.rest.Host)
+	api, err := newAPI(cfg, db, creds, listener, s.rest.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -175,10 +170,6 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 // in the reverse order of Start.
 func (s *Server) run(ctx context.Context, started <-chan struct{}, api *api, db *database, listener *trackingListener, lock *os.File) {
 	defer close(s.done)
-	var failed chan error
-	if db != nil {
-		failed = db.failed
-	}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan struct{})
 	var err error
@@ -189,7 +180,7 @@ func (s *Server) run(ctx context.Context, started <-chan struct{}, api *api, db 
 	select {
 	case <-served: // it could not begin to serve
 		api.fail(err)
-	case s.err = <-failed:
+	case s.err = <-db.failed:
 		api.fail(s.err)
 	case <-ctx.Done():
 	}
@@ -207,9 +198,7 @@ func (s *Server) run(ctx context.Context, started <-chan struct{}, api *api, db 
 	}
 	listener.closeConnections()
 	listener.Close() // closed already if the server got to serve
-	if db != nil {
-		db.close()
-	}
+	db.close()
 	lock.Close()
 }
 
@@ -225,7 +214,6 @@ const (
 )
 
 func (cfg Config) withDefaults() Config {
-	cfg.externalEtcd = len(cfg.EtcdServers) > 0
 	if cfg.Listen == "" {
 		cfg.Listen = DefaultListen
 	}
@@ -237,6 +225,8 @@ func (cfg Config) withDefaults() Config {
 	}
 	return cfg
 }
+
+func (cfg Config) externalEtcd() bool { return len(cfg.EtcdServers) > 0 }
 
 // listen takes the address, and tells the two usual reasons why it cannot.
 func listen(address string) (*trackingListener, error) {

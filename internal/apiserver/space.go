@@ -14,7 +14,7 @@ const minFreeBytes = 48 << 20
 // checkSpace tells in one line that the disk of the data directory is full. An
 // etcd elsewhere looks after its own disk.
 func checkSpace(cfg Config) error {
-	if cfg.externalEtcd {
+	if cfg.externalEtcd() {
 		return nil
 	}
 	free, err := cfg.freeBytes(cfg.DataDir)
