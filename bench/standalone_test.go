@@ -184,6 +184,7 @@ func BenchmarkStart(b *testing.B) {
 	for b.Loop() {
 		s := start(b, dir)
 		b.StopTimer()
+		settle()
 		total += memoryKB(b, s.cmd.Process.Pid, "VmRSS")
 		anon += memoryKB(b, s.cmd.Process.Pid, "RssAnon")
 		s.stop(b)
@@ -192,6 +193,9 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(float64(total)/float64(b.N)/1024, "rss-MB")
 	b.ReportMetric(float64(anon)/float64(b.N)/1024, "anon-MB")
 }
+
+// settle waits as long as it takes a process to become idle after its start.
+func settle() { <-time.After(5 * time.Second) }
 
 func memoryKB(b *testing.B, pid int, field string) int64 {
 	b.Helper()

@@ -215,6 +215,10 @@ metadata:
   ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: music, uid: d1, controller: true}]
 spec: {containers: [{name: music, image: "music:v1", ports: [{containerPort: 8080}]}]}
 `)}
+	pods["default/music-2"] = read[corev1.Pod](t, `
+metadata: {name: music-2, namespace: default, annotations: {serin.dev/outbound: "127.20.0.5:15001"}}
+spec: {containers: [{name: music, ports: [{containerPort: 8080}]}]}
+`)
 	slices := []*discoveryv1.EndpointSlice{read[discoveryv1.EndpointSlice](t, `
 metadata: {name: music-x, namespace: default, labels: {kubernetes.io/service-name: music}}
 addressType: IPv4
@@ -224,6 +228,7 @@ endpoints:
 - {addresses: [127.20.0.2], conditions: {ready: false}, targetRef: {kind: Pod, name: music-1}}
 - {addresses: [127.20.0.3], conditions: {ready: true}, targetRef: {kind: Pod, name: not-in-the-cache-yet}}
 - {addresses: [127.20.0.4], conditions: {}}
+- {addresses: [127.20.0.5], conditions: {ready: true}, targetRef: {kind: Pod, name: music-2}}
 `)}
 	got := endpointsOf(services, slices, pods)["music.default"]
 	if len(got) != 2 {
@@ -248,6 +253,16 @@ spec: {containers: [{name: a, ports: [{containerPort: 8080}, {containerPort: 909
 		if got := appAddress(p, port); got != want {
 			t.Errorf("appAddress(%d) = %q, want %q", port, got, want)
 		}
+	}
+}
+
+func TestAPodWithoutContainerPortsHasOneApplication(t *testing.T) {
+	p := read[corev1.Pod](t, `
+metadata: {annotations: {serin.dev/app-address: "127.0.0.1:20001"}}
+spec: {containers: [{name: a}]}
+`)
+	if got := appAddress(p, 8080); got != "127.0.0.1:20001" {
+		t.Errorf("appAddress(8080) = %q, want its one address", got)
 	}
 }
 

@@ -130,6 +130,9 @@ func endpoints(sl *discoveryv1.EndpointSlice, ep discoveryv1.Endpoint, servicePo
 				e.Labels = pod.Labels
 				e.Workload = WorkloadOf(pod)
 				e.Dial = appAddress(pod, e.Address.Port())
+				if e.Dial == "" && pod.Annotations[AnnotationOutbound] != "" {
+					continue // a local pod whose application was not found yet: its annotation makes the next snapshot
+				}
 			}
 			out = append(out, e)
 		}
@@ -164,15 +167,17 @@ func podDone(p *corev1.Pod) bool {
 
 // appAddress is where the application of a local pod answers for one of its
 // container ports: the annotation holds "host:port" for the first container
-// port and "port=host:port" for others, separated by commas. "" means that the
-// pod is dialled at its own address, as on a cluster.
+// port and "port=host:port" for others, separated by commas. A pod that names
+// no container port has one application for whatever port is asked for. ""
+// means that the pod is dialled at its own address, as on a cluster.
 func appAddress(p *corev1.Pod, containerPort uint16) string {
+	first := firstContainerPort(p)
 	for _, item := range strings.Split(p.Annotations[AnnotationAppAddress], ",") {
 		port, addr, found := strings.Cut(item, "=")
 		if !found {
-			addr, port = port, firstContainerPort(p)
+			addr, port = port, first
 		}
-		if port == fmt.Sprint(containerPort) {
+		if port == fmt.Sprint(containerPort) || first == "" {
 			return addr
 		}
 	}
