@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
 )
@@ -121,6 +122,34 @@ func TestAnAckKeepsTheFirstSnapshotOfAGeneration(t *testing.T) {
 	}
 	if woken != 3 {
 		t.Errorf("told of %d acks, want 3", woken)
+	}
+}
+
+func TestAReleaseIsLeftWhenNoProxySendsToItsStableCopy(t *testing.T) {
+	r := &v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Target: v1alpha1.Target{Name: "music"}}}
+	r.Namespace = "default"
+	rel := &kube.Delivery{Release: r, Names: kube.NamesOf(r)}
+	route := map[mesh.Origin]int64{{Kind: "VirtualService", Namespace: "default", Name: "music"}: 1}
+	f := func(origins map[mesh.Origin]int64, workload string, want bool) {
+		t.Helper()
+		var a Acks
+		a.record(&mesh.Snapshot{
+			Version: 1, Origins: origins,
+			Services: map[mesh.ServiceName]*mesh.Service{
+				"music.default": {Endpoints: []mesh.Endpoint{{Workload: mesh.Workload{Name: workload}}}},
+			},
+		}, time.Unix(1, 0))
+		if got := a.Left(rel); got != want {
+			t.Errorf("routes %v, service on %s: left = %v, want %v", origins, workload, got, want)
+		}
+	}
+	f(route, "music-stable", false)
+	f(route, "music", false)
+	f(nil, "music-stable", false)
+	f(nil, "music", true)
+	f(nil, "another", true)
+	if !new(Acks).Left(rel) {
+		t.Error("without any snapshot the release is not left")
 	}
 }
 
