@@ -50,7 +50,7 @@ type ReleaseStatus struct {
 	// +optional
 	Verdict string `json:"verdict,omitempty"`
 
-	// Checks that failed in the present run.
+	// Checks that failed in the present run, or in the last one.
 	// +optional
 	FailedChecks int32 `json:"failedChecks,omitempty"`
 

@@ -38,6 +38,7 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		Split:              d.split(rel, run),
 		Conditions:         slices.Clone(run.status.Conditions),
 		History:            slices.Clone(run.status.History),
+		FailedChecks:       int32(s.Run.Evidence.FailedChecks),
 		Journal:            v1alpha1.Raw(data),
 	}
 	if running {

@@ -84,7 +84,7 @@ func (r *step) idle() {
 	case target == s.Stable:
 		r.wait("revision %s serves all users", s.Stable)
 	case target == s.Rejected && s.Run.To == target:
-		r.wait("revision %s was %s and is not tried again until the target changes: %s", target, s.Run.Outcome, s.Run.Reason)
+		r.wait("revision %s was %s and is not tried again until the target changes: %s", target, s.Run.Outcome.words(), s.Run.Reason)
 	case target == s.Rejected:
 		r.wait("revision %s was aborted and is not tried until the target changes", target)
 	case r.in.Suspended:
@@ -266,7 +266,7 @@ func (r *step) rollBack(outcome Outcome, reason string) {
 	if outcome != Superseded {
 		s.Rejected = s.Canary
 	}
-	r.tell(outcome == RolledBack, "RollingBack", "revision %s is taken back (%s): %s", s.Canary, outcome, reason)
+	r.tell(outcome == RolledBack, "RollingBack", "revision %s is taken back (%s): %s", s.Canary, outcome.words(), reason)
 	r.ask(0)
 	r.enter(RollingBack)
 }
@@ -305,7 +305,7 @@ func (r *step) effective() {
 func (r *step) end() {
 	s := &r.s
 	s.Run.Ended = r.in.Now
-	r.tell(s.Run.Outcome == RolledBack, "RunEnded", "revision %s was %s: %s", s.Run.To, s.Run.Outcome, s.Run.Reason)
+	r.tell(s.Run.Outcome == RolledBack, "RunEnded", "revision %s was %s: %s", s.Run.To, s.Run.Outcome.words(), s.Run.Reason)
 	s.Canary = ""
 	r.ended = true
 	r.enter(Idle)

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"strings"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
@@ -38,6 +39,9 @@ const (
 	Aborted    Outcome = "aborted"     // by a person, or the target was taken back
 	Superseded Outcome = "superseded"  // by a newer revision
 )
+
+// words says the outcome as part of a sentence.
+func (o Outcome) words() string { return strings.ReplaceAll(string(o), "-", " ") }
 
 // State is all that is remembered of one release: the journal. It is a plain
 // value; storing it as JSON and reading it back changes nothing. The zero
