@@ -233,6 +233,9 @@ const handBackTime = 10 * time.Second
 // handBack ends a Release that is being deleted. The stable copy goes only when
 // no proxy sends anything to it any more.
 func (d *Deliver) handBack(ctx context.Context, rel *kube.Delivery, run *delivery) error {
+	if !d.API.HasToHandBack(rel) {
+		return d.API.SetFinalizer(ctx, rel.Release, false)
+	}
 	done, err := d.API.HandBack(ctx, rel)
 	if err != nil || !done {
 		return err

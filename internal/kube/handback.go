@@ -8,16 +8,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// HasToHandBack reports whether anybody is left to be served when a Release
+// goes: not where its target is gone as well, nor where another Release has it.
+func (c *Client) HasToHandBack(d *Delivery) bool {
+	return d.Holder == "" && d.Target.Exists && d.Stable.Exists && !c.terminating(d.Names.Namespace)
+}
+
 // HandBack ends a Release that is being deleted without taking its service
 // down: the target runs the stable version again, the Service selects it again,
 // and the split is gone. It is called until it reports true; the stable copy
 // serves until the caller, who knows when the proxies have followed, removes
-// the finalizer. Where the target is gone as well, or another Release has it,
-// there is nothing to hand back.
+// the finalizer.
 func (c *Client) HandBack(ctx context.Context, d *Delivery) (done bool, err error) {
 	switch {
-	case d.Holder != "" || !d.Target.Exists || !d.Stable.Exists || c.terminating(d.Names.Namespace):
-		return true, nil
 	case d.Target.Revision != d.Stable.Revision:
 		return false, c.restoreTarget(ctx, d)
 	case d.Target.Replicas == 0:
