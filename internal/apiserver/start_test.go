@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -234,8 +235,22 @@ func TestFullDatabaseSaysSo(t *testing.T) {
 		t.Fatalf("after %d big objects: %v", len(names), err)
 	}
 	list, err := maps.List(t.Context(), metav1.ListOptions{})
-	if err != nil || len(list.Items) != len(names) {
-		t.Errorf("%d objects (%v); want the %d that were answered", len(list.Items), err, len(names))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stored []string
+	for _, cm := range list.Items {
+		stored = append(stored, cm.Name)
+	}
+	for _, name := range names {
+		if !slices.Contains(stored, name) {
+			t.Errorf("%s was answered and is not there: %v", name, stored)
+		}
+	}
+	// etcd notices a full database before a write or only while applying it
+	// (quotaApplierV3); then that one write is refused and stored all the same.
+	if len(stored) > len(names)+1 {
+		t.Errorf("stored %v; want %v and at most the one that found the database full", stored, names)
 	}
 }
 
