@@ -13,18 +13,18 @@ import (
 // errTimeout is within the cause for which a limited context ended.
 var errTimeout = errors.New("timed out")
 
-// interruptible returns a context that Ctrl-C, SIGTERM and the timeout end
+// interruptible returns a context that Ctrl-C, SIGTERM, a closed terminal and the timeout end
 // (0: none). Its cause is then an error to end the process with.
 func interruptible(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		select {
 		case s := <-signals:
 			code := 128 + int(syscall.SIGINT) // as a shell reports it
-			if s == syscall.SIGTERM {
-				code = 128 + int(syscall.SIGTERM)
+			if number, ok := s.(syscall.Signal); ok {
+				code = 128 + int(number)
 			}
 			cancel(&exitError{code: code})
 		case <-ctx.Done():

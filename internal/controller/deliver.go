@@ -359,6 +359,9 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 	if err := d.makeTraffic(ctx, rel, want); err != nil {
 		return err
 	}
+	if state.Phase != rollout.Idle {
+		run.idleAt0 = false // a run's replicas are the canary's own
+	}
 	if want.Split && !want.CanaryScaled {
 		if err := d.scaleAway(ctx, rel, run, state); err != nil {
 			return err
@@ -392,10 +395,8 @@ func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, want roll
 // are the user's wish for the service: when they are set again after we had
 // set them to 0, the stable copy gets as many.
 func (d *Deliver) scaleAway(ctx context.Context, rel *kube.Delivery, run *delivery, state rollout.State) error {
-	if state.Phase != rollout.Idle || rel.Target.Revision != string(state.Stable) {
-		run.idleAt0 = false
-	} else if rel.Target.Replicas == 0 {
-		run.idleAt0 = true
+	if rel.Target.Replicas == 0 {
+		run.idleAt0 = state.Phase == rollout.Idle
 	} else if run.idleAt0 && rel.Target.Replicas != rel.Stable.Replicas {
 		if err := d.API.ScaleStable(ctx, rel, rel.Target.Replicas); err != nil {
 			return err
