@@ -1,5 +1,5 @@
 # Serin's chores. `make` lists them. Needs Go, make and git, and nothing else:
-# what is missing is built from source into .tools (see tools/README.md).
+# what is missing is built or fetched into .tools (see tools/README.md).
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -84,7 +84,12 @@ generated: $(TOOLS)/controller-gen ## check that generated files are current
 ##@ Tools
 
 .PHONY: tools
-tools: $(TOOLS)/controller-gen $(TOOLS)/lint $(TOOLS)/kubectl ## build the pinned tools into .tools/bin
+tools: $(TOOLS)/controller-gen $(TOOLS)/lint $(TOOLS)/kubectl $(TOOLS)/fetch ## build or fetch the pinned tools into .tools/bin
+	@$(TOOLS)/fetch envoy chromium
+
+.PHONY: tools-bench
+tools-bench: $(TOOLS)/caddy $(TOOLS)/fetch ## the other proxies and the load generators of bench-proxy
+	@$(TOOLS)/fetch envoy haproxy nginx wrk h2load
 
 $(TOOLS)/controller-gen: tools/controller-gen/go.mod tools/controller-gen/go.sum .tools/go-version
 	go build -C tools/controller-gen -ldflags '-s -w' -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
@@ -97,6 +102,12 @@ KUBECTL = $(patsubst v0.%,v1.%,$(shell go list -C tools/kubectl -m -f '{{.Versio
 
 $(TOOLS)/kubectl: tools/kubectl/go.mod tools/kubectl/go.sum tools/kubectl/main.go .tools/go-version
 	go build -C tools/kubectl -ldflags '-s -w -X k8s.io/component-base/version.gitVersion=$(KUBECTL)' -o $@ .
+
+$(TOOLS)/caddy: tools/caddy/go.mod tools/caddy/go.sum tools/caddy/main.go .tools/go-version
+	go build -C tools/caddy -ldflags '-s -w' -o $@ .
+
+$(TOOLS)/fetch: tools/fetch/go.mod $(wildcard tools/fetch/*.go) .tools/go-version
+	go build -C tools/fetch -ldflags '-s -w' -o $@ .
 
 # Tools are built again with another Go: a linter reads only what its own wrote.
 .tools/go-version: FORCE

@@ -107,6 +107,9 @@ var rooms = map[string]room{
 		others: slices.Concat(kubernetes),
 		why:    "it measures the program as people meet it, and speaks to its API as a client",
 	},
+	"test/parts": {
+		why: "tests of every room use it, so it must not bring them anything",
+	},
 	"test/e2e": {
 		why: "it meets the program as people do: by command line, API and HTTP",
 	},
