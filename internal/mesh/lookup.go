@@ -61,3 +61,15 @@ func (e *Endpoint) DialAddress() string {
 	}
 	return e.Address.String()
 }
+
+// Policy returns the policy in force for calls to a port and subset: that of
+// both, else of the subset, else of the port, else of the service. It is never
+// nil and must not be changed.
+func (s *Service) Policy(port uint16, subset string) *Policy {
+	for _, scope := range [...]PolicyScope{{port, subset}, {0, subset}, {port, ""}, {}} {
+		if p := s.Policies[scope]; p != nil {
+			return p
+		}
+	}
+	return &Policy{}
+}

@@ -20,6 +20,9 @@ type Snapshot struct {
 	Hosts []VirtualHost
 	// Gateways are the listeners for traffic from outside.
 	Gateways []Gateway
+	// Certificates by name, such as "default/shop-tls": what ServerTLS and
+	// ClientTLS refer to.
+	Certificates map[string]*Certificate
 	// Origins are the objects this snapshot was made from, with the
 	// generation that it contains: an ack of Version is an ack of these.
 	Origins map[Origin]int64
@@ -36,7 +39,9 @@ type Service struct {
 	Ports     []Port
 	Subsets   map[string]Labels // by name; an endpoint belongs when it has all of the labels
 	Endpoints []Endpoint        // ready ones only
-	Balancer  Balancer
+	// Policies by scope: Policy finds the one in force.
+	Policies map[PolicyScope]*Policy
+	Access   []Access
 }
 
 // Port is one port under which a service is called.
@@ -51,18 +56,11 @@ type Protocol uint8
 
 // The protocols.
 const (
-	HTTP Protocol = iota
-	TCP
-)
-
-// Balancer picks one endpoint of many. The zero value is LeastRequest.
-type Balancer uint8
-
-// The balancers.
-const (
-	LeastRequest Balancer = iota // two random choices, the one with fewer requests under way
-	RoundRobin
-	Random
+	HTTP  Protocol = iota // HTTP/1.1 to endpoints; callers may speak HTTP/2
+	TCP                   // bytes
+	HTTP2                 // to endpoints with prior knowledge
+	GRPC                  // HTTP/2 whose failures are in grpc-status
+	HTTPS                 // the caller speaks TLS to the endpoint: routed by SNI
 )
 
 // Labels are an object's labels, or those an endpoint must have.
@@ -84,6 +82,15 @@ type Endpoint struct {
 	Dial     string         // host:port to connect to from this machine; "" = Address
 	Labels   Labels
 	Workload Workload
+	Place    Place
+	Weight   uint32 // its share among the endpoints; 0 = 1
+	Priority uint32 // 0 first; a higher one is called when the lower ones are unhealthy
+}
+
+// Caller is who a call comes from.
+type Caller struct {
+	Workload Workload
+	Labels   Labels
 }
 
 // VirtualHost is an ordered list of routes for one or more hosts.
@@ -91,29 +98,24 @@ type VirtualHost struct {
 	// Hosts in full: "music.default", "example.org", "*.example.org", "*".
 	Hosts  []string
 	Routes []Route // the first match wins; no match is answered with 404
+	// Streams route connections to the hosts' ports that are not HTTP.
+	Streams []Stream
+	// RequireTLS redirects plain requests to https (301).
+	RequireTLS bool
 }
 
-// Gateway is one listener for traffic from outside.
+// Gateway is one listener for traffic from outside. Several with the same port
+// are one listener: their TLS and their hosts are added up.
 type Gateway struct {
-	Name         string // "namespace/name" of the Gateway object
-	Port         uint16
+	Name string // "namespace/name" of the Gateway object
+	Port uint16
+	// TLS is what the listener terminates, chosen by SNI; none = plain. A
+	// caller who asks for a host that no entry has is cut off.
+	TLS          []ServerTLS
 	VirtualHosts []VirtualHost
-}
-
-// Route sends matching requests to a split of destinations.
-type Route struct {
-	Name    string
-	Origin  Origin
-	Matches []Match // any of them; none means every request
-	// Service is what callers of this route call, for records, where the
-	// called host does not say so itself: a route for "shop.example.org" of an
-	// object that also names "music" stands for music. "" = the called host's,
-	// else the one that the split picked.
-	Service ServiceName
-	// Split's weights sum up to more than zero; a single destination takes
-	// all whatever its weight. An empty split answers 404: the route is known
-	// but cannot be served.
-	Split []Destination
+	// Streams route connections; those with SNI take TLS connections as they
+	// are, without ending their TLS.
+	Streams []Stream
 }
 
 // Destination is one share of a split. One whose service, port or subset the
@@ -124,20 +126,30 @@ type Destination struct {
 	Port    uint16 // 0 = the port that was called, or the only one
 	Subset  string // "" = all endpoints
 	Weight  uint32
+	// Headers are edited for this share alone, after the route's. nil = none.
+	Headers *HeaderEdits
 }
 
 // Match holds when all of its conditions hold.
 type Match struct {
 	URI     StringMatch // the path as sent, without the query
+	Scheme  StringMatch // "http" or "https", as the caller spoke to the proxy
 	Method  StringMatch
-	Headers map[string]StringMatch // keys in lower case; "host" is the authority; several values are joined by ","
+	Host    StringMatch            // the authority as sent, port included
+	Headers map[string]StringMatch // keys in lower case; several values are joined by ","
+	Query   map[string]StringMatch // the first value of a parameter, as sent
 	Port    uint16                 // 0 = any
+	// Who calls. Nothing set = anybody.
+	SourceLabels    Labels
+	SourceNamespace string
 }
 
 // StringMatch is a condition on a string. The zero value holds always.
 type StringMatch struct {
-	Kind  MatchKind
-	Value string
+	Kind       MatchKind
+	Value      string
+	IgnoreCase bool // not for Regex, which has (?i)
+	Invert     bool // holds when the condition does not, also for what is absent
 }
 
 // MatchKind says how a StringMatch compares.
@@ -150,6 +162,8 @@ const (
 	Prefix
 	Regex
 	Present
+	Suffix
+	Segments // a prefix of whole path segments: "/a" holds for "/a" and "/a/b", not for "/ab"
 )
 
 // Ack says that every proxy of a plane applied a snapshot.

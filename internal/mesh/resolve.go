@@ -5,11 +5,15 @@ import "strings"
 // Call is a request as far as routing looks at it.
 type Call struct {
 	Namespace string // of the caller
+	Labels    Labels // of the caller
 	Gateway   uint16 // the gateway's port for a call from outside; 0 = between services
 	Host      string // without port
 	Port      uint16 // the called one; at a gateway Gateway counts
+	Scheme    string // "" = "http"
+	Authority string // as sent; "" = Host
 	Method    string
 	Path      string            // without the query
+	Query     map[string]string // the first value of each, as sent
 	Headers   map[string]string // keys in lower case
 }
 
@@ -20,11 +24,11 @@ type Outcome struct {
 	Outside bool
 	Service ServiceName // what was called; "" when Outside or not found
 	Route   *Route      // nil when none matched or the service has no routes
-	Shares  []Share     // none = 404
+	Ways    []Way       // none = 404, unless Route answers itself
 }
 
-// Share is one possible way of a call.
-type Share struct {
+// Way is one possible way of a call.
+type Way struct {
 	Destination
 	Endpoints []Endpoint
 	Unknown   bool // the service, port or subset does not exist
@@ -67,7 +71,7 @@ func (s *Snapshot) Resolve(c Call) Outcome {
 		}
 	}
 	if !routed {
-		out.Shares = []Share{s.share(Destination{Service: svc.Name, Weight: 1}, c.Port)}
+		out.Ways = []Way{s.way(Destination{Service: svc.Name, Weight: 1}, c.Port)}
 		return out
 	}
 	for i := range routes {
@@ -80,7 +84,7 @@ func (s *Snapshot) Resolve(c Call) Outcome {
 		}
 		for _, d := range routes[i].Split {
 			if d.Weight > 0 || len(routes[i].Split) == 1 {
-				out.Shares = append(out.Shares, s.share(d, c.Port))
+				out.Ways = append(out.Ways, s.way(d, c.Port))
 			}
 		}
 		return out
@@ -116,17 +120,17 @@ func moreSpecific(a, b string) bool {
 	return len(a) > len(b)
 }
 
-func (s *Snapshot) share(d Destination, called uint16) Share {
+func (s *Snapshot) way(d Destination, called uint16) Way {
 	svc := s.Services[d.Service]
 	if svc == nil {
-		return Share{Destination: d, Unknown: true}
+		return Way{Destination: d, Unknown: true}
 	}
 	port, ok := svc.TargetPort(d.Port, called)
 	if !ok {
-		return Share{Destination: d, Unknown: true}
+		return Way{Destination: d, Unknown: true}
 	}
 	endpoints, ok := svc.Select(port, d.Subset)
-	return Share{Destination: d, Endpoints: endpoints, Unknown: !ok}
+	return Way{Destination: d, Endpoints: endpoints, Unknown: !ok}
 }
 
 func (r *Route) covers(c *Call) bool {
@@ -141,34 +145,61 @@ func (r *Route) covers(c *Call) bool {
 // Holds reports whether all conditions hold for the call. A regex that does
 // not compile holds never.
 func (m *Match) Holds(c *Call) bool {
-	if m.Port != 0 && m.Port != c.Port {
+	if m.Port != 0 && m.Port != c.Port ||
+		m.SourceNamespace != "" && m.SourceNamespace != c.Namespace ||
+		!c.Labels.Contains(m.SourceLabels) {
 		return false
 	}
-	if !m.URI.holds(c.Path, true) || !m.Method.holds(c.Method, true) {
-		return false
+	authority, scheme := c.Authority, c.Scheme
+	if authority == "" {
+		authority = c.Host
 	}
-	for name, cond := range m.Headers {
-		value, present := c.Headers[name]
-		if !cond.holds(value, present) {
+	if scheme == "" {
+		scheme = "http"
+	}
+	return m.URI.Holds(c.Path, true) && m.Method.Holds(c.Method, true) &&
+		m.Scheme.Holds(scheme, true) && m.Host.Holds(authority, true) &&
+		allHold(m.Headers, c.Headers) && allHold(m.Query, c.Query)
+}
+
+func allHold(conditions map[string]StringMatch, values map[string]string) bool {
+	for name, condition := range conditions {
+		value, present := values[name]
+		if !condition.Holds(value, present) {
 			return false
 		}
 	}
 	return true
 }
 
-func (m StringMatch) holds(value string, present bool) bool {
+// Holds reports whether the condition holds for a value, or for its absence.
+func (m StringMatch) Holds(value string, present bool) bool {
+	if !present && m.Kind != Any {
+		return m.Invert
+	}
+	return m.covers(value) != m.Invert
+}
+
+func (m StringMatch) covers(value string) bool {
+	want := m.Value
+	if m.IgnoreCase && m.Kind != Regex {
+		value, want = strings.ToLower(value), strings.ToLower(want)
+	}
 	switch m.Kind {
-	case Any:
+	case Any, Present:
 		return true
 	case Exact:
-		return present && value == m.Value
+		return value == want
 	case Prefix:
-		return present && strings.HasPrefix(value, m.Value)
+		return strings.HasPrefix(value, want)
+	case Suffix:
+		return strings.HasSuffix(value, want)
+	case Segments:
+		rest, found := strings.CutPrefix(value, want)
+		return found && (rest == "" || rest[0] == '/' || strings.HasSuffix(want, "/"))
 	case Regex:
 		re, err := CompileRegex(m.Value)
-		return present && err == nil && re.MatchString(value)
-	case Present:
-		return present
+		return err == nil && re.MatchString(value)
 	}
 	return false
 }

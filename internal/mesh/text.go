@@ -22,6 +22,12 @@ func (p Protocol) String() string {
 		return "http"
 	case TCP:
 		return "tcp"
+	case HTTP2:
+		return "http2"
+	case GRPC:
+		return "grpc"
+	case HTTPS:
+		return "https"
 	}
 	return fmt.Sprintf("protocol(%d)", uint8(p))
 }
@@ -35,6 +41,10 @@ func (b Balancer) String() string {
 		return "round robin"
 	case Random:
 		return "random"
+	case RingHash:
+		return "ring hash"
+	case Maglev:
+		return "maglev"
 	}
 	return fmt.Sprintf("balancer(%d)", uint8(b))
 }
@@ -52,6 +62,10 @@ func (m StringMatch) String() string {
 		return "regex " + m.Value
 	case Present:
 		return "present"
+	case Suffix:
+		return "suffix " + m.Value
+	case Segments:
+		return "segments " + m.Value
 	}
 	return fmt.Sprintf("match(%d) %s", uint8(m.Kind), m.Value)
 }
@@ -128,7 +142,7 @@ func (o Origin) Compare(other Origin) int {
 }
 
 func (s *Service) write(b *strings.Builder) {
-	fmt.Fprintf(b, "service %s, %s\n", s.Name, s.Balancer)
+	fmt.Fprintf(b, "service %s, %s\n", s.Name, s.Policy(0, "").Balancer)
 	for _, p := range s.Ports {
 		fmt.Fprintf(b, "  port %d %s", p.Number, p.Protocol)
 		if p.Name != "" {

@@ -58,8 +58,13 @@ func (s *Service) validate(name ServiceName) error {
 	if s.Name != name || name == "" {
 		return fmt.Errorf("is named %q inside", s.Name)
 	}
-	if s.Balancer > Random {
-		return fmt.Errorf("unknown balancer %d", s.Balancer)
+	for scope, p := range s.Policies {
+		if p == nil {
+			return fmt.Errorf("policy of %v is nil", scope)
+		}
+		if p.Balancer > Maglev {
+			return fmt.Errorf("unknown balancer %d", p.Balancer)
+		}
 	}
 	ports := map[uint16]bool{}
 	for _, p := range s.Ports {
@@ -68,7 +73,7 @@ func (s *Service) validate(name ServiceName) error {
 			return fmt.Errorf("port %q: number 0", p.Name)
 		case ports[p.Number]:
 			return fmt.Errorf("port %d: listed twice", p.Number)
-		case p.Protocol > TCP:
+		case p.Protocol > HTTPS:
 			return fmt.Errorf("port %d: unknown protocol %d", p.Number, p.Protocol)
 		}
 		ports[p.Number] = true
@@ -173,7 +178,7 @@ func (m *Match) validate() error {
 }
 
 func (m StringMatch) validate() error {
-	if m.Kind > Present {
+	if m.Kind > Segments {
 		return fmt.Errorf("unknown kind %d", m.Kind)
 	}
 	if m.Kind == Regex {

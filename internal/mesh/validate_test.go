@@ -43,7 +43,7 @@ func TestValidateNamesTheFirstReason(t *testing.T) {
 		{func(s *Snapshot) { s.Version = 0 }, "snapshot: version 0 means none; count from 1"},
 		{func(s *Snapshot) { s.Services["x"] = nil }, "service x: is nil"},
 		{func(s *Snapshot) { service(s).Name = "other" }, `service music.default: is named "other" inside`},
-		{func(s *Snapshot) { service(s).Balancer = 9 }, "service music.default: unknown balancer 9"},
+		{func(s *Snapshot) { service(s).Policies = map[PolicyScope]*Policy{{}: {Balancer: 9}} }, "service music.default: unknown balancer 9"},
 		{func(s *Snapshot) { service(s).Ports[0].Number = 0 }, `service music.default: port "http": number 0`},
 		{func(s *Snapshot) { service(s).Ports = append(service(s).Ports, Port{Number: 80}) }, "service music.default: port 80: listed twice"},
 		{func(s *Snapshot) { service(s).Ports[0].Protocol = 7 }, "service music.default: port 80: unknown protocol 7"},

@@ -153,7 +153,7 @@ func (c *compiler) route(r *mesh.Route) (route, error) {
 			continue
 		}
 		sum += weight
-		d.Weight = 0 // it is not part of the backend's identity
+		d.Weight, d.Headers = 0, nil // they are not part of the backend's identity
 		out.split.shares = append(out.split.shares, share{upTo: sum, backend: c.backend(d)})
 	}
 	return out, nil
@@ -194,7 +194,7 @@ func (c *compiler) group(svc *mesh.Service, port uint16, subset string) *group {
 	if !known {
 		return nil
 	}
-	g := &group{balancer: svc.Balancer}
+	g := &group{balancer: svc.Policy(port, subset).Balancer}
 	g.turn.Store(c.turn())
 	for i := range endpoints {
 		if u := c.upstream(&endpoints[i]); !slices.Contains(g.upstreams, u) {

@@ -191,7 +191,7 @@ func compareWithOracle(t *testing.T, seed uint64) {
 			t.Fatalf("seed %d: %+v: outside %t, want %t\n%s", seed, q, outside, want.Outside, s)
 		}
 		if found == nil {
-			if len(want.Shares) > 0 {
+			if len(want.Ways) > 0 {
 				t.Fatalf("seed %d: %+v: no target, want %+v\n%s", seed, q, want, s)
 			}
 			continue
@@ -204,13 +204,13 @@ func compareWithOracle(t *testing.T, seed uint64) {
 func compareDecisions(t *testing.T, about string, found *target, c *call, d *draws, want mesh.Outcome) {
 	t.Helper()
 	left := map[string]bool{}
-	for _, share := range want.Shares {
+	for _, share := range want.Ways {
 		left[outcomeOf(share)] = true
 	}
 	wanted := maps.Clone(left)
 	for i := 0; i < 2000 && (i == 0 || len(left) > 0); i++ {
 		dec := found.decide(c, d)
-		if len(want.Shares) == 0 {
+		if len(want.Ways) == 0 {
 			if dec.flag != flagNoRoute {
 				t.Fatalf("%s\ndecided %+v, want no route", about, dec)
 			}
@@ -243,7 +243,7 @@ func compareDecisions(t *testing.T, about string, found *target, c *call, d *dra
 	}
 }
 
-func outcomeOf(s mesh.Share) string {
+func outcomeOf(s mesh.Way) string {
 	out := fmt.Sprintf("%s/%s", s.Service, s.Subset)
 	if s.Unknown {
 		return out + " unknown"

@@ -99,7 +99,7 @@ func (t *translator) addDestinationRules(rules []destinationRule) {
 				r.warnf("spec.trafficPolicy.loadBalancer", "%s decides for host %s: put it there", first, dr.service)
 			} else {
 				balanced[dr.service] = dr.origin
-				svc.Balancer = *dr.balancer
+				svc.Policies = map[mesh.PolicyScope]*mesh.Policy{{}: {Balancer: *dr.balancer}}
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(dr.subsets)) {

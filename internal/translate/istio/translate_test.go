@@ -274,17 +274,17 @@ func answer(o mesh.Outcome) string {
 	switch {
 	case o.Outside:
 		return "outside of the mesh"
-	case len(o.Shares) == 0:
+	case len(o.Ways) == 0:
 		return "404"
 	}
 	var sum uint32
-	for _, s := range o.Shares {
+	for _, s := range o.Ways {
 		sum += s.Weight
 	}
 	var parts []string
-	for _, s := range o.Shares {
+	for _, s := range o.Ways {
 		part := ""
-		if len(o.Shares) > 1 {
+		if len(o.Ways) > 1 {
 			part = fmt.Sprintf("%d%% ", s.Weight*100/sum)
 		}
 		part += s.Destination.String()
