@@ -45,6 +45,8 @@ func lineEnd(buf []byte, i int) (next int, err error) {
 	switch {
 	case buf[i] == '\n':
 		return 0, refuse(400, "line ends in a bare LF")
+	case buf[i] >= ' ' && buf[i] != 0x7f:
+		return 0, refuse(400, "line goes on behind its end")
 	case buf[i] != '\r':
 		return 0, refuse(400, "control character in a line")
 	case i+1 == len(buf):

@@ -146,6 +146,9 @@ func restOfVerdict(h *Head, message string, n int, err error) string {
 }
 
 func refusal(err error) string {
+	if err == errIncomplete {
+		return "incomplete\n"
+	}
 	var refused *ParseError
 	if !errors.As(err, &refused) {
 		return "not a ParseError: " + err.Error() + "\n"
