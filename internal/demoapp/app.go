@@ -22,7 +22,7 @@ type app struct {
 }
 
 func apps() []app {
-	return []app{musicApp(), userApp(), dbApp(), reviewsApp(), ratingsApp()}
+	return []app{musicApp(), userApp(), dbApp(), productpageApp(), detailsApp(), reviewsApp(), ratingsApp()}
 }
 
 // Names lists the applications in the order they are documented.

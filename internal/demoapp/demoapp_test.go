@@ -244,41 +244,6 @@ func TestEveryRequestIsLoggedOnceAndProbesAreNot(t *testing.T) {
 	}
 }
 
-func TestVersionsOfReviewsDifferInTheirStars(t *testing.T) {
-	ratings := start(t, "ratings", http.DefaultTransport, io.Discard)
-	for version, want := range map[string]string{
-		"v1":   ``,
-		"v2":   `{"color":"black","stars":5} {"color":"black","stars":4}`,
-		"v2.1": `{"color":"black","stars":5} {"color":"black","stars":4}`,
-		"v3":   `{"color":"red","stars":5} {"color":"red","stars":4}`,
-	} {
-		reviews := start(t, "reviews", http.DefaultTransport, io.Discard, "SERIN_VERSION="+version, "RATINGS_URL="+ratings.URL)
-		_, body := do(t, "GET", reviews.URL+"/reviews/0", "", nil)
-		if got := starsOf(t, body); got != want {
-			t.Errorf("reviews %s shows %q; want %q", version, got, want)
-		}
-	}
-	gone := httptest.NewServer(http.NotFoundHandler())
-	defer gone.Close()
-	reviews := start(t, "reviews", http.DefaultTransport, io.Discard, "SERIN_VERSION=v3", "RATINGS_URL="+gone.URL)
-	resp, body := do(t, "GET", reviews.URL+"/reviews/0", "", nil)
-	want := `{"error":"Ratings service is currently unavailable"} {"error":"Ratings service is currently unavailable"}`
-	if got := starsOf(t, body); got != want || resp.StatusCode != 200 {
-		t.Errorf("reviews without ratings: %d %q; want 200 %q", resp.StatusCode, got, want)
-	}
-}
-
-func starsOf(t *testing.T, body string) string {
-	t.Helper()
-	var answer struct {
-		Reviews []struct{ Rating json.RawMessage }
-	}
-	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Reviews) != 2 {
-		t.Fatalf("%v in %s; want two reviews", err, body)
-	}
-	return strings.TrimSpace(string(answer.Reviews[0].Rating) + " " + string(answer.Reviews[1].Rating))
-}
-
 func TestMainAnswersUnderWayRequestsAfterTheEnd(t *testing.T) {
 	// The upstream holds the answer back until the application is draining.
 	arrived, release := make(chan bool), make(chan bool)
@@ -360,8 +325,8 @@ func TestMainSaysWhatToChange(t *testing.T) {
 		env  string
 		want string
 	}{
-		{nil, "", "want NAME [VERSION], NAME one of music, user, db, reviews, ratings"},
-		{[]string{"nusic"}, "", `no demo application "nusic": take one of music, user, db, reviews, ratings`},
+		{nil, "", "want NAME [VERSION], NAME one of music, user, db, productpage, details, reviews, ratings"},
+		{[]string{"nusic"}, "", `no demo application "nusic": take one of music, user, db, productpage, details, reviews, ratings`},
 		{[]string{"db"}, "PORT=http", "db: PORT=http: want a number from 0 to 65535"},
 		{[]string{"db"}, "POD_IP=here", "db: POD_IP=here: want an IP address"},
 		{[]string{"db"}, "PERCENT_ERROR=NaN", "db: PERCENT_ERROR=NaN: want a number from 0 to 100"},

@@ -18,5 +18,6 @@
 //	SEED           makes the draws of PERCENT_ERROR repeatable
 //	DB_URL, …      an upstream's address, NAME_URL
 //
-// Read next: app.go (the table of applications), then music.go for a short one.
+// Read next: app.go (the table of applications), then music.go for a short one
+// and productpage.go for one with a page.
 package demoapp

@@ -127,13 +127,7 @@ func (s *service) handle(f func(*http.Request) (record, error)) http.HandlerFunc
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := f(r)
 		if err != nil {
-			code := http.StatusInternalServerError
-			if f, ok := errors.AsType[*failure](err); ok {
-				code = f.code
-			}
-			s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "code", code,
-				"request_id", r.Header.Get("X-Request-Id"), "error", err.Error())
-			s.reply(w, code, record{"error": err.Error()})
+			s.refuse(w, r, err)
 			return
 		}
 		code := http.StatusOK
@@ -147,19 +141,35 @@ func (s *service) handle(f func(*http.Request) (record, error)) http.HandlerFunc
 // read is handle for reads: of these, PERCENT_ERROR fail.
 func (s *service) read(f func(*http.Request) (record, error)) http.HandlerFunc {
 	return s.handle(func(r *http.Request) (record, error) {
-		if s.unlucky() {
-			s.log.Error("read broke", "request_id", r.Header.Get("X-Request-Id"),
-				"error", fmt.Sprintf("drawn to fail by PERCENT_ERROR=%v", s.percentError), "stack", string(debug.Stack()))
-			return nil, errors.New("internal error while reading")
+		if err := s.luck(r); err != nil {
+			return nil, err
 		}
 		return f(r)
 	})
 }
 
-func (s *service) unlucky() bool {
+// luck is an error for PERCENT_ERROR of its calls.
+func (s *service) luck(r *http.Request) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draws.Float64()*100 < s.percentError
+	unlucky := s.draws.Float64()*100 < s.percentError
+	s.mu.Unlock()
+	if !unlucky {
+		return nil
+	}
+	s.log.Error("read broke", "request_id", r.Header.Get("X-Request-Id"),
+		"error", fmt.Sprintf("drawn to fail by PERCENT_ERROR=%v", s.percentError), "stack", string(debug.Stack()))
+	return errors.New("internal error while reading")
+}
+
+// refuse answers with the status code of a failure, or 500.
+func (s *service) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	code := http.StatusInternalServerError
+	if f, ok := errors.AsType[*failure](err); ok {
+		code = f.code
+	}
+	s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "code", code,
+		"request_id", r.Header.Get("X-Request-Id"), "error", err.Error())
+	s.reply(w, code, record{"error": err.Error()})
 }
 
 // reply writes body with the service's version added, in JSON and as a header.
@@ -168,14 +178,23 @@ func (s *service) reply(w http.ResponseWriter, code int, body record) {
 	for k, v := range body {
 		answer[k] = v
 	}
-	data, err := json.Marshal(answer)
+	s.write(w, code, "application/json", marshal(answer))
+}
+
+func marshal(v any) []byte {
+	data, err := json.Marshal(v)
 	if err != nil {
 		panic("demoapp: an answer must marshal: " + err.Error())
 	}
-	w.Header().Set("Content-Type", "application/json")
+	return append(data, '\n')
+}
+
+// write answers with data and the service's version as a header.
+func (s *service) write(w http.ResponseWriter, code int, contentType string, data []byte) {
+	w.Header().Set("Content-Type", contentType)
 	w.Header().Set(versionHeader, s.version)
 	w.WriteHeader(code)
-	if _, err := w.Write(append(data, '\n')); err != nil {
+	if _, err := w.Write(data); err != nil {
 		s.log.Warn("caller went away", "error", err.Error())
 	}
 }
