@@ -6,19 +6,24 @@ import "strings"
 // path, in which parts that look like identifiers are replaced by "{id}".
 // Requests of one endpoint are comparable; their paths need not be equal.
 func EndpointName(method, path string) string {
-	var b strings.Builder
-	b.WriteString(method)
-	b.WriteByte(' ')
-	for i, part := range strings.Split(path, "/") {
-		if i > 0 {
-			b.WriteByte('/')
-		}
+	return string(appendEndpointName(nil, method, path))
+}
+
+func appendEndpointName(dst []byte, method, path string) []byte {
+	dst = append(dst, method...)
+	dst = append(dst, ' ')
+	for {
+		part, rest, more := strings.Cut(path, "/")
 		if isIdentifier(part) {
 			part = "{id}"
 		}
-		b.WriteString(part)
+		dst = append(dst, part...)
+		if !more {
+			return dst
+		}
+		dst = append(dst, '/')
+		path = rest
 	}
-	return b.String()
 }
 
 // isIdentifier: a number, a UUID, or a long word of hexadecimal digits; also

@@ -22,10 +22,15 @@ type watch struct {
 }
 
 // Record counts one request. It blocks at most for the time in which another
-// record of the same release is added.
+// record of the same release is added, and allocates nothing for an endpoint
+// that it knows.
+//
+// Not counted are what the caller's side of the hop recorded already, health
+// checks, which are nobody's traffic, and connections, which are not
+// comparable with requests.
 func (h *Hub) Record(r *Request) {
-	if r.Reporter == DestinationSide {
-		return // the caller's side of the hop recorded it already
+	if r.Reporter == DestinationSide || r.Probe || r.Protocol == TCP {
+		return
 	}
 	m := h.tallies.Load()
 	if m == nil {

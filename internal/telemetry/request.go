@@ -1,18 +1,24 @@
 package telemetry
 
 import (
+	"strings"
 	"time"
 
 	"serin.dev/serin/internal/mesh"
 )
 
 // Request is the record of one request, made once per hop when the answer (or
-// the failure) is complete. A Recorder must not keep the pointer: the proxy
-// uses the record again.
+// the failure) is complete; and of one connection where the hop carries bytes
+// (Protocol TCP), made when it has ended.
+//
+// A Recorder must not keep the pointer: the proxy uses the record again. Nor
+// may it keep a string of it: ID, Method, Host, Path and GRPC are views of the
+// bytes received. Who keeps a record keeps its Clone.
 type Request struct {
-	ID       string // x-request-id
+	ID       string // x-request-id; "" of a connection
 	Start    time.Time
 	Duration time.Duration // from the first byte received to the last byte sent
+	Protocol string        // of the caller: "HTTP/1.1", "HTTP/2", "TCP"; "" = unreadable
 
 	Reporter    Reporter
 	Source      mesh.Workload    // zero = outside the mesh
@@ -24,22 +30,55 @@ type Request struct {
 	// made; only such requests compare the sides fairly.
 	Split bool
 
+	Upstream string // host:port of the endpoint reached last, as the proxy dials it; "" = none
+	Attempts uint32 // how often it was sent to an endpoint, retries included
+
 	Snapshot mesh.SnapshotVersion // under which the request was routed
 	Route    mesh.Origin          // the object whose route matched; zero = none
 
 	Method string
 	Host   string
 	Path   string // without the query
-	Code   int    // sent to the caller; 0 when the caller went away first
+	Code   int    // sent to the caller; 0 when the caller went away first, and of a connection
+	GRPC   string // grpc-status that was sent to the caller, "0" to "16"; "" = none
 	Flags  string // Envoy's response flags, such as UH, UF, UC, NR, DC; "" = none
-	Sent   int64  // bytes of the answer's body
-	Read   int64  // bytes of the request's body
+	Sent   int64  // bytes of the answer's body; of a connection, to the caller
+	Read   int64  // bytes of the request's body; of a connection, from the caller
+
+	// Probe: a health check, by its user agent. It is nobody's traffic and
+	// counts in no rate.
+	Probe bool
 }
 
-// Failed reports whether the request counts as failed: 5xx or no answer from
-// the upstream. A caller that went away (DC) is not a failure of the callee.
+// TCP is the Protocol of a connection's record.
+const TCP = "TCP"
+
+// Failed reports whether the request counts as failed: 5xx, no answer from the
+// upstream, or a gRPC status that says that the server is at fault. A caller
+// that went away (DC) is not a failure of the callee.
 func (r *Request) Failed() bool {
-	return r.Code >= 500
+	return r.Code >= 500 || grpcFailed(r.GRPC)
+}
+
+// grpcFailed draws the line where OpenTelemetry draws it for servers: UNKNOWN,
+// DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS, which
+// are also those that google.rpc.Code maps to 5xx. The others say that the
+// caller asked for what cannot be, or left.
+func grpcFailed(status string) bool {
+	switch status {
+	case "2", "4", "12", "13", "14", "15":
+		return true
+	}
+	return false
+}
+
+// Clone returns a copy that may be kept.
+func (r *Request) Clone() *Request {
+	c := *r
+	for _, s := range [...]*string{&c.ID, &c.Method, &c.Host, &c.Path, &c.GRPC} {
+		*s = strings.Clone(*s)
+	}
+	return &c
 }
 
 // Reporter says which side of the hop recorded.
@@ -52,7 +91,9 @@ const (
 	GatewaySide
 )
 
-// Recorder takes records.
+// Recorder takes records. Record is called where requests are carried, by
+// several goroutines at once, and must not block: whoever is slow makes
+// requests slow.
 type Recorder interface {
 	Record(*Request)
 }

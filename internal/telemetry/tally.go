@@ -58,6 +58,7 @@ type Tally struct {
 	measured  [2]uint64 // split requests by side under the present baseline
 	run       Run
 	endpoints map[string]*endpointTally
+	name      []byte // in which an endpoint's name is made
 }
 
 // Baseline says from when on requests count as samples.
@@ -134,23 +135,30 @@ func (t *Tally) addRun(r *Request, side Side, failed bool) {
 }
 
 func (t *Tally) addEndpoint(r *Request, side Side, failed bool) {
-	name := EndpointName(r.Method, r.Path)
-	e := t.endpoints[name]
+	t.name = appendEndpointName(t.name[:0], r.Method, r.Path)
+	e := t.endpoints[string(t.name)] // looked up without making the string
 	if e == nil {
-		if len(t.endpoints) >= maxEndpoints {
-			name = otherEndpoints
-			e = t.endpoints[name]
-		}
-		if e == nil {
-			e = &endpointTally{}
-			t.endpoints[name] = e
-		}
+		e = t.newEndpoint()
 	}
 	e.sides[side].add(failed)
 	if failed && side == CanarySide && e.example == nil {
-		example := *r
-		e.example = &example
+		e.example = r.Clone()
 	}
+}
+
+// newEndpoint begins to count the endpoint of that name, or finds the one for
+// all that are too many.
+func (t *Tally) newEndpoint() *endpointTally {
+	name := string(t.name)
+	if len(t.endpoints) >= maxEndpoints {
+		name = otherEndpoints
+		if e := t.endpoints[name]; e != nil {
+			return e
+		}
+	}
+	e := &endpointTally{}
+	t.endpoints[name] = e
+	return e
 }
 
 func (t *Tally) addSample(r *Request, side Side, failed bool) {
