@@ -2,8 +2,8 @@ package telemetry
 
 import (
 	"strconv"
-	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -25,14 +25,14 @@ func TestFailuresOfGRPCAreThoseOfTheServer(t *testing.T) {
 // TestACloneOutlivesTheBuffer: strings of a record are views of bytes that
 // will be other bytes soon.
 func TestACloneOutlivesTheBuffer(t *testing.T) {
-	text := strings.Repeat("x", 10)
-	r := Request{ID: text[0:2], Method: text[2:4], Host: text[4:6], Path: text[6:8], GRPC: text[8:10], Code: 200}
+	buffer := []byte("idGEhost/p13")
+	view := func(i int) string { return unsafe.String(&buffer[i], 2) }
+	r := Request{ID: view(0), Method: view(2), Host: view(4), Path: view(8), GRPC: view(10), Code: 200}
 	c := r.Clone()
-	if diff := cmp.Diff(&r, c); diff != "" {
+	copy(buffer, "xxxxxxxxxxxx")
+	want := &Request{ID: "id", Method: "GE", Host: "ho", Path: "/p", GRPC: "13", Code: 200}
+	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("clone (-want +got):\n%s", diff)
-	}
-	if n := testing.AllocsPerRun(10, func() { r.Clone() }); n != 6 {
-		t.Errorf("a clone takes %v allocations, want one for itself and one for each of 5 views", n)
 	}
 }
 
