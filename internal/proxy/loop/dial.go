@@ -1,0 +1,133 @@
+package loop
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dial connects to addr from within a task. A timeout of 0 means the kernel's
+// (minutes). Errors wrap os.ErrDeadlineExceeded, a syscall.Errno as
+// ECONNREFUSED, or what interrupted the task.
+func (l *Loop) Dial(addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
+	c, err := l.dialTCP(addr, timeout)
+	if err != nil {
+		return nil, fmt.Errorf("dial %v: %w", addr, err)
+	}
+	return c, nil
+}
+
+func (l *Loop) dialTCP(addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
+	if !addr.IsValid() {
+		return nil, syscall.EADDRNOTAVAIL
+	}
+	ip := addr.Addr().Unmap()
+	family, sa := unix.AF_INET6, unix.Sockaddr(nil)
+	if ip.Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}
+	} else {
+		zone, err := zoneOf(ip)
+		if err != nil {
+			return nil, err
+		}
+		sa = &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16(), ZoneId: zone}
+	}
+	fd, err := sysSocket(family)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := setTCP(fd, l.keep); err != nil {
+		sysClose(fd)
+		return nil, err
+	}
+	c, err := l.connect(fd, sa, netip.AddrPortFrom(ip, addr.Port()), timeout)
+	if err != nil {
+		return nil, err
+	}
+	// A socket can connect to itself when nobody listens on a port from which
+	// the kernel also takes those of callers.
+	if c.remote == c.Local() {
+		c.shut(net.ErrClosed)
+		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
+	}
+	return c, nil
+}
+
+// zoneOf is the index of the interface that an address names.
+func zoneOf(ip netip.Addr) (uint32, error) {
+	if ip.Zone() == "" {
+		return 0, nil
+	}
+	i, err := net.InterfaceByName(ip.Zone())
+	if err != nil {
+		return 0, err
+	}
+	return uint32(i.Index), nil
+}
+
+// DialUnix is Dial for a Unix socket; path beginning with "@" names an
+// abstract one. The kernel connects it at once or, when the listener's queue
+// is full, fails with EAGAIN.
+func (l *Loop) DialUnix(path string) (*Conn, error) {
+	fd, err := sysSocket(unix.AF_UNIX)
+	if err == nil {
+		var c *Conn
+		if c, err = l.connect(fd, &unix.SockaddrUnix{Name: path}, netip.AddrPort{}, 0); err == nil {
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("dial unix %s: %w", path, err)
+}
+
+// connect owns fd.
+func (l *Loop) connect(fd int, sa unix.Sockaddr, remote netip.AddrPort, timeout time.Duration) (*Conn, error) {
+	err := unix.Connect(fd, sa)
+	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR {
+		sysClose(fd)
+		return nil, os.NewSyscallError("connect", err)
+	}
+	c, adoptErr := l.Adopt(fd, remote)
+	if adoptErr != nil || err == nil {
+		return c, adoptErr
+	}
+	if timeout > 0 {
+		c.writeDeadline = l.elapsed + timeout
+	}
+	for c.can&canWrite == 0 {
+		if err := c.waitWrite(); err != nil {
+			c.shut(net.ErrClosed)
+			return nil, err
+		}
+	}
+	c.writeDeadline = 0
+	if errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
+		c.shut(net.ErrClosed)
+		return nil, os.NewSyscallError("connect", syscall.Errno(errno))
+	}
+	return c, nil
+}
+
+// setTCP sends without delay, and probes silent peers unless keep is negative.
+// Accepted connections inherit both from their listener.
+func setTCP(fd int, keep time.Duration) error {
+	type option struct{ level, name, value int }
+	options := []option{{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}}
+	if keep > 0 {
+		seconds := int(max((keep+time.Second-1)/time.Second, 1))
+		options = append(options,
+			option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+			option{unix.IPPROTO_TCP, tcpKeepIdle, seconds},
+			option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds})
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
