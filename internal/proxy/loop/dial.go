@@ -23,51 +23,56 @@ func (l *Loop) Dial(addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
 }
 
 func (l *Loop) dialTCP(addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
-	if !addr.IsValid() {
-		return nil, syscall.EADDRNOTAVAIL
-	}
-	ip := addr.Addr().Unmap()
-	family, sa := unix.AF_INET6, unix.Sockaddr(nil)
-	if ip.Is4() {
-		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}
-	} else {
-		zone, err := zoneOf(ip)
-		if err != nil {
-			return nil, err
-		}
-		sa = &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16(), ZoneId: zone}
+	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	family := unix.AF_INET6
+	if addr.Addr().Is4() {
+		family = unix.AF_INET
 	}
 	fd, err := sysSocket(family)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	if err := setTCP(fd, l.keep); err != nil {
+	return l.dialFrom(fd, addr, timeout)
+}
+
+// dialFrom owns fd.
+func (l *Loop) dialFrom(fd int, addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
+	sa, err := sockaddr(addr)
+	if err == nil {
+		err = setTCP(fd, l.keep)
+	}
+	if err != nil {
 		sysClose(fd)
 		return nil, err
 	}
-	c, err := l.connect(fd, sa, netip.AddrPortFrom(ip, addr.Port()), timeout)
+	c, err := l.connect(fd, sa, addr, timeout)
 	if err != nil {
 		return nil, err
 	}
 	// A socket can connect to itself when nobody listens on a port from which
 	// the kernel also takes those of callers.
-	if c.remote == c.Local() {
+	if c.Local() == addr {
 		c.shut(net.ErrClosed)
 		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	}
 	return c, nil
 }
 
-// zoneOf is the index of the interface that an address names.
-func zoneOf(ip netip.Addr) (uint32, error) {
-	if ip.Zone() == "" {
-		return 0, nil
+func sockaddr(addr netip.AddrPort) (unix.Sockaddr, error) {
+	ip, port := addr.Addr(), int(addr.Port())
+	switch {
+	case !ip.IsValid():
+		return nil, syscall.EADDRNOTAVAIL
+	case ip.Is4():
+		return &unix.SockaddrInet4{Port: port, Addr: ip.As4()}, nil
+	case ip.Zone() == "":
+		return &unix.SockaddrInet6{Port: port, Addr: ip.As16()}, nil
 	}
-	i, err := net.InterfaceByName(ip.Zone())
+	zone, err := net.InterfaceByName(ip.Zone())
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return uint32(i.Index), nil
+	return &unix.SockaddrInet6{Port: port, Addr: ip.As16(), ZoneId: uint32(zone.Index)}, nil
 }
 
 // DialUnix is Dial for a Unix socket; path beginning with "@" names an

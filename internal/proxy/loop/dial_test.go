@@ -2,11 +2,17 @@ package loop
 
 import (
 	"errors"
+	"io"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestDialReachesAListener(t *testing.T) {
@@ -51,5 +57,100 @@ func TestDialIsRefused(t *testing.T) {
 				t.Error("Dial of no address: no error")
 			}
 		})
+	})
+}
+
+// A listener whose queue is full does not answer.
+func TestDialTakesNoLongerThanItsTimeout(t *testing.T) {
+	pollers(t, func(t *testing.T, o Options) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+			t.Fatal(err)
+		}
+		addr := sysLocal(fd)
+		gone := errors.New("gone")
+		inTask(t, started(t, 1, o).Loops()[0], func(task *Task) {
+			l := task.Loop()
+			var conns []*Conn
+			defer func() {
+				for _, c := range conns {
+					c.Close()
+				}
+			}()
+			for range 10 {
+				begin := l.Now()
+				c, err := l.Dial(addr, 30*time.Millisecond)
+				if err == nil {
+					conns = append(conns, c) // the queue takes it
+					continue
+				}
+				if took := l.Now().Sub(begin); !errors.Is(err, os.ErrDeadlineExceeded) || took < 30*time.Millisecond {
+					t.Errorf("Dial: %v after %v; want the deadline after 30 ms", err, took)
+				}
+				l.Go(func(*Task) { task.Interrupt(gone) })
+				if _, err := l.Dial(addr, 0); !errors.Is(err, gone) {
+					t.Errorf("Dial that is interrupted: %v; want %v", err, gone)
+				}
+				if n := l.Stats().Conns; n != len(conns) {
+					t.Errorf("%d connections are counted, %d are open", n, len(conns))
+				}
+				return
+			}
+			t.Error("the listener's queue was never full")
+		})
+	})
+}
+
+func TestDialUnix(t *testing.T) {
+	pollers(t, func(t *testing.T, o Options) {
+		path := filepath.Join(t.TempDir(), "s")
+		ln, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		go func() {
+			if c, err := ln.Accept(); err == nil {
+				c.Write([]byte("hi"))
+				c.Close()
+			}
+		}()
+		inTask(t, started(t, 1, o).Loops()[0], func(task *Task) {
+			c, err := task.Loop().DialUnix(path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			if got, err := io.ReadAll(c); string(got) != "hi" || err != nil {
+				t.Errorf("read %q, %v", got, err)
+			}
+			if _, err := task.Loop().DialUnix(path + "x"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("DialUnix of nothing: %v; want that it does not exist", err)
+			}
+		})
+	})
+}
+
+// On loopback the kernel may choose the called port itself for the caller.
+func TestDialDoesNotConnectToItself(t *testing.T) {
+	inTask(t, started(t, 1, Options{}).Loops()[0], func(task *Task) {
+		fd, err := sysSocket(unix.AF_INET)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			t.Error(err)
+		}
+		addr := sysLocal(fd)
+		c, err := task.Loop().dialFrom(fd, addr, time.Second)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("connected from %v to %v: %v; want ECONNREFUSED", c.Local(), addr, err)
+		}
 	})
 }

@@ -110,6 +110,9 @@ func (l *Listener) Close() error {
 	a.mu.Lock()
 	fd := a.fd
 	if fd >= 0 {
+		// poll(2) holds the socket for as long as it waits. Systems that do not
+		// shut listeners down refuse, and that is all the same.
+		unix.Shutdown(fd, unix.SHUT_RDWR)
 		sysClose(fd)
 	}
 	a.fd = -1
