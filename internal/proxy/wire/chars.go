@@ -89,10 +89,10 @@ func nameEnd(name string) int {
 	return len(name)
 }
 
-// validAuthority reports whether s is a host with or without a port (RFC 9110,
+// ValidAuthority reports whether s is a host with or without a port (RFC 9110,
 // section 4.2). User information, with which one host is dressed up as
 // another, is refused.
-func validAuthority(s string) bool {
+func ValidAuthority(s string) bool {
 	host, port := s, ""
 	if s != "" && s[0] == '[' {
 		end := indexByte(s, ']')

@@ -72,11 +72,11 @@ func (c *Chunks) Next(buf []byte) (data []byte, n int, done bool, err error) {
 			return data, n, false, nil
 		}
 		c.state = atDataEnd
-		k, err := dataEnd(buf[n:])
-		if k > 0 {
+		if len(buf)-n >= 2 && buf[n] == '\r' && buf[n+1] == '\n' {
 			c.state = atSize
+			n += 2
 		}
-		return data, n + k, false, err
+		return data, n, false, nil
 	case atTrailers:
 		k, err := c.readTrailers(buf[n:])
 		if k > 0 {

@@ -49,10 +49,11 @@ func (h *Head) parse(buf []byte, l Limits, parser func(*Head, []byte, Limits) (i
 	return n, err
 }
 
-// worthParsing reports whether buf may be a whole or a broken head, given
-// that its first scanned bytes were a part of one.
+// worthParsing reports whether buf may be a whole or a broken section of lines,
+// given that its first scanned bytes were the beginning of one. So few bytes
+// that parsing them costs nothing are worth it: what is not HTTP shows early.
 func worthParsing(buf []byte, scanned int) bool {
-	if scanned == 0 {
+	if scanned < 64 {
 		return true
 	}
 	for i := min(scanned, len(buf)); ; i++ {
@@ -184,7 +185,7 @@ func (h *Head) parseTarget(target []byte) error {
 	case h.Method == "CONNECT":
 		h.Authority = view(target)
 		colon := bytes.LastIndexByte(target, ':')
-		if !validAuthority(h.Authority) || colon < 0 || target[len(target)-1] == ':' || target[len(target)-1] == ']' {
+		if !ValidAuthority(h.Authority) || colon < 0 || target[len(target)-1] == ':' || target[len(target)-1] == ']' {
 			return refuse(400, "target of CONNECT is not host:port")
 		}
 		return nil
@@ -213,7 +214,7 @@ func (h *Head) parseAbsolute(target []byte) error {
 		end = len(rest)
 	}
 	h.Authority = view(rest[:end])
-	if h.Authority == "" || h.Authority[0] == ':' || !validAuthority(h.Authority) {
+	if h.Authority == "" || h.Authority[0] == ':' || !ValidAuthority(h.Authority) {
 		return refuse(400, "malformed host in the target")
 	}
 	switch path := rest[end:]; {
@@ -264,7 +265,7 @@ func (h *Head) checkHost(s *summary) error {
 		return refuse(400, "more than one host")
 	case s.hosts == 0 && h.Minor >= 1:
 		return refuse(400, "no host")
-	case s.hosts == 1 && (s.host == "" || !validAuthority(s.host)):
+	case s.hosts == 1 && (s.host == "" || !ValidAuthority(s.host)):
 		return refuse(400, "malformed host")
 	}
 	if h.Authority == "" {
