@@ -50,8 +50,25 @@ var rooms = map[string]room{
 		why: "it is fed on the request path and must work where there is no Kubernetes",
 	},
 	"internal/proxy": {
-		own: []string{"internal/mesh", "internal/telemetry"},
-		why: "the data plane obeys snapshots alone, so that a remote machine can run it without any API",
+		own:    []string{"internal/mesh", "internal/telemetry", "internal/proxy/..."},
+		others: []string{"github.com/cespare/xxhash/"},
+		why:    "the data plane obeys snapshots alone, so that a remote machine can run it without any API",
+	},
+	"internal/proxy/loop": {
+		others: []string{"golang.org/x/sys/"},
+		why:    "it moves bytes and tells time; what the bytes mean is for others",
+	},
+	"internal/proxy/wire": {
+		why: "the form of a message depends on nothing, least of all on connections",
+	},
+	"internal/proxy/http1": {
+		own: []string{"internal/proxy/loop", "internal/proxy/wire"},
+		why: "a codec knows messages and connections; routing, policies and records are the exchange's",
+	},
+	"internal/proxy/http2": {
+		own:    []string{"internal/proxy/loop", "internal/proxy/wire"},
+		others: []string{"golang.org/x/net/http2/hpack", "golang.org/x/net/http/httpguts"},
+		why:    "a codec knows messages and connections; routing, policies and records are the exchange's",
 	},
 	"internal/analysis": {
 		why: "statistics must replay: no clock, no I/O, no dependency",
@@ -106,6 +123,10 @@ var rooms = map[string]room{
 	"bench": {
 		others: slices.Concat(kubernetes),
 		why:    "it measures the program as people meet it, and speaks to its API as a client",
+	},
+	"bench/proxy": {
+		others: []string{"golang.org/x/", "google.golang.org/grpc/"},
+		why:    "it treats our proxy as it treats the others: a program with a configuration and ports",
 	},
 	"test/parts": {
 		why: "tests of every room use it, so it must not bring them anything",
