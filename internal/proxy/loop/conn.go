@@ -60,7 +60,7 @@ func (l *Loop) Adopt(fd int, remote netip.AddrPort) (*Conn, error) {
 
 // adopt expects the connection to be counted.
 func (l *Loop) adopt(fd int, remote netip.AddrPort) (*Conn, error) {
-	c := &Conn{loop: l, fd: fd, remote: remote}
+	c := &Conn{loop: l, fd: fd, remote: remote, can: canWrite} // if not, a write finds out
 	if err := l.add(fd, c); err != nil {
 		sysClose(fd)
 		l.conns.Add(-1)

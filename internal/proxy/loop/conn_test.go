@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -73,6 +74,7 @@ func TestSlowReaderHoldsTheWriterUp(t *testing.T) {
 		sums := make(chan uint32, 1)
 		g := started(t, 1, o)
 		full := make(chan struct{})
+		var once sync.Once
 		c := dialed(t, listen(t, g, func(task *Task, c *Conn) {
 			sum := crc32.NewIEEE()
 			b := make([]byte, block)
@@ -83,7 +85,7 @@ func TestSlowReaderHoldsTheWriterUp(t *testing.T) {
 				sum.Write(b)
 				// The timer runs while the writer waits, so the loop is free.
 				var timer Timer
-				task.Loop().Start(&timer, 100*time.Millisecond, func() { close(full) })
+				task.Loop().Start(&timer, 100*time.Millisecond, func() { once.Do(func() { close(full) }) })
 				var err error
 				if i%2 == 0 {
 					_, err = c.Write(b)
@@ -123,9 +125,11 @@ func TestDeadlines(t *testing.T) {
 			return err
 		}, limit},
 		{"write", func(task *Task, c *Conn) error {
+			b := make([]byte, 1<<26)
+			task.Yield()
 			c.SetWriteDeadline(task.Loop().Now().Add(limit))
-			n, err := c.Write(make([]byte, 1<<26))
-			if n == 0 || n == 1<<26 {
+			n, err := c.Write(b)
+			if n == 0 || n == len(b) {
 				t.Errorf("Write took %d bytes; want some", n)
 			}
 			return err
@@ -246,10 +250,10 @@ func TestReaderAndWriterShareAConnection(t *testing.T) {
 func TestIdleConnectionIsCalledBackWhenReadable(t *testing.T) {
 	pollers(t, func(t *testing.T, o Options) {
 		g := started(t, 1, o)
-		called := 0
+		var called atomic.Int32
 		ln, err := g.Listen("127.0.0.1:0", func(c *Conn) {
 			var serve func(*Task)
-			readable := func() { called++; c.Loop().Go(serve) }
+			readable := func() { called.Add(1); c.Loop().Go(serve) }
 			serve = func(task *Task) {
 				b := make([]byte, 100)
 				n, err := c.Read(b)
@@ -281,8 +285,8 @@ func TestIdleConnectionIsCalledBackWhenReadable(t *testing.T) {
 		if _, err := c.Read(b); err != io.EOF {
 			t.Errorf("Read = %v; want EOF", err)
 		}
-		if called != 4 {
-			t.Errorf("called back %d times; want 3 messages and the end", called)
+		if called.Load() != 4 {
+			t.Errorf("called back %d times; want 3 messages and the end", called.Load())
 		}
 	})
 }

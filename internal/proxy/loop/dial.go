@@ -100,6 +100,7 @@ func (l *Loop) connect(fd int, sa unix.Sockaddr, remote netip.AddrPort, timeout 
 	if adoptErr != nil || err == nil {
 		return c, adoptErr
 	}
+	c.can = 0 // until the kernel says that it is connected
 	if timeout > 0 {
 		c.writeDeadline = l.elapsed + timeout
 	}
