@@ -49,13 +49,18 @@ cross: ## compile for every platform we release for
 	GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/serin
 
 .PHONY: bench
-bench: ## all benchmarks; bench-proxy and so on: those of one package
+bench: ## all benchmarks; bench-rollout and so on: those of one package
 	go test -run='^$$' -bench=. -benchmem ./internal/...
 
 .PHONY: bench-standalone
 bench-standalone: build ## apply to effect, start and memory of the whole program
 	SERIN_BIN=$(CURDIR)/bin/serin go test -run='^$$' -bench=ApplyToEffect -benchtime=200x ./bench
 	SERIN_BIN=$(CURDIR)/bin/serin go test -run='^$$' -bench=Start -benchtime=10x ./bench
+
+.PHONY: bench-proxy
+bench-proxy: build tools-bench ## our proxy beside Envoy, HAProxy, nginx, Caddy and net/http
+	go build -o bin/bench-proxy ./bench/proxy
+	bin/bench-proxy $(BENCHFLAGS)
 
 bench-%:
 	go test -run='^$$' -bench=. -benchmem ./internal/$*/...

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// figures are what one round measured. What it did not measure is 0.
+type figures struct {
+	cpu            float64 // microseconds per request
+	rps            float64
+	core           float64 // share of its core that the proxy was busy under full load
+	p50, p99, p999 float64 // microseconds
+	empty, memory  float64 // MB (10^6 bytes), before and with idle connections
+}
+
+// report collects rounds and tells their medians.
+type report struct {
+	idle     int      // connections
+	notes    []string // on each proxy that was measured
+	results  []*result
+	absences []string
+}
+
+// result is all rounds of one proxy in one case.
+type result struct {
+	workload, proxy string
+	rounds          []figures
+}
+
+// missing notes what could not be measured; workload "" stands for all. What
+// was measured of it in earlier rounds does not count any more.
+func (r *report) missing(proxy, workload string, why error) {
+	what := "not measured: " + proxy
+	if workload != "" {
+		what += " in " + workload
+	}
+	r.absences = append(r.absences, what+": "+strings.Join(strings.Fields(why.Error()), " "))
+	r.results = slices.DeleteFunc(r.results, func(x *result) bool { return x.workload == workload && x.proxy == proxy })
+}
+
+func (r *report) add(workload, proxy string, f figures) {
+	i := slices.IndexFunc(r.results, func(x *result) bool { return x.workload == workload && x.proxy == proxy })
+	if i < 0 {
+		i = len(r.results)
+		r.results = append(r.results, &result{workload: workload, proxy: proxy})
+	}
+	r.results[i].rounds = append(r.results[i].rounds, f)
+}
+
+// medians takes the median of each figure over the rounds, by itself.
+func (x *result) medians() figures {
+	median := func(of func(figures) float64) float64 {
+		var all []float64
+		for _, f := range x.rounds {
+			all = append(all, of(f))
+		}
+		slices.Sort(all)
+		return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+	}
+	return figures{
+		cpu:    median(func(f figures) float64 { return f.cpu }),
+		rps:    median(func(f figures) float64 { return f.rps }),
+		core:   median(func(f figures) float64 { return f.core }),
+		p50:    median(func(f figures) float64 { return f.p50 }),
+		p99:    median(func(f figures) float64 { return f.p99 }),
+		p999:   median(func(f figures) float64 { return f.p999 }),
+		empty:  median(func(f figures) float64 { return f.empty }),
+		memory: median(func(f figures) float64 { return f.memory }),
+	}
+}
+
+// of returns the results of a case, the cheapest first.
+func (r *report) of(workload string) []*result {
+	found := slices.DeleteFunc(slices.Clone(r.results), func(x *result) bool { return x.workload != workload })
+	slices.SortStableFunc(found, func(a, b *result) int {
+		x, y := a.medians(), b.medians()
+		return cmp.Or(cmp.Compare(x.cpu, y.cpu), cmp.Compare(x.memory, y.memory))
+	})
+	return found
+}
+
+// busy is the share of its core from which on a proxy was its own limit.
+const busy = 0.95
+
+func (r *report) print(out io.Writer) error {
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, w := range workloads {
+		results := r.of(w.name)
+		if len(results) == 0 {
+			continue
+		}
+		envoy := slices.IndexFunc(results, func(x *result) bool { return x.proxy == "envoy" })
+		fmt.Fprintf(t, "\n%s: %s; latency at %d requests/s\n", w.name, w.about, w.rate)
+		fmt.Fprintln(t, "proxy\tCPU µs/request\t/ Envoy\t/ best\trequests/s\tcore busy\tp50 µs\tp99 µs\tp99.9 µs\t")
+		for _, x := range results {
+			f, ofEnvoy, limit := x.medians(), "-", ""
+			if envoy >= 0 {
+				ofEnvoy = fmt.Sprintf("%.2f", f.cpu/results[envoy].medians().cpu)
+			}
+			if f.core < busy {
+				limit = "≥ "
+			}
+			fmt.Fprintf(t, "%s\t%.1f\t%s\t%.2f\t%s%.0f\t%.0f %%\t%.0f\t%.0f\t%.0f\t\n",
+				x.proxy, f.cpu, ofEnvoy, f.cpu/results[0].medians().cpu, limit, f.rps, 100*f.core, f.p50, f.p99, f.p999)
+		}
+	}
+	if results := r.of(idleCase); len(results) > 0 {
+		fmt.Fprintf(t, "\n%s: memory of a fresh process without and with %d idle connections\n", idleCase, r.idle)
+		fmt.Fprintln(t, "proxy\tMB without\tMB with\tKB each\t")
+		for _, x := range results {
+			f := x.medians()
+			fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.1f\t\n", x.proxy, f.empty, f.memory, 1000*(f.memory-f.empty)/float64(r.idle))
+		}
+	}
+	fmt.Fprintln(t)
+	for _, line := range slices.Concat(r.notes, r.absences) {
+		fmt.Fprintln(t, line)
+	}
+	fmt.Fprintln(t, "≥: the proxy was not the limit: load generator, backend or neighbours were; CPU per request counts")
+	return t.Flush()
+}
+
+// row is one line of proxy.json. What was not measured in its case is left out.
+type row struct {
+	Case                string  `json:"case"`
+	Proxy               string  `json:"proxy"`
+	CPUMicrosPerRequest float64 `json:"cpuMicrosPerRequest,omitempty"`
+	RequestsPerSecond   float64 `json:"requestsPerSecond,omitempty"`
+	P50Micros           float64 `json:"p50Micros,omitempty"`
+	P99Micros           float64 `json:"p99Micros,omitempty"`
+	P999Micros          float64 `json:"p999Micros,omitempty"`
+	MemoryMB            float64 `json:"memoryMB,omitempty"`
+}
+
+// write stores the rows with what they depend on.
+func (r *report) write(name string) error {
+	commit, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return fmt.Errorf("git describe: %w", err)
+	}
+	page := struct {
+		Machine     machine   `json:"machine"`
+		Commit      string    `json:"commit"`
+		Time        time.Time `json:"time"`
+		NotMeasured []string  `json:"notMeasured"`
+		Rows        []row     `json:"rows"`
+	}{thisMachine(), strings.TrimSpace(string(commit)), time.Now().UTC().Truncate(time.Second), r.absences, nil}
+	for _, x := range r.results {
+		f := x.medians()
+		page.Rows = append(page.Rows, row{x.workload, x.proxy, f.cpu, f.rps, f.p50, f.p99, f.p999, f.memory})
+	}
+	data, err := json.MarshalIndent(page, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(name, append(data, '\n'), 0o644)
+}
+
+type machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+}
+
+func (m machine) String() string {
+	return fmt.Sprintf("%s, %d cores, Linux %s, %s", m.CPU, m.Cores, m.Kernel, m.Go)
+}
+
+var modelName = regexp.MustCompile(`model name\s*: (.*)`)
+
+func thisMachine() machine {
+	m := machine{CPU: runtime.GOARCH, Cores: runtime.NumCPU(), Go: runtime.Version()}
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if found := modelName.FindSubmatch(info); found != nil {
+			m.CPU = string(found[1])
+		}
+	}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		m.Kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	return m
+}
