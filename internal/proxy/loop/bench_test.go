@@ -1,8 +1,14 @@
 package loop
 
 import (
+	"bufio"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,42 +19,42 @@ import (
 // A message of 512 bytes from a caller through a relay to an echo and back, 64
 // callers at once, each connection kept: the work of a proxy without parsing.
 // The relay runs as tasks of one loop and, to compare, as a goroutine per
-// connection; callers and echo are the same plain goroutines in both.
+// connection. Callers and echo are another process, so that the CPU time
+// reported is the relay's alone.
 func BenchmarkRelay(b *testing.B) {
-	const message, callers = 512, 64
-	echo := listenPlain(b, func(c net.Conn) { io.Copy(c, struct{ io.Reader }{c}) })
+	others := exec.Command(os.Args[0], "-test.run=^TestPeersOfTheRelay$")
+	others.Env = append(os.Environ(), peersMark+"=1")
+	others.Stderr = os.Stderr
+	orders, err := others.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := others.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := others.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer others.Wait()
+	defer orders.Close()
+	answers := bufio.NewReader(stdout)
+	echo := netip.MustParseAddrPort(said(b, answers))
 
-	run := func(b *testing.B, address string) {
-		begin := make(chan struct{})
-		var all sync.WaitGroup
-		for caller := range callers {
-			c, err := net.Dial("tcp", address)
-			if err != nil {
-				b.Fatal(err)
-			}
-			all.Go(func() {
-				defer c.Close()
-				buf := make([]byte, message)
-				<-begin
-				for i := caller; i < b.N; i += callers {
-					c.Write(buf)
-					if _, err := io.ReadFull(c, buf); err != nil {
-						b.Error(err)
-					}
-				}
-			})
-		}
+	run := func(b *testing.B, relay string) {
+		fmt.Fprintln(orders, relay, b.N)
+		said(b, answers) // connected
 		cpu := cpuTime(b)
 		b.ResetTimer()
-		close(begin)
-		all.Wait()
+		fmt.Fprintln(orders, "begin")
+		said(b, answers) // done
 		b.StopTimer()
 		b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
 	}
 
 	b.Run("loop", func(b *testing.B) {
 		ln := listen(b, started(b, 1, Options{}), func(t *Task, c *Conn) {
-			up, err := t.Loop().Dial(echo.AddrPort(), time.Second)
+			up, err := t.Loop().Dial(echo, time.Second)
 			if err != nil {
 				b.Error(err)
 				return
@@ -77,6 +83,59 @@ func BenchmarkRelay(b *testing.B) {
 	})
 }
 
+func said(t testing.TB, r *bufio.Reader) string {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// peersMark in the environment makes this program the relay's peers.
+const peersMark = "LOOP_BENCHMARK_PEERS"
+
+// TestPeersOfTheRelay is no test: it is the other process of BenchmarkRelay.
+func TestPeersOfTheRelay(t *testing.T) {
+	if os.Getenv(peersMark) == "" {
+		t.Skip("only BenchmarkRelay runs this")
+	}
+	const message, callers = 512, 64
+	fmt.Println(listenPlain(t, func(c net.Conn) { io.Copy(c, struct{ io.Reader }{c}) }))
+	for {
+		var relay string
+		var n int
+		if _, err := fmt.Scanln(&relay, &n); err != nil {
+			return
+		}
+		begin := make(chan struct{})
+		var all sync.WaitGroup
+		for caller := range callers {
+			c, err := net.Dial("tcp", relay)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Go(func() {
+				defer c.Close()
+				buf := make([]byte, message)
+				<-begin
+				for i := caller; i < n; i += callers {
+					if _, err := c.Write(buf); err != nil {
+						t.Error(err)
+					}
+					if _, err := io.ReadFull(c, buf); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		fmt.Println("connected")
+		fmt.Scanln(new(string))
+		close(begin)
+		all.Wait()
+		fmt.Println("done")
+	}
+}
+
 // relayed carries one message.
 func relayed(from io.Reader, to io.Writer, buf []byte) bool {
 	n, err := from.Read(buf)
@@ -87,7 +146,7 @@ func relayed(from io.Reader, to io.Writer, buf []byte) bool {
 }
 
 // listenPlain serves connections with a goroutine for each.
-func listenPlain(b *testing.B, serve func(net.Conn)) *net.TCPAddr {
+func listenPlain(b testing.TB, serve func(net.Conn)) *net.TCPAddr {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)

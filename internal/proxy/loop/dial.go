@@ -111,9 +111,13 @@ func (l *Loop) connect(fd int, sa unix.Sockaddr, remote netip.AddrPort, timeout 
 		}
 	}
 	c.writeDeadline = 0
-	if errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = syscall.Errno(errno)
+	}
+	if err != nil {
 		c.shut(net.ErrClosed)
-		return nil, os.NewSyscallError("connect", syscall.Errno(errno))
+		return nil, os.NewSyscallError("connect", err)
 	}
 	return c, nil
 }

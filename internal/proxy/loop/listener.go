@@ -16,7 +16,7 @@ const (
 	// loop, so that a burst of them does not hold up those that exist.
 	acceptBatch = 64
 	// acceptPause is how long accepting rests when the process or the system
-	// has no file descriptor left: others have time to close some, and the
+	// has no file descriptor or no memory left: others have time to close some, and the
 	// callers' handshakes wait in the kernel's queue.
 	acceptPause = 100 * time.Millisecond
 )
@@ -168,7 +168,9 @@ func (a *acceptor) ready(events) {
 			a.hand(fd, remote)
 		case syscall.EAGAIN, syscall.EBADF:
 			return
-		case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
+		case syscall.ECONNABORTED, syscall.EPROTO, syscall.EPERM, syscall.EINTR:
+			// Of one connection, which ended or was forbidden while it was queued.
+		default: // EMFILE, ENFILE, ENOBUFS, ENOMEM
 			if !a.short {
 				a.short = true
 				a.loop.log.Error("accepting connections rests", "address", a.listener.addr, "error", errno)
@@ -176,9 +178,8 @@ func (a *acceptor) ready(events) {
 			a.loop.Start(&a.pause, acceptPause, a.resume)
 			return
 		}
-		// Other errors are of one connection that ended while it was queued.
 	}
-	a.loop.Start(&a.pause, 0, a.resume) // there may be more, and no new event for them
+	a.loop.Post(a.resume) // there may be more, and no new event for them
 }
 
 // accept returns EBADF when the listener was closed.
