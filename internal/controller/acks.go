@@ -9,13 +9,15 @@ import (
 	"serin.dev/serin/internal/mesh"
 )
 
-// Acks remembers which generation of which object the proxies run. It is safe
+// Acks remembers which generation of which object every proxy runs. It is safe
 // for concurrent use; the zero value has seen nothing.
 type Acks struct {
 	mu       sync.Mutex
-	applied  *mesh.Snapshot
+	waiting  []*mesh.Snapshot // published, oldest first, and not yet run everywhere
+	applied  *mesh.Snapshot   // the latest that every proxy runs
 	origins  map[mesh.Origin]RouteAck
 	endpoint map[mesh.ServiceName]map[string]int // ready endpoints by revision
+	proxies  []ProxyState
 	changed  []func()
 }
 
@@ -26,9 +28,71 @@ type RouteAck struct {
 	At         time.Time
 }
 
-// applied records that every proxy runs the snapshot.
-func (a *Acks) record(s *mesh.Snapshot, at time.Time) {
+// ProxyState is what one proxy runs, by its own word. A proxy that has not
+// said yet runs nothing, and nobody waits for it: it has no traffic.
+type ProxyState struct {
+	Name    string // "this process", or the proxy's own
+	Version mesh.SnapshotVersion
+	At      time.Time // of the ack
+	// Refused is the version that the proxy did not take, and why; 0 = none
+	// since Version.
+	Refused mesh.SnapshotVersion
+	Reason  string
+}
+
+// maxWaiting bounds what is kept for a proxy that is far behind. Forgetting the
+// oldest makes acks say a later snapshot than the first one: late, never early.
+const maxWaiting = 64
+
+// publish makes a snapshot known before any proxy says that it runs it.
+func (a *Acks) publish(s *mesh.Snapshot) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting = append(a.waiting, s)
+	if len(a.waiting) > maxWaiting {
+		a.waiting = slices.Delete(a.waiting, 0, 1)
+	}
+}
+
+// report tells what the proxies run: all that are connected.
+func (a *Acks) report(proxies []ProxyState) {
+	a.mu.Lock()
+	a.proxies = slices.Clone(proxies)
+	everywhere, at := runEverywhere(proxies)
+	moved := false
+	for len(a.waiting) > 0 && a.waiting[0].Version <= everywhere {
+		a.record(a.waiting[0], at)
+		a.waiting = slices.Delete(a.waiting, 0, 1)
+		moved = true
+	}
+	changed := a.changed
+	a.mu.Unlock()
+	if !moved {
+		return
+	}
+	for _, f := range changed {
+		f()
+	}
+}
+
+// runEverywhere is the version that every proxy has passed, and since when.
+func runEverywhere(proxies []ProxyState) (version mesh.SnapshotVersion, at time.Time) {
+	for _, p := range proxies {
+		if p.Version == 0 {
+			continue
+		}
+		if version == 0 || p.Version < version {
+			version = p.Version
+		}
+		if p.At.After(at) {
+			at = p.At
+		}
+	}
+	return version, at
+}
+
+// record takes a snapshot that every proxy runs. Under a.mu.
+func (a *Acks) record(s *mesh.Snapshot, at time.Time) {
 	next := make(map[mesh.Origin]RouteAck, len(s.Origins))
 	for origin, generation := range s.Origins {
 		ack := a.origins[origin]
@@ -48,11 +112,13 @@ func (a *Acks) record(s *mesh.Snapshot, at time.Time) {
 			a.endpoint[name][e.Workload.Revision]++
 		}
 	}
-	changed := a.changed
-	a.mu.Unlock()
-	for _, f := range changed {
-		f()
-	}
+}
+
+// Proxies returns what the proxies said last.
+func (a *Acks) Proxies() []ProxyState {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.proxies)
 }
 
 // OnChange registers f to be called after each ack. It must not block.

@@ -108,12 +108,16 @@ func TestAnAckKeepsTheFirstSnapshotOfAGeneration(t *testing.T) {
 	}
 	woken := 0
 	a.OnChange(func() { woken++ })
-	a.record(snapshotOf(4, 1), t0)
-	a.record(snapshotOf(5, 1), t0.Add(time.Second))
+	run := func(s *mesh.Snapshot, at time.Time) {
+		a.publish(s)
+		a.report([]ProxyState{{Version: s.Version, At: at}})
+	}
+	run(snapshotOf(4, 1), t0)
+	run(snapshotOf(5, 1), t0.Add(time.Second))
 	if diff := cmp.Diff(RouteAck{1, 4, t0}, a.Route(route)); diff != "" {
 		t.Errorf("same generation (-want +got):\n%s", diff)
 	}
-	a.record(snapshotOf(6, 2, "r1", "r2", "r2"), t0.Add(2*time.Second))
+	run(snapshotOf(6, 2, "r1", "r2", "r2"), t0.Add(2*time.Second))
 	if diff := cmp.Diff(RouteAck{2, 6, t0.Add(2 * time.Second)}, a.Route(route)); diff != "" {
 		t.Errorf("next generation (-want +got):\n%s", diff)
 	}
@@ -122,6 +126,37 @@ func TestAnAckKeepsTheFirstSnapshotOfAGeneration(t *testing.T) {
 	}
 	if woken != 3 {
 		t.Errorf("told of %d acks, want 3", woken)
+	}
+}
+
+func TestAnAckIsThatOfTheSlowestProxy(t *testing.T) {
+	route := mesh.Origin{Kind: "VirtualService", Name: "music"}
+	t0 := time.Unix(1000, 0)
+	at := func(seconds int) time.Time { return t0.Add(time.Duration(seconds) * time.Second) }
+	var a Acks
+	woken := 0
+	a.OnChange(func() { woken++ })
+	for v := mesh.SnapshotVersion(1); v <= 4; v++ {
+		a.publish(snapshotOf(v, int64(v+1)/2)) // generations 1 1 2 2
+	}
+	steps := []struct {
+		name    string
+		proxies []ProxyState
+		want    RouteAck
+		woken   int
+	}{
+		{"nobody is connected", nil, RouteAck{}, 0},
+		{"one that has said nothing yet is not waited for", []ProxyState{{Version: 2, At: at(1)}, {Version: 0}}, RouteAck{1, 1, at(1)}, 1},
+		{"the fast one alone proves nothing", []ProxyState{{Version: 4, At: at(2)}, {Version: 1, At: at(1)}}, RouteAck{1, 1, at(1)}, 1},
+		{"the slow one follows", []ProxyState{{Version: 4, At: at(2)}, {Version: 3, At: at(5)}}, RouteAck{2, 3, at(5)}, 2},
+		{"one that comes back with an old version takes nothing back", []ProxyState{{Version: 4, At: at(2)}, {Version: 1, At: at(6)}}, RouteAck{2, 3, at(5)}, 2},
+		{"one that left is not waited for", []ProxyState{{Version: 4, At: at(2)}}, RouteAck{2, 3, at(5)}, 3},
+	}
+	for _, s := range steps {
+		a.report(s.proxies)
+		if got := a.Route(route); got != s.want || woken != s.woken {
+			t.Errorf("%s: ack %+v after %d changes, want %+v after %d", s.name, got, woken, s.want, s.woken)
+		}
 	}
 }
 

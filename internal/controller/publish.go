@@ -20,6 +20,9 @@ import (
 // cannot listen on port 80, for which manifests are written.
 const MainGatewayPort = 80
 
+// thisProcess names the proxy that runs inside of this program.
+const thisProcess = "this process"
+
 // Publish turns objects into snapshots and hands them to the proxies. All
 // fields must be set.
 type Publish struct {
@@ -73,6 +76,9 @@ func (p *Publish) publish(l *listeners) error {
 	for _, err := range l.want(listenersFor(objects, snapshot, host, port)) {
 		p.Log.Error("listener", "err", err)
 	}
+	// Versions go on growing over restarts, since a proxy elsewhere may still
+	// run what the last process published.
+	snapshot.Version = mesh.SnapshotVersion(time.Now().UnixMilli())
 	if p.last != nil {
 		snapshot.Version = p.last.Version
 		if reflect.DeepEqual(snapshot, p.last) {
@@ -84,7 +90,8 @@ func (p *Publish) publish(l *listeners) error {
 		return err
 	}
 	p.last, p.good = snapshot, out.Good
-	p.Acks.record(snapshot, time.Now())
+	p.Acks.publish(snapshot)
+	p.Acks.report([]ProxyState{{Name: thisProcess, Version: snapshot.Version, At: time.Now()}})
 	return nil
 }
 
