@@ -51,7 +51,7 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-func unescape(t *testing.T, text string) string {
+func unescape(t testing.TB, text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
