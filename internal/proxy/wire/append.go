@@ -49,7 +49,11 @@ func (h *Head) AppendRequest(dst []byte) []byte {
 // Body must fit what the caller of HTTP/1.x expects after this status: a 1xx,
 // 204 or 304 has NoBody, as has the answer to a HEAD.
 func (h *Head) AppendAnswer(dst []byte) []byte {
-	dst = appendStatusLine(dst, h.Status)
+	status := h.Status
+	if status < 100 || status > 999 {
+		status = 500 // no status is our own mistake
+	}
+	dst = appendStatusLine(dst, status)
 	dst = appendFields(dst, h.Fields)
 	switch h.Body {
 	case Sized:
@@ -57,8 +61,8 @@ func (h *Head) AppendAnswer(dst []byte) []byte {
 	case Chunked:
 		dst = append(dst, "transfer-encoding: chunked\r\n"...)
 	case NoBody:
-		bodiless := h.Status < 200 || h.Status == 204 || h.Status == 304
-		if h.Length > 0 && h.Status >= 200 && h.Status != 204 || h.Length == 0 && !bodiless {
+		silent := status < 200 || status == 204 || status == 304 && h.Length == 0
+		if h.Length >= 0 && !silent {
 			dst = appendLength(dst, h.Length)
 		}
 	}

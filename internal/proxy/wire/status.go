@@ -1,13 +1,10 @@
 package wire
 
-// appendStatusLine writes the line that begins an answer. A status that is no
-// three digits is our own mistake, and 500 says so.
+// appendStatusLine writes the line that begins an answer; status has three
+// digits.
 func appendStatusLine(dst []byte, status int) []byte {
 	if status == 200 {
 		return append(dst, "HTTP/1.1 200 OK\r\n"...)
-	}
-	if status < 100 || status > 999 {
-		status = 500
 	}
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = append(dst, byte('0'+status/100), byte('0'+status/10%10), byte('0'+status%10), ' ')
