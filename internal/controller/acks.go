@@ -18,7 +18,14 @@ type Acks struct {
 	origins  map[mesh.Origin]RouteAck
 	endpoint map[mesh.ServiceName]map[string]int // ready endpoints by revision
 	proxies  []ProxyState
+	first    map[mesh.Origin]firstSeen // of what was published last
 	changed  []func()
+}
+
+// firstSeen is the first snapshot that had a generation of an object.
+type firstSeen struct {
+	generation int64
+	snapshot   mesh.SnapshotVersion
 }
 
 // RouteAck says since when every proxy runs a generation of an object.
@@ -48,6 +55,15 @@ const maxWaiting = 64
 func (a *Acks) publish(s *mesh.Snapshot) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	first := make(map[mesh.Origin]firstSeen, len(s.Origins))
+	for origin, generation := range s.Origins {
+		seen := a.first[origin]
+		if seen.generation != generation || seen.snapshot == 0 {
+			seen = firstSeen{generation, s.Version}
+		}
+		first[origin] = seen
+	}
+	a.first = first
 	a.waiting = append(a.waiting, s)
 	if len(a.waiting) > maxWaiting {
 		a.waiting = slices.Delete(a.waiting, 0, 1)
@@ -57,9 +73,9 @@ func (a *Acks) publish(s *mesh.Snapshot) {
 // report tells what the proxies run: all that are connected.
 func (a *Acks) report(proxies []ProxyState) {
 	a.mu.Lock()
+	moved := !slices.Equal(a.proxies, proxies)
 	a.proxies = slices.Clone(proxies)
 	everywhere, at := runEverywhere(proxies)
-	moved := false
 	for len(a.waiting) > 0 && a.waiting[0].Version <= everywhere {
 		a.record(a.waiting[0], at)
 		a.waiting = slices.Delete(a.waiting, 0, 1)
@@ -121,7 +137,8 @@ func (a *Acks) Proxies() []ProxyState {
 	return slices.Clone(a.proxies)
 }
 
-// OnChange registers f to be called after each ack. It must not block.
+// OnChange registers f to be called after each ack, and when proxies come, go
+// or refuse. It must not block.
 func (a *Acks) OnChange(f func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

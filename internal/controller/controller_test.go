@@ -147,15 +147,49 @@ func TestAnAckIsThatOfTheSlowestProxy(t *testing.T) {
 	}{
 		{"nobody is connected", nil, RouteAck{}, 0},
 		{"one that has said nothing yet is not waited for", []ProxyState{{Version: 2, At: at(1)}, {Version: 0}}, RouteAck{1, 1, at(1)}, 1},
-		{"the fast one alone proves nothing", []ProxyState{{Version: 4, At: at(2)}, {Version: 1, At: at(1)}}, RouteAck{1, 1, at(1)}, 1},
-		{"the slow one follows", []ProxyState{{Version: 4, At: at(2)}, {Version: 3, At: at(5)}}, RouteAck{2, 3, at(5)}, 2},
-		{"one that comes back with an old version takes nothing back", []ProxyState{{Version: 4, At: at(2)}, {Version: 1, At: at(6)}}, RouteAck{2, 3, at(5)}, 2},
-		{"one that left is not waited for", []ProxyState{{Version: 4, At: at(2)}}, RouteAck{2, 3, at(5)}, 3},
+		{"the fast one alone proves nothing", []ProxyState{{Version: 4, At: at(2)}, {Version: 1, At: at(1)}}, RouteAck{1, 1, at(1)}, 2},
+		{"the slow one follows", []ProxyState{{Version: 4, At: at(2)}, {Version: 3, At: at(5)}}, RouteAck{2, 3, at(5)}, 3},
+		{"one that comes back with an old version takes nothing back", []ProxyState{{Version: 4, At: at(2)}, {Version: 1, At: at(6)}}, RouteAck{2, 3, at(5)}, 4},
+		{"one that left is not waited for", []ProxyState{{Version: 4, At: at(2)}}, RouteAck{2, 3, at(5)}, 5},
 	}
 	for _, s := range steps {
 		a.report(s.proxies)
 		if got := a.Route(route); got != s.want || woken != s.woken {
 			t.Errorf("%s: ack %+v after %d changes, want %+v after %d", s.name, got, woken, s.want, s.woken)
+		}
+	}
+}
+
+func TestAnObjectStandsAsItsProxiesSay(t *testing.T) {
+	route := mesh.Origin{Kind: "VirtualService", Name: "music"}
+	var a Acks
+	a.publish(snapshotOf(5, 1))
+	a.publish(snapshotOf(6, 2))
+	a.publish(snapshotOf(7, 2))
+	local := ProxyState{Name: "this process", Version: 7}
+	tests := []struct {
+		proxies []ProxyState
+		want    kube.Standing
+	}{
+		{nil, kube.Standing{Generation: 2, Reason: "Waiting", Message: "no proxy is connected"}},
+		{[]ProxyState{local}, kube.Standing{Generation: 2, InForce: true, Reason: "InForce", Message: "1 of 1 proxies run it"}},
+		{
+			[]ProxyState{local, {Name: "edge", Version: 6, Refused: 7, Reason: "no such thing"}},
+			kube.Standing{Generation: 2, InForce: true, Reason: "InForce", Message: "2 of 2 proxies run it"},
+		},
+		{
+			[]ProxyState{local, {Name: "edge", Version: 5}, {Name: "vm", Version: 5}, {Name: "new"}},
+			kube.Standing{Generation: 2, Reason: "Waiting", Message: "1 of 4 proxies run it; waiting for edge, new, vm"},
+		},
+		{
+			[]ProxyState{local, {Name: "edge", Version: 5, Refused: 6, Reason: "no such\nthing"}, {Name: "vm", Version: 5}},
+			kube.Standing{Generation: 2, Reason: "Refused", Message: "1 of 3 proxies run it; edge refuses: no such thing; waiting for vm"},
+		},
+	}
+	for _, test := range tests {
+		a.report(test.proxies)
+		if diff := cmp.Diff(map[mesh.Origin]kube.Standing{route: test.want}, a.standings()); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", test.proxies, diff)
 		}
 	}
 }

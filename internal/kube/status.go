@@ -12,9 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/cache"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/mesh"
 )
 
 // finalizer keeps a Release until its traffic was handed back.
@@ -87,22 +87,10 @@ func (c *Client) ObjectEvent(kind, namespace, name string, warning bool, reason,
 }
 
 func (c *Client) reference(kind, namespace, name string) runtime.Object {
-	ni := c.istioInformers.Networking().V1()
-	informer := map[string]cache.SharedIndexInformer{
-		"VirtualService":  ni.VirtualServices().Informer(),
-		"DestinationRule": ni.DestinationRules().Informer(),
-		"Gateway":         ni.Gateways().Informer(),
-		"ServiceEntry":    ni.ServiceEntries().Informer(),
-		"WorkloadEntry":   ni.WorkloadEntries().Informer(),
-	}[kind]
-	if informer == nil {
+	m, _ := c.meshObject(mesh.Origin{Kind: kind, Namespace: namespace, Name: name})
+	if m == nil {
 		return nil
 	}
-	obj, exists, err := informer.GetStore().GetByKey(namespace + "/" + name)
-	if err != nil || !exists {
-		return nil
-	}
-	m := obj.(metav1.Object)
 	return &corev1.ObjectReference{APIVersion: "networking.istio.io/v1", Kind: kind, Namespace: namespace, Name: name, UID: m.GetUID()}
 }
 

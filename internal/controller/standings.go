@@ -1,0 +1,107 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/mesh"
+)
+
+// settle is how long the proxies have to agree before it is written down that
+// they do not: a write for each proxy's ack of each change would be many, and
+// nobody reads faster.
+const settle = 200 * time.Millisecond
+
+// Standings writes into each object's status which proxies run it and which
+// refused it. All fields must be set.
+type Standings struct {
+	API  *kube.Client
+	Acks *Acks
+	Log  *slog.Logger
+}
+
+// Run writes until ctx ends.
+func (s *Standings) Run(ctx context.Context) {
+	wake := kube.NewSignal()
+	s.Acks.OnChange(wake.Give)
+	written := map[mesh.Origin]kube.Standing{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(settle):
+		}
+		now := s.Acks.standings()
+		for origin, standing := range now {
+			if written[origin] == standing {
+				continue
+			}
+			if err := s.API.WriteStanding(ctx, origin, standing); err != nil {
+				s.Log.Warn("status", "err", err)
+				delete(now, origin) // once more with the next change
+			}
+		}
+		written = now
+	}
+}
+
+// standings says of each object that was published last how far it has come.
+func (a *Acks) standings() map[mesh.Origin]kube.Standing {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make(map[mesh.Origin]kube.Standing, len(a.first))
+	bySnapshot := map[mesh.SnapshotVersion]kube.Standing{} // most objects came with the same few
+	for origin, seen := range a.first {
+		standing, known := bySnapshot[seen.snapshot]
+		if !known {
+			standing = standingOf(a.proxies, seen.snapshot)
+			bySnapshot[seen.snapshot] = standing
+		}
+		standing.Generation = seen.generation
+		out[origin] = standing
+	}
+	return out
+}
+
+// standingOf says who runs a snapshot or a later one.
+func standingOf(proxies []ProxyState, snapshot mesh.SnapshotVersion) kube.Standing {
+	run := 0
+	waiting, refusals := map[string]bool{}, map[string]bool{}
+	for _, p := range proxies {
+		switch {
+		case p.Version >= snapshot:
+			run++
+		case p.Refused >= snapshot:
+			refusals[fmt.Sprintf("%s refuses: %s", p.Name, strings.Join(strings.Fields(p.Reason), " "))] = true
+		default:
+			waiting[p.Name] = true
+		}
+	}
+	switch {
+	case len(proxies) == 0:
+		return kube.Standing{Reason: "Waiting", Message: "no proxy is connected"}
+	case run == len(proxies):
+		return kube.Standing{InForce: true, Reason: "InForce", Message: fmt.Sprintf("%d of %d proxies run it", run, run)}
+	}
+	parts := []string{fmt.Sprintf("%d of %d proxies run it", run, len(proxies))}
+	parts = append(parts, slices.Sorted(maps.Keys(refusals))...)
+	if len(waiting) > 0 {
+		parts = append(parts, "waiting for "+strings.Join(slices.Sorted(maps.Keys(waiting)), ", "))
+	}
+	standing := kube.Standing{Reason: "Waiting", Message: strings.Join(parts, "; ")}
+	if len(refusals) > 0 {
+		standing.Reason = "Refused"
+	}
+	return standing
+}
