@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"serin.dev/serin/internal/proxy/wire"
 )
 
 // BenchmarkDecide is the routing of one request: host, route, share, endpoint.
@@ -17,10 +19,11 @@ func BenchmarkDecide(b *testing.B) {
 		b.Fatal(err)
 	}
 	var d draws
+	head := &wire.Head{Method: "GET", Path: "/"}
 	b.ReportAllocs()
 	for b.Loop() {
 		host, port, _ := parseAuthority("music:80")
-		c := call{host: host, port: port, method: "GET", path: "/"}
+		c := call{head: head, host: host, port: port, path: "/"}
 		_, _, _, u := p.acquire(&c, &d, func(t *table) *target { return t.inMesh("default", host) })
 		p.release(u)
 	}

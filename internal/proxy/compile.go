@@ -3,9 +3,9 @@ package proxy
 import (
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"serin.dev/serin/internal/mesh"
 )
@@ -13,53 +13,74 @@ import (
 // compiler makes a table of a snapshot that is valid.
 type compiler struct {
 	snapshot *mesh.Snapshot
+	old      *table     // in force until now: what goes on is taken from it
+	now      time.Time  // when the table comes into force
+	place    mesh.Place // of this proxy
 	upstream func(*mesh.Endpoint) *upstream
-	// turn starts a group's round robin somewhere, so that frequent snapshots
-	// do not favour the first endpoint.
-	turn     func() uint64
+	// turn starts a group's round robin somewhere, so that proxies that start
+	// together do not favour the first endpoint.
+	turn func() uint64
+
+	table    *table
+	services map[mesh.ServiceName]*callee
 	backends map[mesh.Destination]*backend
-	groups   map[groupKey]*group
 }
 
-type groupKey struct {
-	service mesh.ServiceName
-	port    uint16
-	subset  string
+// callee is a mesh.Service with its endpoints sorted by port.
+type callee struct {
+	*mesh.Service
+	access *access
+	ports  map[uint16][]*mesh.Endpoint
 }
 
 func (c *compiler) compile() (*table, error) {
 	c.backends = map[mesh.Destination]*backend{}
-	c.groups = map[groupKey]*group{}
 	t := &table{
 		version:  c.snapshot.Version,
+		snapshot: c.snapshot,
 		mesh:     newHostIndex(),
 		local:    map[string]localHosts{},
-		gateways: map[uint16]*hostIndex{},
+		gateways: map[uint16]*gateway{},
+		groups:   map[groupKey]*group{},
+		limits:   map[limitKey]*bucket{},
+	}
+	c.table = t
+	if err := c.sortServices(); err != nil {
+		return nil, err
 	}
 	for i := range c.snapshot.Hosts {
-		if err := c.addVirtualHost(&t.mesh, &c.snapshot.Hosts[i]); err != nil {
+		if err := c.addVirtualHost(&t.mesh, 0, &c.snapshot.Hosts[i]); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Services)) {
-		c.addService(&t.mesh, c.snapshot.Services[name])
+	for _, svc := range c.services {
+		c.addService(&t.mesh, svc)
 	}
 	t.addLocal()
 	for i := range c.snapshot.Gateways {
 		g := &c.snapshot.Gateways[i]
-		index := t.gateways[g.Port]
-		if index == nil {
-			fresh := newHostIndex()
-			index = &fresh
-			t.gateways[g.Port] = index
-		}
-		for j := range g.VirtualHosts {
-			if err := c.addVirtualHost(index, &g.VirtualHosts[j]); err != nil {
-				return nil, fmt.Errorf("gateway %s: %w", g.Name, err)
-			}
+		if err := c.addGateway(g); err != nil {
+			return nil, fmt.Errorf("gateway %s: %w", g.Name, err)
 		}
 	}
 	return t, nil
+}
+
+func (c *compiler) sortServices() error {
+	c.services = make(map[mesh.ServiceName]*callee, len(c.snapshot.Services))
+	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Services)) {
+		svc := &callee{Service: c.snapshot.Services[name], ports: map[uint16][]*mesh.Endpoint{}}
+		for i := range svc.Endpoints {
+			e := &svc.Endpoints[i]
+			svc.ports[e.Port] = append(svc.ports[e.Port], e)
+		}
+		var err error
+		if svc.access, err = compileAccess(svc.Access); err != nil {
+			return fmt.Errorf("service %s: access: %w", name, err)
+		}
+		c.services[name] = svc
+	}
+	return nil
 }
 
 // addLocal files the hosts of the form "name.namespace", and the wildcards for
@@ -88,88 +109,170 @@ func (t *table) addLocal() {
 	}
 }
 
-func newHostIndex() hostIndex {
-	return hostIndex{exact: map[string]*target{}, wild: map[string]*target{}}
+func (c *compiler) addGateway(of *mesh.Gateway) error {
+	g := c.table.gateways[of.Port]
+	if g == nil {
+		g = &gateway{hosts: newHostIndex()}
+		c.table.gateways[of.Port] = g
+	}
+	for i := range of.VirtualHosts {
+		if err := c.addVirtualHost(&g.hosts, of.Port, &of.VirtualHosts[i]); err != nil {
+			return err
+		}
+	}
+	for i := range of.TLS {
+		g.tls = append(g.tls, &of.TLS[i])
+	}
+	for i := range of.Streams {
+		to := &g.plain
+		if of.Streams[i].SNI() {
+			to = &g.passed
+		}
+		*to = append(*to, c.stream(&of.Streams[i]))
+	}
+	return nil
 }
 
 // addVirtualHost adds the routes under each host. Where a second gateway on
 // the same port has the host too, its routes come after.
-func (c *compiler) addVirtualHost(x *hostIndex, vh *mesh.VirtualHost) error {
-	routes := make([]route, 0, len(vh.Routes))
+func (c *compiler) addVirtualHost(x *hostIndex, port uint16, vh *mesh.VirtualHost) error {
+	routes := make([]*route, len(vh.Routes))
 	for i := range vh.Routes {
-		r, err := c.route(&vh.Routes[i])
-		if err != nil {
+		var err error
+		if routes[i], err = c.route(&vh.Routes[i]); err != nil {
 			return fmt.Errorf("virtual host %s: route %d: %w", vh.Hosts[0], i, err)
 		}
-		routes = append(routes, r)
+		if of := vh.Routes[i].RateLimit; of != nil {
+			routes[i].limit = c.bucket(limitKey{port, vh.Hosts[0], i, *of})
+		}
+	}
+	streams := make([]stream, len(vh.Streams))
+	for i := range vh.Streams {
+		streams[i] = c.stream(&vh.Streams[i])
 	}
 	for _, host := range vh.Hosts {
 		at, key := x.exact, host
 		if suffix, wild := strings.CutPrefix(host, "*"); wild {
 			at, key = x.wild, suffix
 		}
-		if at[key] == nil {
-			at[key] = &target{}
+		found := at[key]
+		if found == nil {
+			found = &target{routed: true}
+			at[key] = found
 		}
-		at[key].routes = append(at[key].routes, routes...)
+		found.routes = append(found.routes, routes...)
+		found.streams = append(found.streams, streams...)
+		found.requireTLS = found.requireTLS || vh.RequireTLS
 	}
 	return nil
 }
 
+// bucket finds or makes the bucket of a route. A mistake in the key, such as
+// after another route was put before this one, fills it once more.
+func (c *compiler) bucket(key limitKey) *bucket {
+	b := c.old.limits[key]
+	if b == nil {
+		b = newBucket(key.limit, c.now)
+	}
+	c.table.limits[key] = b
+	return b
+}
+
 // addService makes the service callable under its own name: through the routes
 // of its host, else those of a wildcard that covers it, else straight.
-func (c *compiler) addService(x *hostIndex, svc *mesh.Service) {
+func (c *compiler) addService(x *hostIndex, svc *callee) {
 	host := string(svc.Name)
 	found := x.exact[host]
 	if found == nil {
 		found = &target{}
 		if wild := x.findWild(host); wild != nil {
-			found.routes = wild.routes
-		} else {
-			found.straight = c.backend(mesh.Destination{Service: svc.Name})
+			*found = *wild
 		}
 		x.exact[host] = found
 	}
-	found.service = svc
+	found.service = svc.Service
+	found.own = c.backend(mesh.Destination{Service: svc.Name})
 }
 
-func (c *compiler) route(r *mesh.Route) (route, error) {
-	out := route{origin: r.Origin, service: r.Service}
-	for i := range r.Matches {
-		m, err := compileMatch(&r.Matches[i])
-		if err != nil {
-			return out, fmt.Errorf("match %d: %w", i, err)
-		}
-		out.matches = append(out.matches, m)
+func (c *compiler) route(of *mesh.Route) (*route, error) {
+	r := &route{
+		origin: of.Origin, service: of.Service, affinity: of.Affinity,
+		redirect: compileRedirect(of.Redirect), fault: of.Fault,
+		retry: of.Retry, timeout: of.Timeout, idle: max(of.IdleTimeout, 0),
+		interferes: of.CORS != nil || of.RateLimit != nil || of.Fault != nil,
 	}
-	out.split.several = len(r.Split) > 1
+	var err error
+	if r.matches, err = compileMatches(of.Matches); err != nil {
+		return nil, err
+	}
+	if r.cors, err = compileCORS(of.CORS); err != nil {
+		return nil, fmt.Errorf("cors: %w", err)
+	}
+	if r.rewrite, err = compileRewrite(of.Rewrite); err != nil {
+		return nil, fmt.Errorf("rewrite: %w", err)
+	}
+	if r.retry == nil {
+		r.retry = mesh.DefaultRetry()
+	}
+	if of.IdleTimeout == 0 {
+		r.idle = mesh.DefaultStreamIdle
+	}
+	if d := of.Direct; d != nil {
+		r.direct = &reply{status: d.Status, grpc: noGRPC, body: d.Body}
+	}
+	if of.Headers != nil {
+		r.request, r.authority = compileEdit(of.Headers.Request)
+		r.answer, _ = compileEdit(of.Headers.Answer)
+	}
+	if of.Rewrite != nil && of.Rewrite.Authority != "" {
+		r.authority = of.Rewrite.Authority
+	}
+	r.split = c.split(of.Split)
+	for _, m := range of.Mirrors {
+		r.mirrors = append(r.mirrors, mirror{c.backend(m.Destination), m.Share})
+	}
+	return r, nil
+}
+
+func (c *compiler) stream(of *mesh.Stream) stream {
+	return stream{origin: of.Origin, service: of.Service, matches: of.Matches, split: c.split(of.Split)}
+}
+
+func (c *compiler) split(destinations []mesh.Destination) split {
+	out := split{several: len(destinations) > 1}
 	var sum uint64
-	for _, d := range r.Split {
+	for _, d := range destinations {
 		weight := uint64(d.Weight)
-		if len(r.Split) == 1 {
+		if len(destinations) == 1 {
 			weight = 1
 		}
 		if weight == 0 {
 			continue
 		}
 		sum += weight
-		d.Weight, d.Headers = 0, nil // they are not part of the backend's identity
-		out.split.shares = append(out.split.shares, share{upTo: sum, backend: c.backend(d)})
+		s := share{upTo: sum, backend: c.backend(d)}
+		if d.Headers != nil {
+			s.request, s.authority = compileEdit(d.Headers.Request)
+			s.answer, _ = compileEdit(d.Headers.Answer)
+		}
+		out.shares = append(out.shares, s)
 	}
-	return out, nil
+	return out
 }
 
-// backend finds or makes the destination (whose weight is 0).
+// backend finds or makes the destination.
 func (c *compiler) backend(d mesh.Destination) *backend {
+	d.Weight, d.Headers = 0, nil // they are the share's
 	if known := c.backends[d]; known != nil {
 		return known
 	}
 	b := &backend{service: d.Service, subset: d.Subset}
 	c.backends[d] = b
-	svc := c.snapshot.Services[d.Service]
+	svc := c.services[d.Service]
 	if svc == nil {
 		return b
 	}
+	b.access = svc.access
 	if d.Port != 0 || len(svc.Ports) == 1 {
 		if port, ok := svc.TargetPort(d.Port, 0); ok {
 			b.only = c.group(svc, port, d.Subset)
@@ -185,56 +288,26 @@ func (c *compiler) backend(d mesh.Destination) *backend {
 }
 
 // group finds or makes the endpoints behind a port; nil for an unknown subset.
-func (c *compiler) group(svc *mesh.Service, port uint16, subset string) *group {
+func (c *compiler) group(svc *callee, port uint16, subset string) *group {
 	key := groupKey{svc.Name, port, subset}
-	if known := c.groups[key]; known != nil {
+	if known := c.table.groups[key]; known != nil {
 		return known
 	}
-	endpoints, known := svc.Select(port, subset)
-	if !known {
+	labels, known := svc.Subsets[subset]
+	if subset != "" && !known {
 		return nil
 	}
-	g := &group{balancer: svc.Policy(port, subset).Balancer}
+	at, _ := svc.Port(port)
+	g := &group{groupKey: key, protocol: at.Protocol, policy: svc.Policy(port, subset)}
 	g.turn.Store(c.turn())
-	for i := range endpoints {
-		if u := c.upstream(&endpoints[i]); !slices.Contains(g.upstreams, u) {
-			g.upstreams = append(g.upstreams, u)
+	for _, e := range svc.ports[port] {
+		if subset != "" && !e.Labels.Contains(labels) {
+			continue
+		}
+		if u := c.upstream(e); !g.holds(u) {
+			g.members = append(g.members, &member{upstream: u})
 		}
 	}
-	c.groups[key] = g
+	c.table.groups[key] = g
 	return g
-}
-
-func compileMatch(m *mesh.Match) (match, error) {
-	out := match{port: m.Port}
-	var err error
-	if out.uri, err = compileCondition(m.URI); err != nil {
-		return out, fmt.Errorf("uri: %w", err)
-	}
-	if out.method, err = compileCondition(m.Method); err != nil {
-		return out, fmt.Errorf("method: %w", err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		cond, err := compileCondition(m.Headers[name])
-		if err != nil {
-			return out, fmt.Errorf("header %s: %w", name, err)
-		}
-		h := headerCondition{condition: cond}
-		if name != "host" {
-			h.name = http.CanonicalHeaderKey(name)
-		}
-		out.headers = append(out.headers, h)
-	}
-	return out, nil
-}
-
-func compileCondition(m mesh.StringMatch) (condition, error) {
-	out := condition{kind: m.Kind, value: m.Value}
-	if m.Kind == mesh.Regex {
-		var err error
-		if out.regex, err = mesh.CompileRegex(m.Value); err != nil {
-			return out, err
-		}
-	}
-	return out, nil
 }

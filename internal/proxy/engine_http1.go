@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/proxy/wire"
 	"serin.dev/serin/internal/telemetry"
 )
 
@@ -186,10 +187,8 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request, ex *exchange) {
 		l.proxy.engine.ServeHTTP(w, r.WithContext(ctx))
 		return
 	}
-	c := call{
-		host: host, port: port, authority: r.Host,
-		method: r.Method, path: ex.record.Path, header: r.Header,
-	}
+	c := callOf(r, host, port)
+	c.caller = &mesh.Caller{Workload: l.source}
 	find := func(t *table) *target { return t.inMesh(l.source.Namespace, host) }
 	if l.reporter == telemetry.GatewaySide {
 		c.port = l.port
@@ -208,6 +207,16 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request, ex *exchange) {
 		l.proxy.engine.ServeHTTP(w, r.WithContext(ctx))
 	case found == nil:
 		ex.fail(w, http.StatusNotFound, flagNoRoute, fmt.Sprintf("no gateway on port %d has host %s", l.port, host))
+	case dec.reply != nil:
+		var h wire.Head
+		body := dec.reply.head(c.head, &h)
+		dec.editAnswer(&h)
+		rec.Flags = dec.flag
+		for _, f := range h.Fields {
+			w.Header().Add(f.Name, f.Value)
+		}
+		w.WriteHeader(h.Status)
+		fmt.Fprint(w, body)
 	case u == nil:
 		ex.undeliverable(w, &c, &dec)
 	default:
@@ -216,6 +225,21 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request, ex *exchange) {
 		rec.Destination = u.workload
 		l.proxy.engine.ServeHTTP(w, r.WithContext(ctx))
 	}
+}
+
+// callOf makes what routing looks at. The request's own header stays as it is.
+func callOf(r *http.Request, host string, port uint16) call {
+	h := &wire.Head{Method: r.Method, Authority: r.Host, Path: requestPath(r.RequestURI)}
+	for name, values := range r.Header {
+		for _, value := range values {
+			h.Add(strings.ToLower(name), value)
+		}
+	}
+	c := call{head: h, host: host, port: port, path: h.Path, query: r.URL.RawQuery, scheme: "http", now: time.Now()}
+	if c.query != "" {
+		h.Path += "?" + c.query
+	}
+	return c
 }
 
 // undeliverable answers a call for which there is no endpoint.

@@ -108,7 +108,7 @@ func (p *Proxy) Apply(s *mesh.Snapshot) error {
 		return fmt.Errorf("apply snapshot %d: not newer than %d, which is in force", s.Version, p.ack.Version)
 	}
 	used := map[*upstream]bool{}
-	c := compiler{snapshot: s, turn: p.turns.next, upstream: func(e *mesh.Endpoint) *upstream {
+	c := compiler{snapshot: s, old: p.table.Load(), now: time.Now(), turn: p.turns.next, upstream: func(e *mesh.Endpoint) *upstream {
 		u := p.upstreamFor(e)
 		used[u] = true
 		return u

@@ -15,13 +15,17 @@ import (
 
 // Envoy's response flags, as far as this proxy has reason to set them.
 const (
-	flagNoRoute    = "NR"  // 404: no route for the host, port or request
-	flagNoCluster  = "NC"  // 503: the route's service, port or subset does not exist
-	flagNoHealthy  = "UH"  // 503: the service has no ready endpoint
-	flagConnect    = "UF"  // 503: could not connect
-	flagReset      = "UC"  // 503: the connection ended before an answer, or 200 and it ended within
-	flagProtocol   = "UPE" // 502: what came is not an HTTP/1.1 answer
-	flagCallerGone = "DC"  // the caller went away
+	flagNoRoute     = "NR"   // 404: no route for the host, port or request
+	flagNoCluster   = "NC"   // 503: the route's service, port or subset does not exist
+	flagNoHealthy   = "UH"   // 503: the service has no ready endpoint
+	flagDelay       = "DI"   // a fault: it was delayed
+	flagFault       = "FI"   // a fault: the answer was made up
+	flagRateLimited = "RL"   // 429: beyond the route's rate limit
+	flagDenied      = "RBAC" // 403: the caller may not call the service; Envoy tells it in its response details
+	flagConnect     = "UF"   // 503: could not connect
+	flagReset       = "UC"   // 503: the connection ended before an answer, or 200 and it ended within
+	flagProtocol    = "UPE"  // 502: what came is not an HTTP/1.1 answer
+	flagCallerGone  = "DC"   // the caller went away
 )
 
 // exchange is one request on its way through the proxy, and what its record

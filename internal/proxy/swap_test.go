@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/proxy/wire"
 )
 
 // TestASwapLosesAndMisroutesNoRequest swaps snapshots that have only v1 or
@@ -109,7 +110,7 @@ func TestARequestCaughtBySwapIsRoutedAnew(t *testing.T) {
 	old.Endpoints, fresh.Endpoints = both.Endpoints[:1], both.Endpoints[1:]
 	r.apply(&old)
 	lookups := 0
-	table, _, _, u := r.acquire(&call{host: "music", port: 80}, new(draws), func(tb *table) *target {
+	table, _, _, u := r.acquire(&call{head: &wire.Head{}, host: "music", port: 80}, new(draws), func(tb *table) *target {
 		found := tb.inMesh("default", "music")
 		if lookups++; lookups == 1 {
 			r.apply(&fresh)

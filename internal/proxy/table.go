@@ -1,22 +1,31 @@
 package proxy
 
 import (
-	"net/http"
-	"regexp"
 	"strings"
-	"sync/atomic"
 
 	"serin.dev/serin/internal/mesh"
 )
 
 // table is a snapshot compiled for routing. It is never changed after it was
-// made; what moves (requests under way, turns) lives behind pointers and is
-// atomic.
+// made; what moves (requests under way, turns, health) lives behind pointers
+// and is atomic.
 type table struct {
 	version  mesh.SnapshotVersion
+	snapshot *mesh.Snapshot // nil before the first one
 	mesh     hostIndex
 	local    map[string]localHosts // by namespace
-	gateways map[uint16]*hostIndex
+	gateways map[uint16]*gateway
+	// What the next table takes over where it has the same.
+	groups map[groupKey]*group
+	limits map[limitKey]*bucket
+}
+
+// gateway is what callers from outside find behind one port.
+type gateway struct {
+	hosts  hostIndex
+	tls    []*mesh.ServerTLS
+	plain  []stream // without SNI
+	passed []stream // by SNI: their TLS is not ended
 }
 
 // localHosts holds the targets of one namespace under their short names, so
@@ -34,36 +43,19 @@ type hostIndex struct {
 
 // target is what a called host stands for.
 type target struct {
-	service  *mesh.Service // nil when the host is no service of the mesh
-	straight *backend      // where calls go without routes; nil when routes decide
-	routes   []route
-}
-
-// route is one mesh.Route.
-type route struct {
-	matches []match // any; none means always
-	origin  mesh.Origin
-	service mesh.ServiceName
-	split   split
-}
-
-// split holds the shares with a weight, and whether there were several
-// destinations before those without one were left out.
-type split struct {
-	several bool
-	shares  []share
-}
-
-// share is one destination; upTo is the sum of the weights so far.
-type share struct {
-	upTo    uint64
-	backend *backend
+	service    *mesh.Service // nil when the host is no service of the mesh
+	own        *backend      // of the service
+	routed     bool          // calls go where routes say, not straight to own
+	routes     []*route
+	streams    []stream
+	requireTLS bool
 }
 
 // backend is one destination with the groups of endpoints it can reach.
 type backend struct {
 	service mesh.ServiceName
 	subset  string
+	access  *access // of the service; nil = everybody
 	ports   []portGroup
 	only    *group // whatever the called port; nil = by ports
 }
@@ -71,33 +63,6 @@ type backend struct {
 type portGroup struct {
 	port  uint16
 	group *group
-}
-
-// group is the endpoints of a service behind one port and subset.
-type group struct {
-	upstreams []*upstream
-	balancer  mesh.Balancer
-	turn      atomic.Uint64 // of round robin
-}
-
-// call is what routing looks at.
-type call struct {
-	host      string // as parseAuthority returns it
-	port      uint16 // the called one; at a gateway the gateway's
-	authority string // the Host header as sent
-	method    string
-	path      string // as sent, without the query
-	header    http.Header
-}
-
-// decision is where a call goes and what its record says of it.
-type decision struct {
-	service mesh.ServiceName
-	backend *backend // nil with flag NR
-	group   *group   // nil with flag NR or NC
-	origin  mesh.Origin
-	several bool // a weighted choice among several destinations was made
-	flag    string
 }
 
 // inMesh finds the target of a call between services; nil when the host is
@@ -118,11 +83,15 @@ func (t *table) inMesh(namespace, host string) *target {
 
 // atGateway finds the target of a call from outside.
 func (t *table) atGateway(port uint16, host string) *target {
-	index := t.gateways[port]
-	if index == nil {
+	g := t.gateways[port]
+	if g == nil {
 		return nil
 	}
-	return index.find(host)
+	return g.hosts.find(host)
+}
+
+func newHostIndex() hostIndex {
+	return hostIndex{exact: map[string]*target{}, wild: map[string]*target{}}
 }
 
 // find prefers the exact host, then the longest wildcard.
@@ -149,63 +118,6 @@ func (x *hostIndex) findWild(host string) *target {
 	return x.wild[""]
 }
 
-// decide routes one call. It does not allocate.
-func (t *target) decide(c *call, d *draws) decision {
-	var out decision
-	if t.service != nil {
-		out.service = t.service.Name
-		if _, open := t.service.Port(c.port); !open {
-			out.flag = flagNoRoute
-			return out
-		}
-	}
-	out.backend = t.straight
-	if t.straight == nil {
-		r := t.match(c)
-		if r == nil || len(r.split.shares) == 0 {
-			if r != nil {
-				out.origin = r.origin
-			}
-			out.flag = flagNoRoute
-			return out
-		}
-		out.origin = r.origin
-		out.several = r.split.several
-		out.backend = r.split.pick(d)
-		if out.service == "" {
-			out.service = r.service
-		}
-		if out.service == "" {
-			out.service = out.backend.service
-		}
-	}
-	if out.group = out.backend.reach(c.port); out.group == nil {
-		out.flag = flagNoCluster
-	}
-	return out
-}
-
-func (t *target) match(c *call) *route {
-	for i := range t.routes {
-		if t.routes[i].covers(c) {
-			return &t.routes[i]
-		}
-	}
-	return nil
-}
-
-func (r *route) covers(c *call) bool {
-	if len(r.matches) == 0 {
-		return true
-	}
-	for i := range r.matches {
-		if r.matches[i].holds(c) {
-			return true
-		}
-	}
-	return false
-}
-
 // reach returns the group for a call to the port; nil when the destination
 // does not have it.
 func (b *backend) reach(port uint16) *group {
@@ -218,68 +130,4 @@ func (b *backend) reach(port uint16) *group {
 		}
 	}
 	return nil
-}
-
-// match is one mesh.Match.
-type match struct {
-	uri     condition
-	method  condition
-	port    uint16
-	headers []headerCondition
-}
-
-type headerCondition struct {
-	name string // canonical; "" is the authority
-	condition
-}
-
-// condition is one mesh.StringMatch.
-type condition struct {
-	kind  mesh.MatchKind
-	value string
-	regex *regexp.Regexp
-}
-
-func (m *match) holds(c *call) bool {
-	if m.port != 0 && m.port != c.port ||
-		!m.method.holds(c.method, true) || !m.uri.holds(c.path, true) {
-		return false
-	}
-	for i := range m.headers {
-		h := &m.headers[i]
-		if h.name == "" {
-			if !h.holds(c.authority, true) {
-				return false
-			}
-			continue
-		}
-		values := c.header[h.name]
-		value, present := "", len(values) > 0
-		switch {
-		case len(values) == 1:
-			value = values[0]
-		case present:
-			value = strings.Join(values, ",") // RFC 9110, section 5.3
-		}
-		if !h.holds(value, present) {
-			return false
-		}
-	}
-	return true
-}
-
-func (c *condition) holds(value string, present bool) bool {
-	switch c.kind {
-	case mesh.Any:
-		return true
-	case mesh.Exact:
-		return present && value == c.value
-	case mesh.Prefix:
-		return present && strings.HasPrefix(value, c.value)
-	case mesh.Regex:
-		return present && c.regex.MatchString(value)
-	case mesh.Present:
-		return present
-	}
-	panic("proxy: a compiled condition has a known kind")
 }

@@ -54,14 +54,15 @@ func (p *Proxy) acquire(c *call, d *draws, find func(*table) *target) (*table, *
 			return t, nil, decision{}, nil
 		}
 		dec := found.decide(c, d)
-		if dec.flag != "" {
+		if dec.group == nil {
 			return t, found, dec, nil
 		}
-		u := dec.group.pick(d)
-		if u == nil {
-			dec.flag = flagNoHealthy
+		m := dec.pick(c.now, d, nil)
+		if m == nil {
+			dec.note(flagNoHealthy)
 			return t, found, dec, nil
 		}
+		u := m.upstream
 		u.active.Add(1)
 		if p.table.Load() == t {
 			return t, found, dec, u
