@@ -84,8 +84,11 @@ type Endpoint struct {
 	Workload Workload
 	Place    Place
 	Weight   uint32 // its share among the endpoints; 0 = 1
-	Priority uint32 // 0 first; a higher one is called when the lower ones are unhealthy
+	Priority uint32 // 0 first; a higher one is called when the lower ones are unhealthy; at most MaxPriority
 }
+
+// MaxPriority of an endpoint, as with Envoy.
+const MaxPriority = 128
 
 // Caller is who a call comes from.
 type Caller struct {
@@ -136,7 +139,7 @@ type Match struct {
 	Scheme  StringMatch // "http" or "https", as the caller spoke to the proxy
 	Method  StringMatch
 	Host    StringMatch            // the authority as sent, port included
-	Headers map[string]StringMatch // keys in lower case; several values are joined by ","
+	Headers map[string]StringMatch // keys in lower case, never "host"; several values are joined by ","
 	Query   map[string]StringMatch // the first value of a parameter, as sent
 	Port    uint16                 // 0 = any
 	// Who calls. Nothing set = anybody.
@@ -149,7 +152,7 @@ type StringMatch struct {
 	Kind       MatchKind
 	Value      string
 	IgnoreCase bool // not for Regex, which has (?i)
-	Invert     bool // holds when the condition does not, also for what is absent
+	Invert     bool // holds when the condition does not, also for what is absent; not for URI and Query
 }
 
 // MatchKind says how a StringMatch compares.
@@ -163,7 +166,7 @@ const (
 	Regex
 	Present
 	Suffix
-	Segments // a prefix of whole path segments: "/a" holds for "/a" and "/a/b", not for "/ab"
+	Segments // of URI: a prefix of whole path segments: "/a" holds for "/a" and "/a/b", not for "/ab"
 )
 
 // Ack says that every proxy of a plane applied a snapshot.

@@ -17,9 +17,10 @@ type Policy struct {
 	// at: the first key that the request has. Without any, such a balancer
 	// draws at random.
 	Hash []HashKey
-	// RingSize is the least number of points on the ring; 0 = 1024.
+	// RingSize is the least number of points on the ring, at most MaxRingSize;
+	// 0 = 1024.
 	RingSize uint32
-	// TableSize of Maglev, a prime; 0 = 65537.
+	// TableSize of Maglev, a prime of at most MaxTableSize; 0 = 65537.
 	TableSize uint32
 	Warmup    *Warmup
 	Locality  *Locality
@@ -29,6 +30,12 @@ type Policy struct {
 	TLS       *ClientTLS // nil = plain
 	Health    *HealthCheck
 }
+
+// The largest hash rings and tables, Envoy's.
+const (
+	MaxRingSize  = 8 << 20
+	MaxTableSize = 5_000_011
+)
 
 // Balancer picks one endpoint of many. The zero value is LeastRequest.
 type Balancer uint8
@@ -46,9 +53,9 @@ const (
 type HashKey struct {
 	Source HashSource
 	Name   string        // of the header (lower case), cookie or query parameter
-	TTL    time.Duration // HashCookie: the cookie is made when absent, for so long; 0 with Make = for the session
 	Make   bool          // HashCookie: make it when absent
-	Path   string        // HashCookie: of the cookie that is made; "" = none
+	TTL    time.Duration // of the cookie that is made; 0 = for the session
+	Path   string        // of the cookie that is made; "" = none
 }
 
 // HashSource says where a HashKey is found.
@@ -130,11 +137,14 @@ type Outlier struct {
 	ConsecutiveLocal   uint32 // failures to get an answer in a row; only with SplitLocal
 	SplitLocal         bool
 	Interval           time.Duration // between two looks at who may come back; 0 = 10 s
-	BaseEjection       time.Duration // times the number of ejections in a row; 0 = 30 s
+	BaseEjection       time.Duration // times the number of ejections in a row; 0 = DefaultBaseEjection
 	MaxEjection        time.Duration // 0 = 300 s, at least BaseEjection
 	MaxPercent         uint32        // of the endpoints, 0..100; at least one can always be ejected when above 0
 	MinHealthPercent   uint32        // below that, all endpoints are used and none is ejected; 0 = never so
 }
+
+// DefaultBaseEjection is Envoy's.
+const DefaultBaseEjection = 30 * time.Second
 
 // RetryBudget bounds the retries under way by a share of the requests under
 // way.
@@ -147,7 +157,7 @@ type RetryBudget struct {
 type ClientTLS struct {
 	SNI         string   // "" = the called host
 	CA          string   // key in Snapshot.Certificates whose CA signs the endpoints'; "" = the system's
-	Certificate string   // key in Snapshot.Certificates of our own; "" = none
+	Certificate string   // key in Snapshot.Certificates of our own key pair; "" = none
 	SubjectAlts []string // the endpoint's certificate must have one of these; none = SNI
 	Insecure    bool     // do not verify
 }

@@ -94,14 +94,7 @@ func (s *Snapshot) Resolve(c Call) Outcome {
 
 // routesOf collects the routes of the most specific pattern for the host.
 func routesOf(hosts []VirtualHost, host string) (routes []Route, found bool) {
-	best := ""
-	for _, vh := range hosts {
-		for _, pattern := range vh.Hosts {
-			if HostMatches(pattern, host) && moreSpecific(pattern, best) {
-				best = pattern
-			}
-		}
-	}
+	best := bestPattern(hosts, host)
 	for _, vh := range hosts {
 		for _, pattern := range vh.Hosts {
 			if best != "" && pattern == best {
@@ -110,6 +103,19 @@ func routesOf(hosts []VirtualHost, host string) (routes []Route, found bool) {
 		}
 	}
 	return routes, found
+}
+
+// bestPattern returns the most specific pattern for the host, "" for none.
+func bestPattern(hosts []VirtualHost, host string) string {
+	best := ""
+	for _, vh := range hosts {
+		for _, pattern := range vh.Hosts {
+			if HostMatches(pattern, host) && moreSpecific(pattern, best) {
+				best = pattern
+			}
+		}
+	}
+	return best
 }
 
 func moreSpecific(a, b string) bool {

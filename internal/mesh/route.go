@@ -25,14 +25,18 @@ type Route struct {
 	Redirect *Redirect
 	Direct   *DirectAnswer
 
-	Rewrite   *Rewrite
-	Headers   *HeaderEdits
+	// What is done to every request of the route, in this order: CORS,
+	// RateLimit, Fault, then Headers and one of the above.
 	CORS      *CORS
-	Fault     *Fault
 	RateLimit *RateLimit
-	Mirrors   []Mirror
-	Retry     *Retry        // nil = DefaultRetry
-	Timeout   time.Duration // for the whole answer, retries included; 0 = none
+	Fault     *Fault
+	Headers   *HeaderEdits
+
+	// What follows belongs to a split and is not set without one.
+	Rewrite *Rewrite
+	Mirrors []Mirror
+	Retry   *Retry        // nil = DefaultRetry
+	Timeout time.Duration // for the whole answer, retries included; 0 = none
 	// IdleTimeout ends a request on which nothing moves in either direction;
 	// 0 = DefaultStreamIdle, negative = never.
 	IdleTimeout time.Duration
@@ -48,7 +52,8 @@ type Share uint32
 // Everything is a share of 100 %.
 const Everything Share = 1_000_000
 
-// Redirect answers with another place. Empty parts stay as they were called.
+// Redirect answers with another place. Empty parts stay as they were called; at
+// least one is set, and not both of Path and Prefix, which begin with "/".
 type Redirect struct {
 	Code      int // 301, 302, 303, 307 or 308
 	Scheme    string
@@ -60,18 +65,23 @@ type Redirect struct {
 
 // DirectAnswer is an answer made by the proxy.
 type DirectAnswer struct {
-	Status int // 200..599
-	Body   string
+	Status int    // 200..599
+	Body   string // at most MaxDirectBody bytes; not sent with a status that has none
 }
 
-// Rewrite changes what the destination sees.
+// MaxDirectBody is the size of the largest DirectAnswer.Body: every proxy holds
+// it in memory.
+const MaxDirectBody = 1 << 20
+
+// Rewrite changes what the destination sees: the path by Path or Regex, not
+// both. The query stays.
 type Rewrite struct {
 	Authority string  // "" = as called
-	Path      *string // replaces what a Prefix or Segments match found, and the whole path otherwise
+	Path      *string // replaces what a Prefix or Segments match found, and the whole path otherwise; begins with "/"
 	Regex     *RegexRewrite
 }
 
-// RegexRewrite replaces every match in the path, without the query.
+// RegexRewrite replaces every match in the path, without the query; see Compile.
 type RegexRewrite struct {
 	Match        string // RE2
 	Substitution string // \1 is the first group, \0 all of the match
@@ -84,7 +94,9 @@ type HeaderEdits struct {
 }
 
 // HeaderEdit removes first, then sets, then adds. Names are in lower case;
-// "host" in Request.Set is the authority.
+// "host" in Request.Set is the authority. What frames a message (content-length,
+// connection, ...) cannot be edited. Values are sent as they are: they have no
+// placeholders.
 type HeaderEdit struct {
 	Remove   []string
 	Set, Add []Header
@@ -95,9 +107,11 @@ type Header struct {
 	Name, Value string
 }
 
-// CORS answers preflight requests and marks answers (Fetch standard).
+// CORS answers preflight requests of the origins and marks answers to them
+// (Fetch standard). Requests of other origins go to the destination as they
+// are, preflight ones too.
 type CORS struct {
-	Origins     []StringMatch
+	Origins     []StringMatch // any of them; each says a condition that is not inverted
 	Methods     []string
 	Headers     []string
 	Expose      []string
@@ -128,14 +142,17 @@ type Abort struct {
 // rest is answered with 429.
 type RateLimit struct {
 	Burst uint32        // size of the bucket; at least 1
-	Fill  uint32        // tokens that are added ...
-	Per   time.Duration // ... each so long; at least 50 ms, as with Envoy
+	Fill  uint32        // tokens that are added ...; at least 1
+	Per   time.Duration // ... each so long; at least MinRatePeriod
 }
+
+// MinRatePeriod is the shortest RateLimit.Per: Envoy's.
+const MinRatePeriod = 50 * time.Millisecond
 
 // Mirror sends a copy of a share of the requests to another destination. Its
 // answer is thrown away, and its host is marked with "-shadow".
 type Mirror struct {
-	Destination Destination // Weight and Headers do not count
+	Destination Destination // without Weight and Headers
 	Share       Share
 }
 
@@ -146,11 +163,15 @@ type Retry struct {
 	On            RetryOn
 	Codes         []int // answers to retry, beyond those of On
 	// Base and Max bound the random wait before a retry: the n-th waits
-	// between 0 and min(Max, Base×(2ⁿ−1)). 0 = 25 ms and 10 times Base.
+	// between 0 and min(Max, Base×(2ⁿ−1)). 0 = DefaultRetryBase and 10 times
+	// Base.
 	Base, Max time.Duration
 	// AvoidPrevious tries an endpoint that was not tried yet where there is one.
 	AvoidPrevious bool
 }
+
+// DefaultRetryBase is Envoy's.
+const DefaultRetryBase = 25 * time.Millisecond
 
 // RetryOn is a set of conditions, with the names and meaning of Envoy's.
 type RetryOn uint32
@@ -169,6 +190,7 @@ const (
 	RetryGRPCInternal
 	RetryGRPCExhausted
 	RetryGRPCUnavailable
+	retryConditionsEnd
 )
 
 // DefaultRetry is what a route without one has, as with Istio: only what
@@ -181,7 +203,10 @@ func DefaultRetry() *Retry {
 	}
 }
 
-// Stream sends connections, not requests, to a split of destinations.
+// Stream sends connections, not requests, to a split of destinations. Of the
+// streams with a match that holds, the one with the most specific SNI pattern
+// is taken, and the first of those that are equally specific; no pattern is
+// less specific than "*". See Snapshot.ResolveStream.
 type Stream struct {
 	Name    string
 	Origin  Origin

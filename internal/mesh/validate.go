@@ -1,19 +1,23 @@
 package mesh
 
 import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"maps"
+	"math"
 	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
 // Validate reports the first reason for which no proxy could run the snapshot.
-// It checks form, not references: a destination without endpoints is an answer
-// (503) and not an error. The order of checks is fixed, so the same snapshot
-// gives the same reason.
+// It checks form, not references to services: a destination without endpoints
+// is an answer (503) and not an error. Certificates that are referred to must
+// be there. The order of checks is fixed, so the same snapshot gives the same
+// reason.
 func (s *Snapshot) Validate() error {
 	if s == nil {
 		return fmt.Errorf("snapshot: none given")
@@ -21,8 +25,13 @@ func (s *Snapshot) Validate() error {
 	if s.Version == 0 {
 		return fmt.Errorf("snapshot: version 0 means none; count from 1")
 	}
+	for _, name := range slices.Sorted(maps.Keys(s.Certificates)) {
+		if err := s.Certificates[name].Validate(); err != nil {
+			return fmt.Errorf("certificate %q: %w", name, err)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
-		if err := s.Services[name].validate(name); err != nil {
+		if err := s.Services[name].validate(name, s.Certificates); err != nil {
 			return fmt.Errorf("service %s: %w", name, err)
 		}
 	}
@@ -44,27 +53,44 @@ func (s *Snapshot) Validate() error {
 			return fmt.Errorf("gateway %s port %d: listed twice", g.Name, g.Port)
 		}
 		seen[id] = true
-		if err := validateHosts(g.VirtualHosts); err != nil {
+		if err := g.validate(s.Certificates); err != nil {
 			return fmt.Errorf("gateway %s port %d: %w", g.Name, g.Port, err)
 		}
 	}
 	return nil
 }
 
-func (s *Service) validate(name ServiceName) error {
+// Validate reports why the certificate cannot be used: its PEM is broken, or
+// chain and key do not belong together.
+func (c *Certificate) Validate() error {
+	switch {
+	case c == nil:
+		return fmt.Errorf("is nil")
+	case len(c.Chain) == 0 != (len(c.Key) == 0):
+		return fmt.Errorf("a chain needs its key, and a key its chain")
+	case len(c.Chain) == 0 && len(c.CA) == 0:
+		return fmt.Errorf("has neither a key pair nor authorities")
+	}
+	if len(c.Chain) > 0 {
+		if _, err := tls.X509KeyPair(c.Chain, c.Key); err != nil {
+			return fmt.Errorf("key pair: %w", err)
+		}
+	}
+	if len(c.CA) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.CA) {
+		return fmt.Errorf("authorities: no certificate in the PEM")
+	}
+	return nil
+}
+
+func (s *Service) validate(name ServiceName, certificates map[string]*Certificate) error {
 	if s == nil {
 		return fmt.Errorf("is nil")
 	}
 	if s.Name != name || name == "" {
 		return fmt.Errorf("is named %q inside", s.Name)
 	}
-	for scope, p := range s.Policies {
-		if p == nil {
-			return fmt.Errorf("policy of %v is nil", scope)
-		}
-		if p.Balancer > Maglev {
-			return fmt.Errorf("unknown balancer %d", p.Balancer)
-		}
+	if err := CheckHost(string(name)); err != nil || name[0] == '*' {
+		return fmt.Errorf("is not the name of one service: write it in lower case, without wildcard, space or slash")
 	}
 	ports := map[uint16]bool{}
 	for _, p := range s.Ports {
@@ -81,18 +107,45 @@ func (s *Service) validate(name ServiceName) error {
 	if _, named := s.Subsets[""]; named {
 		return fmt.Errorf("a subset has no name")
 	}
+	weights := map[uint16]uint64{}
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
-		if !ports[e.Port] {
-			return fmt.Errorf("endpoint %s: the service has no port %d", e.DialAddress(), e.Port)
+		if err := e.validate(ports); err != nil {
+			return fmt.Errorf("endpoint %s: %w", e.DialAddress(), err)
 		}
-		host, port, err := net.SplitHostPort(e.DialAddress())
-		if err != nil || host == "" {
-			return fmt.Errorf("endpoint %q: address is not host:port", e.DialAddress())
+		if weights[e.Port] += uint64(max(e.Weight, 1)); weights[e.Port] > math.MaxUint32 {
+			return fmt.Errorf("port %d: the weights of the endpoints sum up to more than %d", e.Port, uint32(math.MaxUint32))
 		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("endpoint %q: port is not in 1..65535", e.DialAddress())
+	}
+	for _, scope := range slices.SortedFunc(maps.Keys(s.Policies), PolicyScope.Compare) {
+		if err := s.Policies[scope].validate(certificates); err != nil {
+			return fmt.Errorf("policy of %s: %w", scope, err)
 		}
+	}
+	for i := range s.Access {
+		if err := validateMatches(s.Access[i].Matches); err != nil {
+			return fmt.Errorf("access rule %d (%s): %w", i, s.Access[i].Origin, err)
+		}
+	}
+	return nil
+}
+
+func (e *Endpoint) validate(ports map[uint16]bool) error {
+	if !ports[e.Port] {
+		return fmt.Errorf("the service has no port %d", e.Port)
+	}
+	host, port, err := net.SplitHostPort(e.DialAddress())
+	if err != nil || host == "" || strings.ContainsAny(host, " /\t\r\n\x00") {
+		return fmt.Errorf("address is not host:port")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("port is not in 1..65535")
+	}
+	if e.Priority > MaxPriority {
+		return fmt.Errorf("priority %d is not in 0..%d", e.Priority, MaxPriority)
+	}
+	if p := e.Place; strings.ContainsAny(p.Region+p.Zone+p.Subzone, "/*") {
+		return fmt.Errorf("place %s: a part has a slash or a star", p)
 	}
 	return nil
 }
@@ -118,6 +171,74 @@ func validateHosts(hosts []VirtualHost) error {
 				return fmt.Errorf("virtual host %q: route %d (%s): %w", vh.Hosts[0], j, vh.Routes[j].Origin, err)
 			}
 		}
+		if err := validateStreams(vh.Streams); err != nil {
+			return fmt.Errorf("virtual host %q: %w", vh.Hosts[0], err)
+		}
+	}
+	return nil
+}
+
+func validateStreams(streams []Stream) error {
+	for i := range streams {
+		if err := streams[i].validate(); err != nil {
+			return fmt.Errorf("stream %d (%s): %w", i, streams[i].Origin, err)
+		}
+	}
+	return nil
+}
+
+func (s *Stream) validate() error {
+	for i := range s.Matches {
+		if (len(s.Matches[i].SNI) > 0) != s.SNI() {
+			return fmt.Errorf("match %d: some matches have sni and some have none", i)
+		}
+		for _, pattern := range s.Matches[i].SNI {
+			if err := CheckHost(pattern); err != nil {
+				return fmt.Errorf("match %d: sni %q: %w", i, pattern, err)
+			}
+		}
+	}
+	return validateSplit(s.Split)
+}
+
+func (g *Gateway) validate(certificates map[string]*Certificate) error {
+	seen := map[string]bool{}
+	for i := range g.TLS {
+		t := &g.TLS[i]
+		if err := t.validate(certificates); err != nil {
+			return fmt.Errorf("tls %d: %w", i, err)
+		}
+		for _, h := range t.Hosts {
+			if seen[h] {
+				return fmt.Errorf("tls %d: host %q: listed twice", i, h)
+			}
+			seen[h] = true
+		}
+	}
+	return cmp.Or(validateHosts(g.VirtualHosts), validateStreams(g.Streams))
+}
+
+func (t *ServerTLS) validate(certificates map[string]*Certificate) error {
+	if len(t.Hosts) == 0 {
+		return fmt.Errorf("has no hosts")
+	}
+	for _, h := range t.Hosts {
+		if err := CheckHost(h); err != nil {
+			return fmt.Errorf("host %q: %w", h, err)
+		}
+	}
+	c, ca := certificates[t.Certificate], certificates[t.ClientCA]
+	switch {
+	case c == nil || len(c.Chain) == 0:
+		return fmt.Errorf("no key pair is named %q", t.Certificate)
+	case t.ClientCA != "" && (ca == nil || len(ca.CA) == 0):
+		return fmt.Errorf("no authorities are named %q", t.ClientCA)
+	case t.Optional && t.ClientCA == "":
+		return fmt.Errorf("optional without authorities to check what callers show")
+	case t.Min > TLS13 || t.Max > TLS13:
+		return fmt.Errorf("unknown version %d", max(t.Min, t.Max))
+	case t.Max != TLSDefault && t.Max < cmp.Or(t.Min, TLS12):
+		return fmt.Errorf("version %s at least, and %s at most", cmp.Or(t.Min, TLS12), t.Max)
 	}
 	return nil
 }
@@ -134,67 +255,8 @@ func CheckHost(h string) error {
 		return fmt.Errorf("a wildcard is allowed at the front only")
 	case rest != h && rest != "" && rest[0] != '.':
 		return fmt.Errorf("a wildcard stands for whole labels: *.example.org")
-	case strings.ContainsAny(h, " /\t\r\n"):
+	case strings.ContainsFunc(h, func(r rune) bool { return r <= ' ' || r == '/' || r == 0x7f }):
 		return fmt.Errorf("is not a host name")
 	}
 	return nil
-}
-
-func (r *Route) validate() error {
-	for i := range r.Matches {
-		if err := r.Matches[i].validate(); err != nil {
-			return fmt.Errorf("match %d: %w", i, err)
-		}
-	}
-	var sum uint64
-	for i, d := range r.Split {
-		if d.Service == "" {
-			return fmt.Errorf("destination %d: has no service", i)
-		}
-		sum += uint64(d.Weight)
-	}
-	if len(r.Split) > 1 && sum == 0 {
-		return fmt.Errorf("all weights are 0")
-	}
-	return nil
-}
-
-func (m *Match) validate() error {
-	if err := m.URI.validate(); err != nil {
-		return fmt.Errorf("uri: %w", err)
-	}
-	if err := m.Method.validate(); err != nil {
-		return fmt.Errorf("method: %w", err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		if name == "" || name != strings.ToLower(name) {
-			return fmt.Errorf("header %q: name is not in lower case", name)
-		}
-		if err := m.Headers[name].validate(); err != nil {
-			return fmt.Errorf("header %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func (m StringMatch) validate() error {
-	if m.Kind > Segments {
-		return fmt.Errorf("unknown kind %d", m.Kind)
-	}
-	if m.Kind == Regex {
-		if _, err := CompileRegex(m.Value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// CompileRegex compiles the value of a Regex match so that it has to match the
-// whole string.
-func CompileRegex(value string) (*regexp.Regexp, error) {
-	// Compiled alone first: "a)(b" is wrong although "(?:a)(b)" is not.
-	if _, err := regexp.Compile(value); err != nil {
-		return nil, err
-	}
-	return regexp.Compile(`\A(?:` + value + `)\z`)
 }
