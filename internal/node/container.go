@@ -247,7 +247,7 @@ func (c *container) prepare(ctx context.Context) (*command, error) {
 	args, imageEnv := resolve(n.images, c.spec)
 	if len(args) == 0 {
 		return nil, &problem{reason: "NoCommand", err: fmt.Errorf(
-			"image %q says nothing about which command of this machine to run: set command in the container, or an image mapping", c.spec.Image)}
+			"image %q is not pulled, and no program is built in for it: set command in the container", c.spec.Image)}
 	}
 	for kind, probe := range map[string]*corev1.Probe{
 		"readinessProbe": c.spec.ReadinessProbe, "livenessProbe": c.spec.LivenessProbe, "startupProbe": c.spec.StartupProbe,

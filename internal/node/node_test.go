@@ -385,7 +385,7 @@ func TestWhatCannotStartSaysWhatToChange(t *testing.T) {
 		pod             *corev1.Pod
 		reason, message string
 	}{
-		{barePod("Always", nil), "NoCommand", `image "example.org/task:v1" says nothing about which command of this machine to run: set command in the container, or an image mapping`},
+		{barePod("Always", nil), "NoCommand", `image "example.org/task:v1" is not pulled, and no program is built in for it: set command in the container`},
 		{barePod("Always", []string{"no-such-command"}), "CommandNotFound", "no-such-command is in no directory of PATH=" + os.Getenv("PATH")},
 		{barePod("Always", []string{"/no/such/command"}), "CommandNotFound", "/no/such/command is not an executable file on this machine"},
 		{grpc, "UnsupportedProbe", "readinessProbe: grpc is not supported: use httpGet, tcpSocket or exec"},
