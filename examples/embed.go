@@ -10,5 +10,5 @@ import "embed"
 
 // Files are the manifests and READMEs, such as music/app.yaml.
 //
-//go:embed music reviews
+//go:embed bookinfo music reviews
 var Files embed.FS

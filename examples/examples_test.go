@@ -37,12 +37,13 @@ func objects(t *testing.T, file string) []any {
 			t.Fatalf("%s: object %d: %v", file, i+1, err)
 		}
 		obj, ok := map[string]any{
-			"v1/Service":                            &corev1.Service{},
-			"apps/v1/Deployment":                    &appsv1.Deployment{},
-			"networking.istio.io/v1/Gateway":        &istiov1.Gateway{},
-			"networking.istio.io/v1/VirtualService": &istiov1.VirtualService{},
-			"serin.dev/v1alpha1/Release":            &v1alpha1.Release{},
-			"flagger.app/v1beta1/Canary":            &flaggerv1.Canary{},
+			"v1/Service":                             &corev1.Service{},
+			"apps/v1/Deployment":                     &appsv1.Deployment{},
+			"networking.istio.io/v1/DestinationRule": &istiov1.DestinationRule{},
+			"networking.istio.io/v1/Gateway":         &istiov1.Gateway{},
+			"networking.istio.io/v1/VirtualService":  &istiov1.VirtualService{},
+			"serin.dev/v1alpha1/Release":             &v1alpha1.Release{},
+			"flagger.app/v1beta1/Canary":             &flaggerv1.Canary{},
 		}[meta.APIVersion+"/"+meta.Kind]
 		if !ok {
 			t.Fatalf("%s: object %d: no type for %s %s", file, i+1, meta.APIVersion, meta.Kind)
@@ -106,6 +107,43 @@ func TestCanaryOfReviewsIsRunWithoutFindings(t *testing.T) {
 	}
 }
 
+// A route to a subset that no DestinationRule defines, or that no pod belongs
+// to, has nobody to answer.
+func TestRoutesOfBookinfoLeadToPods(t *testing.T) {
+	subsets, pods := map[string]map[string]string{}, []map[string]string{}
+	for _, obj := range append(objects(t, "bookinfo/destination-rules.yaml"), objects(t, "bookinfo/bookinfo.yaml")...) {
+		switch o := obj.(type) {
+		case *istiov1.DestinationRule:
+			for _, s := range o.Spec.Subsets {
+				subsets[o.Spec.Host+" "+s.Name] = s.Labels
+			}
+		case *appsv1.Deployment:
+			pods = append(pods, o.Spec.Template.Labels)
+		}
+	}
+	routes := 0
+	for _, file := range manifests(t) {
+		if !strings.HasPrefix(file, "bookinfo/exercises/") {
+			continue
+		}
+		for _, obj := range objects(t, file) {
+			for _, http := range obj.(*istiov1.VirtualService).Spec.Http {
+				for _, route := range http.Route {
+					routes++
+					host, subset := route.Destination.Host, route.Destination.Subset
+					version := subsets[host+" "+subset]["version"]
+					if version == "" || !slices.ContainsFunc(pods, func(l map[string]string) bool { return l["app"] == host && l["version"] == version }) {
+						t.Errorf("%s: no pods for subset %q of %s", file, subset, host)
+					}
+				}
+			}
+		}
+	}
+	if routes == 0 {
+		t.Error("no routes in bookinfo/exercises")
+	}
+}
+
 // A version must change the pods alone: another selector or port would make
 // kubectl apply fail or the service unreachable.
 func TestVersionsDifferFromTheFirstInTheirPodsOnly(t *testing.T) {
@@ -129,7 +167,7 @@ func TestVersionsDifferFromTheFirstInTheirPodsOnly(t *testing.T) {
 }
 
 func TestReadmesNameFilesThatExist(t *testing.T) {
-	for _, dir := range []string{"music", "reviews"} {
+	for _, dir := range []string{"bookinfo", "music", "reviews"} {
 		data, err := fs.ReadFile(examples.Files, dir+"/README.md")
 		if err != nil {
 			t.Fatal(err)
