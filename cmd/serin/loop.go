@@ -41,6 +41,7 @@ import (
 type loop struct {
 	server  *apiserver.Server
 	gateway *proxy.Listener
+	acks    *controller.Acks
 	started time.Duration
 
 	cancel context.CancelCauseFunc
@@ -119,9 +120,9 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	if err := api.Run(ctx); err != nil {
 		return nil, err
 	}
-	acks := &controller.Acks{}
-	publish := &controller.Publish{API: api, Proxy: plane, Acks: acks, Gateway: l.gateway.Addr(), Log: c.log.With("part", "publish")}
-	deliver := &controller.Deliver{API: api, Acks: acks, Hub: &hub, Hooks: through(own), Log: c.log.With("part", "deliver")}
+	l.acks = &controller.Acks{}
+	publish := &controller.Publish{API: api, Proxy: plane, Acks: l.acks, Gateway: l.gateway.Addr(), Log: c.log.With("part", "publish")}
+	deliver := &controller.Deliver{API: api, Acks: l.acks, Hub: &hub, Hooks: through(own), Log: c.log.With("part", "deliver")}
 	canaries := &controller.Canaries{API: api, Log: c.log.With("part", "canaries")}
 	l.run("publish", func() error { publish.Run(ctx); return nil })
 	l.run("deliver", func() error { deliver.Run(ctx); return nil })
