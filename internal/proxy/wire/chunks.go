@@ -118,8 +118,12 @@ func (c *Chunks) sizeLine(buf []byte) (n int, err error) {
 		size = size<<4 | uint64(d)
 	}
 	digits := i
+	// Old servers fill the place of a size with spaces; all readers skip them.
+	for digits > 0 && i < len(buf) && (buf[i] == ' ' || buf[i] == '\t') {
+		i++
+	}
 	if i < len(buf) {
-		if i == 0 || buf[i] != ';' && buf[i] != '\r' && buf[i] != '\n' {
+		if digits == 0 || buf[i] != ';' && buf[i] != '\r' && buf[i] != '\n' {
 			return 0, refuse(400, "malformed chunk size")
 		}
 		i = textEnd(buf, i)

@@ -209,21 +209,14 @@ func parseLength(value string) (n int64, ok bool) {
 	return n, true
 }
 
-// takeCoding wants the one coding that delimits a body, once.
+// takeCoding wants the one coding that delimits a body, once. The status is
+// that of RFC 9112, section 6.1, for a coding that we cannot pass on.
 func (s *summary) takeCoding(value string) error {
-	if s.coded || value == "" {
-		return refuse(400, "malformed transfer-encoding")
+	if s.coded || !equalFold(value, "chunked") {
+		return refuse(501, "transfer-encoding is not chunked alone")
 	}
-	if equalFold(value, "chunked") {
-		s.coded = true
-		return nil
-	}
-	for coding := range tokens(value) {
-		if !equalFold(coding, "chunked") {
-			return refuse(501, "unknown transfer-encoding")
-		}
-	}
-	return refuse(400, "malformed transfer-encoding")
+	s.coded = true
+	return nil
 }
 
 func (s *summary) takeConnection(value string) error {
@@ -235,6 +228,8 @@ func (s *summary) takeConnection(value string) error {
 			s.asks |= askKeepAlive
 		case equalFold(option, "upgrade"):
 			s.asks |= askUpgrade
+		case !mayName(option):
+			return refuse(400, "connection names what is not of the connection")
 		case s.named == maxOptions:
 			return refuse(400, "too many connection options")
 		default:
@@ -243,6 +238,21 @@ func (s *summary) takeConnection(value string) error {
 		}
 	}
 	return nil
+}
+
+// mayName reports whether connection may take out a field of that name. Where a
+// request goes and where it came from is not the caller's to take out again, as
+// it could do behind a proxy that wrote it.
+func mayName(option string) bool {
+	if nameEnd(option) != len(option) {
+		return false
+	}
+	for _, kept := range [...]string{"host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"} {
+		if equalFold(option, kept) {
+			return false
+		}
+	}
+	return true
 }
 
 // takeUpgrade keeps the protocols offered, unless h2c is one: requests in an

@@ -24,7 +24,7 @@ const (
 type Head struct {
 	Method    string // "GET"
 	Scheme    string // "http" or "https" of a target in absolute form, else ""
-	Authority string // host[:port] of the target when it has one, else of the host field; "" only before HTTP/1.1
+	Authority string // host[:port] of the target when it has one, else of the host field
 	Path      string // target in origin form with its query; "*" for OPTIONS *; "" for CONNECT
 
 	Status int // of an answer, 100 to 999

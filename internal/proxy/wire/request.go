@@ -263,8 +263,8 @@ func (h *Head) checkHost(s *summary) error {
 	switch {
 	case s.hosts > 1:
 		return refuse(400, "more than one host")
-	case s.hosts == 0 && h.Minor >= 1:
-		return refuse(400, "no host")
+	case s.hosts == 0 && (h.Minor >= 1 || h.Authority == ""):
+		return refuse(400, "no host") // HTTP/1.0 may lack it, but nobody knows where to
 	case s.hosts == 1 && (s.host == "" || !ValidAuthority(s.host)):
 		return refuse(400, "malformed host")
 	}
