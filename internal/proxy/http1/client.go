@@ -58,9 +58,11 @@ type ClientConn struct {
 	out    output
 	limits wire.Limits
 
-	method string
-	begun  bool // a byte of the answer has come
-	closes bool // the connection is of no use after this exchange
+	method   string
+	upgrades bool // the request asks for another protocol
+	begun    bool // a byte of the answer has come
+	final    bool // the head of the final answer has come
+	closes   bool // the connection is of no use after this exchange
 }
 
 // NewClientConn calls over c.
@@ -81,7 +83,8 @@ func NewClientConn(c Conn, l Loop, limits wire.Limits) *ClientConn {
 // that answers early may close at once.
 func (c *ClientConn) Send(h *wire.Head, end bool) error {
 	c.method = h.Method
-	c.begun, c.closes = false, false
+	c.upgrades = h.Upgrade != ""
+	c.begun, c.final, c.closes = false, false, false
 	c.in.begin()
 	a := *h
 	a.Close, a.Status = false, 0
@@ -142,14 +145,12 @@ func (c *ClientConn) Answer(h *wire.Head) error {
 			return c.fail(err)
 		}
 	}
-	switch {
-	case h.Status == 101 || c.method == "CONNECT" && h.Status >= 200 && h.Status < 300:
-		c.closes = true // until Hijack nobody knows what the bytes mean
-	case h.Status < 200:
-		c.in.done = false
-	case h.Close:
-		c.closes = true
+	if h.Status == 101 && (!c.upgrades || h.Upgrade == "") {
+		return c.fail(&wire.ParseError{Status: 502, Reason: "callee switches to a protocol that was not asked for"})
 	}
+	tunnel := h.Status == 101 || c.method == "CONNECT" && h.Status >= 200 && h.Status < 300
+	c.final = tunnel || h.Status >= 200
+	c.closes = tunnel || h.Close
 	return nil
 }
 
@@ -193,7 +194,7 @@ func (c *ClientConn) Trailers() []wire.Field { return c.in.trailers() }
 // complete, neither end wants to close, and nothing came behind the answer.
 // Whether the callee has closed since, the connection itself tells.
 func (c *ClientConn) Reusable() bool {
-	return c.Sent() && c.in.done && !c.closes && c.in.r == c.in.w
+	return c.Sent() && c.final && c.in.done && !c.closes && c.in.r == c.in.w
 }
 
 // Finish ends the exchange: all views are void and buffers given back. It

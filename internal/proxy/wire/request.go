@@ -12,7 +12,8 @@ const maxBlankLines = 2
 // ParseRequest reads the head of a request from the beginning of buf into h,
 // whatever h held. n is the size of the head; 0 without an error means that buf
 // does not hold all of it: call again with the same h once there is more. What
-// was looked through for the end is not looked through again.
+// was looked through for the end is not looked through again; Reset h when an
+// incomplete head is given up.
 //
 // Names of fields are lower-cased in buf. The error is a *ParseError; h then
 // holds what was read before it (Method and Path, for a record).
