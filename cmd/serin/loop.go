@@ -92,7 +92,7 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	if l.gateway, err = plane.ListenGateway(c.gatewayAddress, controller.MainGatewayPort); err != nil {
 		return nil, fmt.Errorf("ingress gateway: %w: choose another address with --gateway-address", err)
 	}
-	own, err := plane.ListenOutbound("127.0.0.1:0", mesh.Workload{Namespace: "kube-system", Name: "serin"})
+	own, err := plane.ListenOutbound("127.0.0.1:0", mesh.Caller{Workload: mesh.Workload{Namespace: "kube-system", Name: "serin"}})
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (l *listeners) want(keys map[listenerKey]bool) []error {
 func (l *listeners) listen(key listenerKey) (*proxy.Listener, error) {
 	switch key.kind {
 	case outbound:
-		return l.proxy.ListenOutbound(key.address, key.workload)
+		return l.proxy.ListenOutbound(key.address, mesh.Caller{Workload: key.workload})
 	case inbound:
 		return l.proxy.ListenInbound(key.address, key.service, key.workload, key.application)
 	case gateway:

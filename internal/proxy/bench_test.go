@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/proxy/wire"
 )
 
@@ -19,12 +20,15 @@ func BenchmarkDecide(b *testing.B) {
 		b.Fatal(err)
 	}
 	var d draws
-	head := &wire.Head{Method: "GET", Path: "/"}
+	h := wire.Head{Method: "GET", Path: "/", Authority: "music:80"}
 	b.ReportAllocs()
 	for b.Loop() {
-		host, port, _ := parseAuthority("music:80")
-		c := call{head: head, host: host, port: port, path: "/"}
-		_, _, _, u := p.acquire(&c, &d, func(t *table) *target { return t.inMesh("default", host) })
+		host, port, _ := parseAuthority(h.Authority)
+		c := call{head: &h, host: host, port: port, path: "/", scheme: "http"}
+		u := p.acquire(func(t *table) *upstream {
+			dec := t.inMesh("default", host).decide(&c, &d)
+			return dec.pick(c.now, &d, nil).upstream
+		})
 		p.release(u)
 	}
 }
@@ -36,7 +40,7 @@ func BenchmarkRequest(b *testing.B) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
 	defer app.Close()
 	p := New(Config{Seed: 1})
-	l, err := p.ListenOutbound("127.0.0.1:0", caller)
+	l, err := p.ListenOutbound("127.0.0.1:0", mesh.Caller{Workload: caller})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -3,21 +3,29 @@
 //
 // A request passes these files in this order:
 //
-//	listener.go      accept; outbound, gateway or inbound
-//	authority.go     which host and port are called
-//	table.go         the snapshot compiled: host → route → split
-//	pick.go          the draws: a share of the split, an endpoint of the group
-//	upstream.go      an endpoint's pool, its requests under way, its drain
-//	engine_http1.go  carry one request and its answer (net/http)
-//	record.go        one telemetry.Request, however it ended
+//	listener.go   accept; outbound, to one service, gateway or inbound
+//	caller.go     a caller's connection: one request after the other
+//	exchange.go   one request: what becomes of it
+//	authority.go  which host and port are called
+//	table.go      the snapshot compiled: host → route → split
+//	decide.go     the decision by that table: an answer, or a group of endpoints
+//	upstream.go   an endpoint: its requests under way, its drain
+//	pool.go       the connections to it
+//	forward.go    send the request, pass the answer on
+//	upload.go     the request's body meanwhile
+//	record.go     one telemetry.Request, however it ended
 //
-// Only the engine knows how bytes move, so that a faster one can take its
-// place; the files around it decide and count, and allocate nothing.
+// Everything that carries bytes runs on event loops (loop), in tasks written in
+// blocking style. A worker has what belongs to one loop: exchanges, pools. What
+// loops share is atomic: the table, the requests under way. So there is no lock
+// on a request's path, and in steady state no allocation. The codecs (http1,
+// http2) know connections and nothing of routing; the routing files know heads and
+// nothing of connections.
 //
 // It must never send a request where the snapshot does not allow, wait for a
-// recorder, take a lock of its own on a request's path, or know of Kubernetes.
+// recorder, take a lock of its own on a request's path, block a loop, or know
+// of Kubernetes.
 //
-// Health probes do not pass here: node sends them to the application itself.
-//
-// Read next: internal/mesh for the nouns, proxy.go for Apply and Drained.
+// Read next: internal/mesh for the nouns, proxy.go for Apply and Drained,
+// internal/proxy/loop for what a task may do.
 package proxy

@@ -11,10 +11,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/proxy/wire"
 )
 
 // TestFailuresAreAnsweredAndFlagged holds the table of answers.
@@ -46,7 +45,7 @@ func TestFailuresAreAnsweredAndFlagged(t *testing.T) {
 		service("silent.default", answers("")),
 		service("partial.default", answers("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")),
 		service("garbage.default", answers("SSH-2.0-OpenSSH\r\n\r\n")),
-		service("large.default", answers("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("y", 2*maxHeaderBytes)+"\r\n\r\n")),
+		service("large.default", answers("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("y", 2*wire.DefaultHeadBytes)+"\r\n\r\n")),
 		service("switches.default", answers("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")),
 	)
 	_, client := r.outbound()
@@ -201,56 +200,4 @@ func TestAPostIsNotSentTwice(t *testing.T) {
 			t.Errorf("POST = %d %q, sent %d times; want 503 UC, once", code, text, n)
 		}
 	}
-}
-
-// TestConnectingIsBounded: an address that swallows packets costs 5 s.
-func TestConnectingIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := New(Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}})
-		start := time.Now()
-		_, err := p.dialer("10.0.0.1:80")(t.Context(), "tcp", "ignored:1")
-		var connect errConnect
-		if took := time.Since(start); !errors.As(err, &connect) || took != connectTimeout {
-			t.Errorf("connect: %v after %v, want a connect error after %v", err, took, connectTimeout)
-		}
-	})
-}
-
-// TestKeptConnectionsAreClosedBeforeTheOtherSideDoes: pools live shorter than
-// the keep-alive of common servers.
-func TestKeptConnectionsAreClosedBeforeTheOtherSideDoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		closed := make(chan time.Duration, 1)
-		start := time.Now()
-		p := New(Config{Dial: func(context.Context, string, string) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			go func() {
-				in := bufio.NewReader(theirs)
-				for {
-					if _, err := http.ReadRequest(in); err != nil {
-						closed <- time.Since(start)
-						return
-					}
-					io.WriteString(theirs, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-				}
-			}()
-			return ours, nil
-		}})
-		u := p.newUpstream(upstreamID{dial: "10.0.0.1:80"})
-		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://10.0.0.1/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := u.transport.RoundTrip(q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if after := <-closed; after != poolTimeout || after >= 5*time.Second {
-			t.Errorf("closed after %v, want %v", after, poolTimeout)
-		}
-	})
 }

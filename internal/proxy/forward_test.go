@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/proxy/wire"
 	"serin.dev/serin/internal/telemetry"
 )
 
@@ -40,6 +42,9 @@ func TestAServiceIsCalledThroughItsRoutesAndRecordedOnce(t *testing.T) {
 		Split:       true,
 		Snapshot:    1,
 		Route:       mesh.Origin{Kind: "VirtualService", Namespace: "default", Name: "music"},
+		Protocol:    "HTTP/1.1",
+		Upstream:    app,
+		Attempts:    1,
 		Method:      "POST", Host: "music", Path: "/a%2Fb", Code: 200, Sent: int64(len(body)), Read: 5,
 	}
 	got := r.recorded()
@@ -121,6 +126,12 @@ func TestHeadersAreKeptAddedAndRemoved(t *testing.T) {
 					t.Errorf("X-Request-Id = %q, want a version 4 UUID", id)
 				}
 				got.Del("X-Request-Id")
+			}
+			if test.want.Get("Traceparent") == "" {
+				if trace := got.Get("Traceparent"); !regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-01$`).MatchString(trace) {
+					t.Errorf("Traceparent = %q, want a root context", trace)
+				}
+				got.Del("Traceparent")
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("headers (-want +got):\n%s", diff)
@@ -406,15 +417,15 @@ func TestRequestsThatAProxyDoesNotTake(t *testing.T) {
 	r.apply()
 	l, _ := r.outbound()
 	for request, want := range map[string]int{
-		"CONNECT music:443 HTTP/1.1\r\nHost: music:443\r\n\r\n":                               405,
-		"GET https://music/ HTTP/1.1\r\nHost: music\r\n\r\n":                                  400,
-		"GET / HTTP/1.1\r\nHost: mu@sic\r\n\r\n":                                              400,
-		"GET / HTTP/1.1\r\nHost: music:0\r\n\r\n":                                             400,
-		"GET / HTTP/1.0\r\n\r\n":                                                              400,
-		"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n":                                        400, // net/http's own refusals, from here on
-		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx":       400,
-		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n":     501,
-		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", maxHeaderBytes) + "\r\n\r\n": 431,
+		"CONNECT music:443 HTTP/1.1\r\nHost: music:443\r\n\r\n":                                      405,
+		"GET https://music/ HTTP/1.1\r\nHost: music\r\n\r\n":                                         400,
+		"GET / HTTP/1.1\r\nHost: mu@sic\r\n\r\n":                                                     400,
+		"GET / HTTP/1.1\r\nHost: music:0\r\n\r\n":                                                    400,
+		"GET / HTTP/1.0\r\n\r\n":                                                                     400,
+		"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n":                                               400, // net/http's own refusals, from here on
+		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx":              400,
+		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n":            501,
+		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", wire.DefaultHeadBytes) + "\r\n\r\n": 431,
 	} {
 		c := r.dialTo(l)
 		c.send(request)

@@ -5,34 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
-	"net/http"
-	"net/http/httputil"
 	"net/netip"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/proxy/loop"
 	"serin.dev/serin/internal/telemetry"
 )
-
-// Config is what a Proxy is made with. The zero value works and records
-// nothing.
-type Config struct {
-	// Recorder takes one record per request. It is called on the request's
-	// goroutine: it must not block.
-	Recorder telemetry.Recorder
-	// Logger hears of listeners and of failed requests (at debug level, as
-	// each is recorded too). nil = silence.
-	Logger *slog.Logger
-	// Seed makes the draws of splits and balancers repeatable: each listener
-	// has its own stream, by the order of opening. 0 = random.
-	Seed uint64
-	// Dial connects to endpoints and to hosts outside the mesh. nil = TCP.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-}
 
 // Proxy routes requests under the last snapshot applied. One Proxy serves any
 // number of listeners; all of them change snapshot at the same instant. It is
@@ -40,15 +26,20 @@ type Config struct {
 type Proxy struct {
 	recorder telemetry.Recorder
 	log      *slog.Logger
+	access   *accessLog // nil: none
 	seed     uint64
-	dial     func(ctx context.Context, network, address string) (net.Conn, error)
-	engine   *httputil.ReverseProxy
-	outside  *http.Transport // to hosts that are not of the mesh
+	limits   Limits
+	place    mesh.Place
+	socket   func(address string) (*net.TCPListener, error)
 
-	table atomic.Pointer[table]
-	turns draws // where round robins start
+	table   atomic.Pointer[table]
+	turns   draws                                   // where round robins start
+	own     atomic.Pointer[map[netip.AddrPort]bool] // addresses of outbound listeners
+	loops   int
+	workers []*worker // one for each loop; made with the first listener
 
 	mu        sync.Mutex // never taken to route a request
+	group     *loop.Group
 	ack       mesh.Ack
 	pods      map[netip.Addr]bool // of the snapshot in force
 	upstreams map[upstreamID]*upstream
@@ -68,7 +59,10 @@ func New(c Config) *Proxy {
 		recorder:  c.Recorder,
 		log:       c.Logger,
 		seed:      c.Seed,
-		dial:      c.Dial,
+		limits:    c.Limits.withDefaults(),
+		place:     c.Place,
+		socket:    c.Listen,
+		loops:     c.Loops,
 		upstreams: map[upstreamID]*upstream{},
 		listeners: map[*Listener]bool{},
 		changed:   make(chan struct{}),
@@ -79,14 +73,52 @@ func New(c Config) *Proxy {
 	if p.seed == 0 {
 		p.seed = rand.Uint64()
 	}
-	p.turns.state.Store(p.seed)
-	if p.dial == nil {
-		p.dial = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true}}).DialContext
+	if p.loops <= 0 {
+		p.loops = runtime.GOMAXPROCS(0)
 	}
-	p.engine = p.newEngine()
-	p.outside = newTransport(p.dialOutside)
+	if p.socket == nil {
+		p.socket = openSocket
+	}
+	p.access = newAccessLog(c.AccessLog, p.log)
+	p.turns.state.Store(p.seed)
 	p.table.Store(&table{})
+	p.own.Store(&map[netip.AddrPort]bool{})
 	return p
+}
+
+// start makes the loops, with the first listener: only then there is anything
+// to do on them. Under p.mu.
+func (p *Proxy) start() error {
+	if p.group != nil {
+		return nil
+	}
+	group, err := loop.NewGroup(p.loops, loop.Options{Log: p.log})
+	if err != nil {
+		return err
+	}
+	for i, l := range group.Loops() {
+		p.workers = append(p.workers, newWorker(p, l, i))
+	}
+	p.group = group
+	group.Start()
+	return nil
+}
+
+// worker is that of a loop.
+func (p *Proxy) worker(l *loop.Loop) *worker {
+	for _, w := range p.workers {
+		if w.loop == l {
+			return w
+		}
+	}
+	panic("proxy: a connection belongs to one of the proxy's loops")
+}
+
+// onEach runs f on every loop, soon. Under p.mu.
+func (p *Proxy) onEach(f func(*worker)) {
+	for _, w := range p.workers {
+		w.loop.Post(func() { f(w) })
+	}
 }
 
 // Apply makes all listeners route under the snapshot from now on. Requests
@@ -108,7 +140,7 @@ func (p *Proxy) Apply(s *mesh.Snapshot) error {
 		return fmt.Errorf("apply snapshot %d: not newer than %d, which is in force", s.Version, p.ack.Version)
 	}
 	used := map[*upstream]bool{}
-	c := compiler{snapshot: s, old: p.table.Load(), now: time.Now(), turn: p.turns.next, upstream: func(e *mesh.Endpoint) *upstream {
+	c := compiler{snapshot: s, old: p.table.Load(), now: time.Now(), place: p.place, turn: p.turns.next, upstream: func(e *mesh.Endpoint) *upstream {
 		u := p.upstreamFor(e)
 		used[u] = true
 		return u
@@ -131,17 +163,20 @@ func (p *Proxy) Apply(s *mesh.Snapshot) error {
 // retireUnused lets go of the upstreams that the snapshot in force does not
 // have: at once if idle, else after their last request. Under p.mu.
 func (p *Proxy) retireUnused(used map[*upstream]bool) {
+	var gone []*upstream
 	for _, u := range p.upstreams {
 		if used[u] {
 			continue
 		}
 		u.retired.Store(true)
 		if u.active.Load() == 0 {
-			p.forget(u)
-			continue
+			delete(p.upstreams, u.upstreamID)
 		}
-		u.transport.CloseIdleConnections()
+		if u.pooled.Load() {
+			gone = append(gone, u)
+		}
 	}
+	p.closeIdle(gone...)
 }
 
 func podsOf(s *mesh.Snapshot) map[netip.Addr]bool {
@@ -199,7 +234,11 @@ func (p *Proxy) Drained(ctx context.Context, pod netip.Addr) error {
 		for _, u := range p.upstreams {
 			if u.pod == pod {
 				u.waited.Store(true)
-				busy = busy || u.active.Load() > 0
+				if u.active.Load() > 0 {
+					busy = true
+				} else {
+					delete(p.upstreams, u.upstreamID) // no snapshot has it
+				}
 			}
 		}
 		return !busy
@@ -235,12 +274,11 @@ func (p *Proxy) await(ctx context.Context, done func() bool) error {
 // requests were cut off.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.mu.Lock()
+	again := p.closed
 	p.closed = true
 	p.broadcast()
-	var open []*Listener
-	for l := range p.listeners {
-		open = append(open, l)
-	}
+	open := slices.Collect(maps.Keys(p.listeners))
+	group := p.group
 	p.mu.Unlock()
 	errs := make([]error, len(open))
 	var wg sync.WaitGroup
@@ -248,11 +286,26 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		wg.Go(func() { errs[i] = l.Shutdown(ctx) })
 	}
 	wg.Wait()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, u := range p.upstreams {
-		u.transport.CloseIdleConnections()
+	if again {
+		return errors.Join(errs...)
 	}
-	p.outside.CloseIdleConnections()
+	if group != nil {
+		// What is left answers nobody: kept connections, copies for mirrors,
+		// health checks. They end at once.
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := group.Stop(over); err != nil && !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
+	}
+	p.access.close()
 	return errors.Join(errs...)
+}
+
+func openSocket(address string) (*net.TCPListener, error) {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil // net.Listen's type for "tcp"
 }

@@ -28,7 +28,7 @@ type rig struct {
 // records takes what the proxy records. Tests take one for each request.
 type records chan telemetry.Request
 
-func (r records) Record(q *telemetry.Request) { r <- *q }
+func (r records) Record(q *telemetry.Request) { r <- *q.Clone() }
 
 func newRig(t *testing.T, c Config) *rig {
 	t.Helper()
@@ -157,7 +157,7 @@ var caller = mesh.Workload{Namespace: "default", Name: "user", Version: "v1", Po
 // outbound opens a listener and returns it with a client that uses it.
 func (r *rig) outbound() (*Listener, *http.Client) {
 	r.t.Helper()
-	l, err := r.ListenOutbound("127.0.0.1:0", caller)
+	l, err := r.ListenOutbound("127.0.0.1:0", mesh.Caller{Workload: caller})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -109,16 +109,21 @@ func TestARequestCaughtBySwapIsRoutedAnew(t *testing.T) {
 	old, fresh := *both, *both
 	old.Endpoints, fresh.Endpoints = both.Endpoints[:1], both.Endpoints[1:]
 	r.apply(&old)
-	lookups := 0
-	table, _, _, u := r.acquire(&call{head: &wire.Head{}, host: "music", port: 80}, new(draws), func(tb *table) *target {
-		found := tb.inMesh("default", "music")
-		if lookups++; lookups == 1 {
+	picks := 0
+	var under *table
+	h := wire.Head{Method: "GET", Path: "/", Authority: "music"}
+	c := call{head: &h, host: "music", port: 80, path: "/", scheme: "http"}
+	u := r.acquire(func(tb *table) *upstream {
+		dec := tb.inMesh("default", "music").decide(&c, new(draws))
+		m := dec.pick(c.now, new(draws), nil)
+		if under = tb; picks == 0 {
 			r.apply(&fresh)
 		}
-		return found
+		picks++
+		return m.upstream
 	})
-	if table.version != 2 || u.dial != "127.0.0.1:2" || lookups != 2 {
-		t.Errorf("routed under snapshot %d to %s after %d lookups; want 2, 127.0.0.1:2, 2", table.version, u.dial, lookups)
+	if under.version != 2 || u.dial != "127.0.0.1:2" || picks != 2 {
+		t.Errorf("routed under snapshot %d to %s after %d picks; want 2, 127.0.0.1:2, 2", under.version, u.dial, picks)
 	}
 	if err := r.Drained(t.Context(), pod(1)); err != nil {
 		t.Errorf("the endpoint that was not used: %v", err)

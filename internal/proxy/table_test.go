@@ -136,11 +136,10 @@ func TestDecidingAllocatesNothing(t *testing.T) {
 		allocs := testing.AllocsPerRun(1000, func() {
 			host, port, _ := parseAuthority(authority)
 			c := call{head: head, host: host, port: port, path: "/api/songs", query: "x=1"}
-			_, _, dec, u := p.acquire(&c, &d, func(t *table) *target { return t.inMesh("default", host) })
-			if u == nil {
-				t.Fatalf("%s: %s", authority, dec.flag)
-			}
-			p.release(u)
+			p.release(p.acquire(func(t *table) *upstream {
+				dec := t.inMesh("default", host).decide(&c, &d)
+				return dec.pick(c.now, &d, nil).upstream
+			}))
 		})
 		if allocs != 0 {
 			t.Errorf("a decision for %s allocates %v times, want 0", authority, allocs)

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net/http"
 	"net/netip"
 	"sync/atomic"
 
@@ -13,7 +12,12 @@ import (
 // so that a swap neither drops connections nor forgets who is busy.
 type upstream struct {
 	upstreamID
-	transport *http.Transport
+	addr    netip.AddrPort // of dial; the zero value when that is a name
+	outside bool           // a host that is not of the mesh
+
+	// pools has the connections, by the index of the loop that owns them.
+	pools  []*pool
+	pooled atomic.Bool // some loop made a pool
 
 	// active counts requests from the moment the endpoint was picked until
 	// the answer is complete.
@@ -36,36 +40,31 @@ func idOf(e *mesh.Endpoint) upstreamID {
 	return upstreamID{dial: e.DialAddress(), pod: e.Address.Addr(), workload: e.Workload}
 }
 
-// acquire routes the call under the table in force and counts the request on
-// the endpoint it is for.
+func (p *Proxy) newUpstream(id upstreamID) *upstream {
+	u := &upstream{upstreamID: id, pools: make([]*pool, p.loops)}
+	if addr, err := netip.ParseAddrPort(id.dial); err == nil {
+		u.addr = addr // else it is a name, which is looked up to connect
+	}
+	return u
+}
+
+// acquire picks an endpoint under the table in force and counts the request on
+// it. pick returns nil when there is none.
 //
 // The table is read again after counting: either it is still in force, and then
-// whoever replaces it sees the count, or the request is routed anew. So once
+// whoever replaces it sees the count, or the endpoint is picked anew. So once
 // Apply has returned, no request starts on an endpoint that the snapshot does
 // not have, without a lock or a count per table.
-//
-// The target is nil when find found none; the upstream is nil when the
-// decision has none, for the reason in its flag.
-func (p *Proxy) acquire(c *call, d *draws, find func(*table) *target) (*table, *target, decision, *upstream) {
+func (p *Proxy) acquire(pick func(*table) *upstream) *upstream {
 	for {
 		t := p.table.Load()
-		found := find(t)
-		if found == nil {
-			return t, nil, decision{}, nil
+		u := pick(t)
+		if u == nil {
+			return nil
 		}
-		dec := found.decide(c, d)
-		if dec.group == nil {
-			return t, found, dec, nil
-		}
-		m := dec.pick(c.now, d, nil)
-		if m == nil {
-			dec.note(flagNoHealthy)
-			return t, found, dec, nil
-		}
-		u := m.upstream
 		u.active.Add(1)
 		if p.table.Load() == t {
-			return t, found, dec, u
+			return u
 		}
 		p.release(u)
 	}
@@ -74,7 +73,7 @@ func (p *Proxy) acquire(c *call, d *draws, find func(*table) *target) (*table, *
 // release ends what acquire began.
 func (p *Proxy) release(u *upstream) {
 	if u.active.Add(-1) == 0 && (u.retired.Load() || u.waited.Load()) {
-		p.idle(u)
+		go p.idle(u) // not here: Apply may hold the lock for long, and a loop must not wait
 	}
 }
 
@@ -82,19 +81,26 @@ func (p *Proxy) release(u *upstream) {
 func (p *Proxy) idle(u *upstream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if u.retired.Load() && u.active.Load() == 0 {
-		p.forget(u)
+	if u.retired.Load() && u.active.Load() == 0 && p.upstreams[u.upstreamID] == u {
+		delete(p.upstreams, u.upstreamID)
 	}
 	p.broadcast()
 }
 
-// forget closes the kept connections of a retired upstream without requests
-// and drops it. Under p.mu.
-func (p *Proxy) forget(u *upstream) {
-	u.transport.CloseIdleConnections()
-	if p.upstreams[u.upstreamID] == u {
-		delete(p.upstreams, u.upstreamID)
+// closeIdle closes the kept connections of upstreams, each on its loop. Those
+// in use are closed when their request is over, because the upstream is
+// retired. Under p.mu.
+func (p *Proxy) closeIdle(gone ...*upstream) {
+	if len(gone) == 0 {
+		return
 	}
+	p.onEach(func(w *worker) {
+		for _, u := range gone {
+			for pool := u.pools[w.index]; pool != nil; pool = pool.next {
+				pool.closeIdle()
+			}
+		}
+	})
 }
 
 // upstreamFor finds or makes the upstream of an endpoint. Under p.mu.
@@ -106,8 +112,4 @@ func (p *Proxy) upstreamFor(e *mesh.Endpoint) *upstream {
 		p.upstreams[id] = u
 	}
 	return u
-}
-
-func (p *Proxy) newUpstream(id upstreamID) *upstream {
-	return &upstream{upstreamID: id, transport: newTransport(p.dialer(id.dial))}
 }

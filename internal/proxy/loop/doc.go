@@ -47,11 +47,12 @@
 // (a contended mutex, a channel, a lookup of a name, a file) it blocks
 // its loop with all connections; [Task.Offload] is for that. Two traps:
 //
-//   - A mutex held while the task waits here is contended for every other task
-//     of the loop, which then can never run to release it. crypto/tls holds
-//     one during Write: a Conn under a tls.Conn on which another task reads
-//     must therefore be wrapped so that Write only buffers, and the buffer be
-//     sent when tls has returned.
+//   - A mutex that is held while its task waits here, and wanted by another
+//     task of the loop, stops the loop for ever. crypto/tls holds one while it
+//     writes, and may want the same one while it reads (a peer can ask for new
+//     keys at any time). So where one task reads from a tls.Conn and another
+//     writes to it, what is below must not wait in Write: it keeps the
+//     bytes, and they are sent after tls has returned.
 //   - runtime.Goexit, and so testing.T.FailNow, must not be called in a task.
 //
 // A panic in a task is a bug and ends the process, with the task's stack.

@@ -17,10 +17,16 @@ type Group struct {
 	ending sync.WaitGroup
 }
 
-// NewGroup makes n loops; n = 0 means one for each processor that Go uses.
+// NewGroup makes n loops; n = 0 means one for each processor of the machine.
+//
+// The program should allow Go one processor more than it has loops
+// (runtime.GOMAXPROCS). Without a spare one, the runtime takes the processor of
+// each loop that sleeps longer than 20 µs away, gives it back, and keeps a
+// thread busy with that: measured on two cores, a relay without parsing costs a
+// tenth more with one loop and a quarter more with two.
 func NewGroup(n int, o Options) (*Group, error) {
 	if n <= 0 {
-		n = runtime.GOMAXPROCS(0)
+		n = runtime.NumCPU()
 	}
 	g := &Group{}
 	for range n {

@@ -1,0 +1,168 @@
+package proxy
+
+import (
+	"errors"
+	"net/netip"
+
+	"serin.dev/serin/internal/proxy/http1"
+	"serin.dev/serin/internal/proxy/loop"
+	"serin.dev/serin/internal/proxy/wire"
+)
+
+// callerConn is a caller's connection. Between requests it has neither a task
+// nor a buffer: the loop calls wake when something arrives.
+type callerConn struct {
+	listener   *Listener
+	worker     *worker
+	conn       *loop.Conn
+	prev, next *callerConn // in the listener's list
+
+	http1    *http1.ServerConn // nil until the first bytes told the protocol
+	serves   func(*loop.Task)  // c.serve
+	wake     func()            // c.resume
+	idle     loop.Timer
+	expire   func() // c.close
+	ex       *exchange
+	requests int
+
+	scheme   string // "http" or "https"
+	remoteIP string // as x-forwarded-for tells it
+	local    netip.AddrPort
+}
+
+func newCallerConn(l *Listener, w *worker, conn *loop.Conn) {
+	c := &callerConn{listener: l, worker: w, conn: conn, scheme: "http"}
+	c.serves, c.wake, c.expire = c.serve, c.resume, c.close
+	c.remoteIP = conn.Remote().Addr().String()
+	if c.next = l.conns[w.index]; c.next != nil {
+		c.next.prev = c
+	}
+	l.conns[w.index] = c
+	c.rest()
+}
+
+// rest lets the connection wait for the next request, without a task.
+func (c *callerConn) rest() {
+	if c.listener.leaving.Load() {
+		c.close()
+		return
+	}
+	c.worker.loop.Start(&c.idle, c.worker.proxy.limits.IdleTime, c.expire)
+	c.conn.OnReadable(c.wake)
+}
+
+// resume is called by the loop when there is something to read.
+func (c *callerConn) resume() {
+	c.idle.Stop()
+	c.worker.loop.Go(c.serves)
+}
+
+// resting reports whether the connection waits without a task.
+func (c *callerConn) resting() bool { return c.idle.Running() }
+
+// serve carries the requests that have arrived.
+func (c *callerConn) serve(t *loop.Task) {
+	if c.http1 == nil {
+		if !c.begin(t) {
+			return
+		}
+	}
+	for c.request(t) {
+		if c.http1.Idle() && !c.conn.Readable() {
+			c.rest()
+			return
+		}
+	}
+	c.close()
+}
+
+// begin looks at the first bytes for the protocol. It reports whether requests
+// of HTTP/1.1 are to be served; else the connection is over.
+func (c *callerConn) begin(t *loop.Task) bool {
+	buf := c.worker.loop.Buffer()
+	defer c.worker.loop.Release(buf)
+	n, err := c.conn.Read(buf)
+	if err != nil {
+		c.close()
+		return false
+	}
+	c.http1 = http1.NewServerConn(c.conn, c.worker.loop, c.worker.server, buf[:n])
+	return true
+}
+
+// request carries one request and reports whether there may be another.
+func (c *callerConn) request(t *loop.Task) bool {
+	ex := c.worker.exchange(c)
+	defer c.worker.release(ex)
+	err := c.http1.ReadRequest(&ex.head)
+	if err != nil {
+		ex.unreadable(err)
+		return false
+	}
+	c.requests++
+	if limit := c.worker.proxy.limits.RequestsPerConnection; c.listener.leaving.Load() || limit > 0 && c.requests >= limit {
+		c.http1.CloseAfter()
+	}
+	c.ex = ex
+	c.conn.OnHangup(ex.onGone)
+	ex.serve(t, c.http1, &ex.head)
+	c.conn.OnHangup(nil)
+	c.ex = nil
+	return c.http1.Finish() && !c.listener.leaving.Load()
+}
+
+// leave lets the request under way finish, and closes the connection then.
+func (c *callerConn) leave() {
+	switch {
+	case c.resting():
+		c.close()
+	case c.ex != nil:
+		c.http1.CloseAfter()
+	}
+}
+
+// cut ends the connection and what is under way on it.
+func (c *callerConn) cut() {
+	if c.resting() {
+		c.close()
+		return
+	}
+	if c.ex != nil {
+		c.ex.cancel(errCut)
+	}
+	c.conn.Interrupt(errCut)
+}
+
+// errCut ends what is under way when a listener is closed.
+var errCut = errors.New("the listener was closed")
+
+// close ends the connection and takes it off the list.
+func (c *callerConn) close() {
+	c.idle.Stop()
+	if c.http1 != nil {
+		c.http1.Close()
+	} else {
+		_ = c.conn.Close() // a close that fails has closed nevertheless
+	}
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		c.listener.conns[c.worker.index] = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	c.prev, c.next = nil, nil
+	c.listener.gone()
+}
+
+// protocolOf names the version that a head came in.
+func protocolOf(h *wire.Head) string {
+	switch {
+	case h.Major == 2:
+		return "HTTP/2"
+	case h.Major == 1 && h.Minor == 0:
+		return "HTTP/1.0"
+	}
+	return "HTTP/1.1"
+}

@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"math/rand/v2"
+
+	"serin.dev/serin/internal/proxy/wire"
+)
+
+// Trace contexts pass as they are: a span between two applications that only
+// their proxy would know of says nothing that the record of the request does
+// not. A request without any context is given a traceparent (W3C Trace
+// Context, level 1), so that whatever it causes can be told to belong
+// together. It is marked as sampled: where applications follow their parent's
+// word, an unsampled one would end tracing for them.
+
+// identity is the memory of the names that a request is given.
+type identity struct {
+	id     [36]byte // x-request-id
+	parent [55]byte // traceparent
+}
+
+// requestID makes a random UUID (RFC 9562, version 4). It is a name, not a
+// secret. The result is valid until the next call.
+func (n *identity) requestID() string {
+	hi, lo := rand.Uint64(), rand.Uint64()
+	hi = hi&^0xf000 | 0x4000
+	lo = lo&^(3<<62) | 1<<63
+	b := n.id[:0]
+	b = append(appendHex(b, hi>>32, 8), '-')
+	b = append(appendHex(b, hi>>16, 4), '-')
+	b = append(appendHex(b, hi, 4), '-')
+	b = append(appendHex(b, lo>>48, 4), '-')
+	return view(appendHex(b, lo, 12))
+}
+
+// traceParent makes a root context: version 00, random ids, sampled. The
+// result is valid until the next call.
+func (n *identity) traceParent() string {
+	b := append(n.parent[:0], "00-"...)
+	b = appendHex(b, rand.Uint64()|1, 16) // an id of zeros would be none
+	b = append(appendHex(b, rand.Uint64(), 16), '-')
+	b = append(appendHex(b, rand.Uint64()|1, 16), "-01"...)
+	return view(b)
+}
+
+// appendHex appends the lowest digits of v.
+func appendHex(dst []byte, v uint64, digits int) []byte {
+	const hex = "0123456789abcdef"
+	for shift := 4 * (digits - 1); shift >= 0; shift -= 4 {
+		dst = append(dst, hex[v>>shift&15])
+	}
+	return dst
+}
+
+// glance is what a hop needs to know of a request's fields, found in one pass.
+// Strings are views; "" is absent.
+type glance struct {
+	requestID    string
+	userAgent    string
+	forwardedFor string
+	proto        string // x-forwarded-proto
+	traced       bool
+}
+
+func glanceAt(fields []wire.Field) (g glance) {
+	for i := range fields {
+		f := &fields[i]
+		switch f.Name {
+		case "x-request-id":
+			g.requestID = f.Value
+		case "user-agent":
+			g.userAgent = f.Value
+		case "x-forwarded-for":
+			g.forwardedFor = f.Value // the last one, if there are several
+		case "x-forwarded-proto":
+			g.proto = f.Value
+		case "traceparent", "b3", "x-b3-traceid", "x-amzn-trace-id", "grpc-trace-bin":
+			g.traced = true // W3C, B3 in one field and in several, X-Ray, gRPC's binary form
+		}
+	}
+	return g
+}
+
+// isProbe reports whether a user agent is one of the health checkers: of
+// Kubernetes, the load balancers of clouds, Consul, Envoy, and our own.
+func isProbe(userAgent string) bool {
+	for _, prefix := range [...]string{"kube-probe/", "ELB-HealthChecker/", "GoogleHC/", "Envoy/HC", "Consul Health Check"} {
+		if len(userAgent) >= len(prefix) && userAgent[:len(prefix)] == prefix {
+			return true
+		}
+	}
+	return false
+}
