@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -80,6 +81,14 @@ func bench(o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	// What it started ends with it.
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		os.RemoveAll(dir)
+		os.Exit(1)
+	}()
 	// A proxy's worker that is not root reads its files there.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
@@ -153,6 +162,9 @@ func (a *arena) measureLoads(o options, r *report) {
 			able = append(able, p)
 		}
 		for round := range o.rounds {
+			if busy, err := busyElsewhere(); err == nil {
+				r.others = append(r.others, busy)
+			}
 			fmt.Fprintf(os.Stderr, "%s: round %d of %d\n", w.name, round+1, o.rounds)
 			able = slices.DeleteFunc(able, func(p *running) bool {
 				f, err := a.round(w, p, o.seconds)

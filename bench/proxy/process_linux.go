@@ -93,6 +93,42 @@ func cores() (proxy, load int, err error) {
 	return found[0], found[len(found)-1], nil
 }
 
+// busyElsewhere returns which share of the machine's cores was busy while
+// nothing of ours ran, over a moment.
+func busyElsewhere() (float64, error) {
+	busy, all, err := coreTime()
+	if err != nil {
+		return 0, err
+	}
+	time.Sleep(500 * time.Millisecond) // 50 ticks of a core
+	busyThen, allThen, err := coreTime()
+	return (busyThen - busy) / (allThen - all), err
+}
+
+// coreTime returns how long the cores were busy so far, and how long in all,
+// in ticks of all cores together.
+func coreTime() (busy, all float64, err error) {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	for i, field := range strings.Fields(line)[1:] {
+		ticks, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			return 0, 0, err
+		}
+		const idle, waiting, guest = 3, 4, 8 // what guests used is in the others, too
+		if i < guest {
+			all += ticks
+		}
+		if i < guest && i != idle && i != waiting {
+			busy += ticks
+		}
+	}
+	return busy, all, nil
+}
+
 func only(core int) *unix.CPUSet {
 	var set unix.CPUSet
 	set.Set(core)

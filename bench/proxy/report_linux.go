@@ -33,6 +33,7 @@ type report struct {
 	notes    []string // on each proxy that was measured
 	results  []*result
 	absences []string
+	others   []float64 // share of the cores that was busy between our runs
 }
 
 // result is all rounds of one proxy in one case.
@@ -63,24 +64,32 @@ func (r *report) add(workload, proxy string, f figures) {
 
 // medians takes the median of each figure over the rounds, by itself.
 func (x *result) medians() figures {
-	median := func(of func(figures) float64) float64 {
+	of := func(figure func(figures) float64) float64 {
 		var all []float64
 		for _, f := range x.rounds {
-			all = append(all, of(f))
+			all = append(all, figure(f))
 		}
-		slices.Sort(all)
-		return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+		return median(all)
 	}
 	return figures{
-		cpu:    median(func(f figures) float64 { return f.cpu }),
-		rps:    median(func(f figures) float64 { return f.rps }),
-		core:   median(func(f figures) float64 { return f.core }),
-		p50:    median(func(f figures) float64 { return f.p50 }),
-		p99:    median(func(f figures) float64 { return f.p99 }),
-		p999:   median(func(f figures) float64 { return f.p999 }),
-		empty:  median(func(f figures) float64 { return f.empty }),
-		memory: median(func(f figures) float64 { return f.memory }),
+		cpu:    of(func(f figures) float64 { return f.cpu }),
+		rps:    of(func(f figures) float64 { return f.rps }),
+		core:   of(func(f figures) float64 { return f.core }),
+		p50:    of(func(f figures) float64 { return f.p50 }),
+		p99:    of(func(f figures) float64 { return f.p99 }),
+		p999:   of(func(f figures) float64 { return f.p999 }),
+		empty:  of(func(f figures) float64 { return f.empty }),
+		memory: of(func(f figures) float64 { return f.memory }),
 	}
+}
+
+// median of any figures; 0 of none.
+func median(all []float64) float64 {
+	if len(all) == 0 {
+		return 0
+	}
+	all = slices.Sorted(slices.Values(all))
+	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
 }
 
 // of returns the results of a case, the cheapest first.
@@ -130,7 +139,8 @@ func (r *report) print(out io.Writer) error {
 	for _, line := range slices.Concat(r.notes, r.absences) {
 		fmt.Fprintln(t, line)
 	}
-	fmt.Fprintln(t, "≥: the proxy was not the limit: load generator, backend or neighbours were; CPU per request counts")
+	fmt.Fprintf(t, "between the runs the cores were busy with other things for %.0f %% of the time: on a busy machine latency and requests/s say little, and CPU per request is higher\n", 100*median(r.others))
+	fmt.Fprintln(t, "≥: the proxy was not the limit: load generator, backend or neighbours were")
 	return t.Flush()
 }
 
@@ -153,12 +163,13 @@ func (r *report) write(name string) error {
 		return fmt.Errorf("git describe: %w", err)
 	}
 	page := struct {
-		Machine     machine   `json:"machine"`
-		Commit      string    `json:"commit"`
-		Time        time.Time `json:"time"`
-		NotMeasured []string  `json:"notMeasured"`
-		Rows        []row     `json:"rows"`
-	}{thisMachine(), strings.TrimSpace(string(commit)), time.Now().UTC().Truncate(time.Second), r.absences, nil}
+		Machine       machine   `json:"machine"`
+		Commit        string    `json:"commit"`
+		Time          time.Time `json:"time"`
+		BusyElsewhere float64   `json:"busyElsewhere"` // share of the cores, between our runs
+		NotMeasured   []string  `json:"notMeasured,omitempty"`
+		Rows          []row     `json:"rows"`
+	}{thisMachine(), strings.TrimSpace(string(commit)), time.Now().UTC().Truncate(time.Second), median(r.others), r.absences, nil}
 	for _, x := range r.results {
 		f := x.medians()
 		page.Rows = append(page.Rows, row{x.workload, x.proxy, f.cpu, f.rps, f.p50, f.p99, f.p999, f.memory})
