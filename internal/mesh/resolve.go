@@ -148,6 +148,13 @@ func (r *Route) covers(c *Call) bool {
 	return len(r.Matches) == 0
 }
 
+// Always reports whether the match has no condition.
+func (m *Match) Always() bool {
+	var none StringMatch
+	return m.URI == none && m.Scheme == none && m.Method == none && m.Host == none && len(m.Headers)+len(m.Query) == 0 &&
+		m.Port == 0 && len(m.SourceLabels) == 0 && m.SourceNamespace == ""
+}
+
 // Holds reports whether all conditions hold for the call. A regex that does
 // not compile holds never.
 func (m *Match) Holds(c *Call) bool {

@@ -118,7 +118,7 @@ func (s *Service) validate(name ServiceName, certificates map[string]*Certificat
 		}
 	}
 	for _, scope := range slices.SortedFunc(maps.Keys(s.Policies), PolicyScope.Compare) {
-		if err := s.Policies[scope].validate(certificates); err != nil {
+		if err := s.Policies[scope].Validate(certificates); err != nil {
 			return fmt.Errorf("policy of %s: %w", scope, err)
 		}
 	}
@@ -167,7 +167,7 @@ func validateHosts(hosts []VirtualHost) error {
 			seen[h] = true
 		}
 		for j := range vh.Routes {
-			if err := vh.Routes[j].validate(); err != nil {
+			if err := vh.Routes[j].Validate(); err != nil {
 				return fmt.Errorf("virtual host %q: route %d (%s): %w", vh.Hosts[0], j, vh.Routes[j].Origin, err)
 			}
 		}

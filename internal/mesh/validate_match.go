@@ -11,14 +11,15 @@ import (
 
 func validateMatches(matches []Match) error {
 	for i := range matches {
-		if err := matches[i].validate(); err != nil {
+		if err := matches[i].Validate(); err != nil {
 			return fmt.Errorf("match %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-func (m *Match) validate() error {
+// Validate reports why no proxy could look at the conditions.
+func (m *Match) Validate() error {
 	if err := cmp.Or(
 		in("uri", m.URI.validate(onPath)),
 		in("scheme", m.Scheme.validate(onPseudo)),

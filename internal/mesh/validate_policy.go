@@ -10,7 +10,9 @@ import (
 	"strings"
 )
 
-func (p *Policy) validate(certificates map[string]*Certificate) error {
+// Validate reports why no proxy could obey the policy; certificates are those
+// of the snapshot.
+func (p *Policy) Validate(certificates map[string]*Certificate) error {
 	switch {
 	case p == nil:
 		return fmt.Errorf("is nil")

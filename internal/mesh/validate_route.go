@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-func (r *Route) validate() error {
+// Validate reports why no proxy could obey the route.
+func (r *Route) Validate() error {
 	if err := cmp.Or(validateMatches(r.Matches), validateSplit(r.Split)); err != nil {
 		return err
 	}
@@ -27,13 +28,13 @@ func (r *Route) validate() error {
 	}
 	if err := cmp.Or(
 		in("affinity", validateHash(r.Affinity)),
-		in("redirect", r.Redirect.validate()),
-		in("direct answer", r.Direct.validate()),
-		in("rewrite", r.Rewrite.validate()),
-		in("headers", r.Headers.validate()),
-		in("cors", r.CORS.validate()),
-		in("fault", r.Fault.validate()),
-		in("rate limit", r.RateLimit.validate()),
+		in("redirect", r.Redirect.Validate()),
+		in("direct answer", r.Direct.Validate()),
+		in("rewrite", r.Rewrite.Validate()),
+		in("headers", r.Headers.Validate()),
+		in("cors", r.CORS.Validate()),
+		in("fault", r.Fault.Validate()),
+		in("rate limit", r.RateLimit.Validate()),
 	); err != nil {
 		return err
 	}
@@ -42,7 +43,7 @@ func (r *Route) validate() error {
 			return fmt.Errorf("mirror %d: %w", i, err)
 		}
 	}
-	return cmp.Or(in("retry", r.Retry.validate()), notNegative("timeout", r.Timeout))
+	return cmp.Or(in("retry", r.Retry.Validate()), notNegative("timeout", r.Timeout))
 }
 
 func validateSplit(split []Destination) error {
@@ -52,7 +53,7 @@ func validateSplit(split []Destination) error {
 		if d.Service == "" {
 			return fmt.Errorf("destination %d: has no service", i)
 		}
-		if err := d.Headers.validate(); err != nil {
+		if err := d.Headers.Validate(); err != nil {
 			return fmt.Errorf("destination %d: headers: %w", i, err)
 		}
 		sum += uint64(d.Weight)
@@ -66,7 +67,8 @@ func validateSplit(split []Destination) error {
 	return nil
 }
 
-func (r *Redirect) validate() error {
+// Validate reports why no proxy could obey the redirect. Nil is valid.
+func (r *Redirect) Validate() error {
 	switch {
 	case r == nil:
 		return nil
@@ -115,7 +117,8 @@ func noQuery(path string) error {
 	return nil
 }
 
-func (d *DirectAnswer) validate() error {
+// Validate reports why no proxy could obey the answer. Nil is valid.
+func (d *DirectAnswer) Validate() error {
 	switch {
 	case d == nil:
 		return nil
@@ -127,7 +130,8 @@ func (d *DirectAnswer) validate() error {
 	return nil
 }
 
-func (r *Rewrite) validate() error {
+// Validate reports why no proxy could obey the rewrite. Nil is valid.
+func (r *Rewrite) Validate() error {
 	if r == nil {
 		return nil
 	}
@@ -157,7 +161,8 @@ func framing(name string) bool {
 	return false
 }
 
-func (e *HeaderEdits) validate() error {
+// Validate reports why no proxy could obey the edits. Nil is valid.
+func (e *HeaderEdits) Validate() error {
 	if e == nil {
 		return nil
 	}
@@ -196,7 +201,8 @@ func checkEdited(name string, host bool) error {
 	return CheckHeaderName(name)
 }
 
-func (c *CORS) validate() error {
+// Validate reports why no proxy could obey the rule. Nil is valid.
+func (c *CORS) Validate() error {
 	if c == nil {
 		return nil
 	}
@@ -215,7 +221,8 @@ func (c *CORS) validate() error {
 	return notNegative("max age", c.MaxAge)
 }
 
-func (f *Fault) validate() error {
+// Validate reports why no proxy could obey the fault. Nil is valid.
+func (f *Fault) Validate() error {
 	if f == nil {
 		return nil
 	}
@@ -250,7 +257,8 @@ func (s Share) validate() error {
 	return nil
 }
 
-func (r *RateLimit) validate() error {
+// Validate reports why no proxy could obey the limit. Nil is valid.
+func (r *RateLimit) Validate() error {
 	switch {
 	case r == nil:
 		return nil
@@ -274,7 +282,8 @@ func (m *Mirror) validate() error {
 	return m.Share.validate()
 }
 
-func (r *Retry) validate() error {
+// Validate reports why no proxy could obey the policy. Nil is valid.
+func (r *Retry) Validate() error {
 	if r == nil {
 		return nil
 	}

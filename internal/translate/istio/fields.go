@@ -3,6 +3,7 @@ package istio
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -15,17 +16,37 @@ import (
 type fields map[string]fields
 
 func virtualServiceFields() fields {
+	streamMatch := fields{"port": nil, "sourceLabels": nil, "gateways": nil, "sourceNamespace": nil}
+	tlsMatch := fields{"sniHosts": nil}
+	maps.Copy(tlsMatch, streamMatch)
 	return fields{
 		"hosts":    nil,
 		"gateways": nil,
 		"http": {
 			"name": nil,
 			"match": {
-				"name": nil, "uri": nil, "method": nil, "headers": nil, "port": nil, "gateways": nil,
-				"statPrefix": nil, // a name in Envoy's statistics
+				"uri": nil, "scheme": nil, "method": nil, "authority": nil, "headers": nil, "withoutHeaders": nil, "queryParams": nil,
+				"ignoreUriCase": nil, "port": nil, "gateways": nil, "sourceLabels": nil, "sourceNamespace": nil,
+				"name": nil, "statPrefix": nil, // names in Envoy's statistics
 			},
-			"route": {"destination": nil, "weight": nil},
+			"route":          nil,
+			"redirect":       nil,
+			"directResponse": nil,
+			"rewrite":        nil,
+			"timeout":        nil,
+			"retries": {
+				"attempts": nil, "perTryTimeout": nil, "retryOn": nil, "backoff": nil, "retryIgnorePreviousHosts": nil,
+			},
+			"fault": {
+				"delay": {"percent": nil, "percentage": nil, "fixedDelay": nil},
+				"abort": {"percentage": nil, "httpStatus": nil, "grpcStatus": nil},
+			},
+			"mirror": nil, "mirrors": nil, "mirrorPercent": nil, "mirrorPercentage": nil,
+			"corsPolicy": nil,
+			"headers":    nil,
 		},
+		"tcp": {"match": streamMatch, "route": nil},
+		"tls": {"match": tlsMatch, "route": nil},
 	}
 }
 

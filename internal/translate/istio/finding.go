@@ -66,6 +66,11 @@ func (r *report) failed() bool {
 	return slices.ContainsFunc(r.findings, func(f Finding) bool { return f.Severity == Error })
 }
 
+// failedBelow reports whether there is an Error at the path or below it.
+func (r *report) failedBelow(path string) bool {
+	return slices.ContainsFunc(r.findings, func(f Finding) bool { return f.Severity == Error && strings.HasPrefix(f.Path, path) })
+}
+
 // at joins the parts of a path.
 func at(format string, args ...any) string { return fmt.Sprintf(format, args...) }
 

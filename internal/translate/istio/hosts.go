@@ -31,12 +31,29 @@ func (t *translator) addRoutesBetweenServices(all []virtualService) {
 			owner[host] = vs.origin
 			own = append(own, host)
 		}
-		if len(own) > 0 {
-			slices.Sort(own)
-			t.out.Snapshot.Hosts = append(t.out.Snapshot.Hosts, mesh.VirtualHost{Hosts: own, Routes: vs.at(betweenServices)})
-		}
+		slices.Sort(own)
+		t.out.Snapshot.Hosts = append(t.out.Snapshot.Hosts, t.virtualHosts(vs, own)...)
 	}
 	sortHosts(t.out.Snapshot.Hosts)
+}
+
+// virtualHosts makes what routes calls between services to some hosts of a
+// VirtualService. Without http routes each host's requests go where they would
+// without the object: only its connections are routed.
+func (t *translator) virtualHosts(vs *virtualService, hosts []string) []mesh.VirtualHost {
+	streams := append(vs.streamsAt(betweenServices, true), vs.streamsAt(betweenServices, false)...)
+	if len(vs.routes) > 0 && len(hosts) > 0 {
+		return []mesh.VirtualHost{{Hosts: hosts, Routes: vs.at(betweenServices, 0), Streams: streams}}
+	}
+	var out []mesh.VirtualHost
+	for _, host := range hosts {
+		vh := mesh.VirtualHost{Hosts: []string{host}, Streams: streams}
+		if name := mesh.ServiceName(host); t.out.Snapshot.Services[name] != nil {
+			vh.Routes = []mesh.Route{{Origin: vs.origin, Service: name, Split: []mesh.Destination{{Service: name}}}}
+		}
+		out = append(out, vh)
+	}
+	return out
 }
 
 func sortHosts(hosts []mesh.VirtualHost) {
@@ -59,7 +76,7 @@ func (t *translator) addGateways(gateways []gateway, all []virtualService) {
 				}
 			}
 			t.out.Snapshot.Gateways = append(t.out.Snapshot.Gateways, mesh.Gateway{
-				Name: g.name, Port: port, VirtualHosts: mergeHosts(byHost, g.name),
+				Name: g.name, Port: port, VirtualHosts: mergeHosts(byHost, g.name, port),
 			})
 		}
 	}
@@ -67,7 +84,7 @@ func (t *translator) addGateways(gateways []gateway, all []virtualService) {
 }
 
 // mergeHosts makes one virtual host of all hosts with the same VirtualServices.
-func mergeHosts(byHost map[string][]*virtualService, gateway string) []mesh.VirtualHost {
+func mergeHosts(byHost map[string][]*virtualService, gateway string, port uint16) []mesh.VirtualHost {
 	var out []mesh.VirtualHost
 	made := map[string]int{} // by the names of the VirtualServices
 	for _, host := range slices.Sorted(maps.Keys(byHost)) {
@@ -79,7 +96,7 @@ func mergeHosts(byHost map[string][]*virtualService, gateway string) []mesh.Virt
 		if !ok {
 			i = len(out)
 			made[key] = i
-			out = append(out, mesh.VirtualHost{Routes: mergeRoutes(byHost[host], gateway)})
+			out = append(out, mesh.VirtualHost{Routes: mergeRoutes(byHost[host], gateway, port)})
 		}
 		out[i].Hosts = append(out[i].Hosts, host)
 	}
@@ -89,11 +106,11 @@ func mergeHosts(byHost map[string][]*virtualService, gateway string) []mesh.Virt
 // mergeRoutes puts the routes of several VirtualServices one after the other,
 // those that take every request last, as Istio does: otherwise the default
 // route of one would hide all routes of a younger one.
-func mergeRoutes(services []*virtualService, gateway string) []mesh.Route {
+func mergeRoutes(services []*virtualService, gateway string, port uint16) []mesh.Route {
 	var some, all []mesh.Route
 	for _, vs := range services {
-		for _, r := range vs.at(gateway) {
-			if len(r.Matches) == 0 {
+		for _, r := range vs.at(gateway, port) {
+			if takesAll(&r) {
 				all = append(all, r)
 			} else {
 				some = append(some, r)
@@ -101,4 +118,18 @@ func mergeRoutes(services []*virtualService, gateway string) []mesh.Route {
 		}
 	}
 	return append(some, all...)
+}
+
+// takesAll reports whether no route after this one is ever reached.
+func takesAll(r *mesh.Route) bool {
+	for i := range r.Matches {
+		m := r.Matches[i]
+		if m.URI == (mesh.StringMatch{Kind: mesh.Prefix, Value: "/"}) {
+			m.URI = mesh.StringMatch{}
+		}
+		if m.Always() {
+			return true
+		}
+	}
+	return len(r.Matches) == 0
 }

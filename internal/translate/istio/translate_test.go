@@ -398,13 +398,13 @@ func TestBadVirtualServices(t *testing.T) {
 		{"nothing", `{hosts: [a]}`,
 			"error: VirtualService default/x: spec.http: is empty: add a route with a destination"},
 		{"sum", `{hosts: [a], http: [{route: [{destination: {host: a}, weight: 50}, {destination: {host: b}, weight: 40}]}]}`,
-			"error: VirtualService default/x: spec.http[0].route: the weights sum up to 90: make it 100"},
+			"warning: VirtualService default/x: spec.http[0].route: the weights sum up to 90: each is a share of that, and no percentage"},
 		{"negative", `{hosts: [a], http: [{route: [{destination: {host: a}, weight: 110}, {destination: {host: b}, weight: -10}]}]}`,
-			"error: VirtualService default/x: spec.http[0].route[1].weight: -10 is negative: weights are percentages from 0 to 100"},
+			"error: VirtualService default/x: spec.http[0].route[1].weight: -10 is negative: write the share of the requests, 0 or more"},
 		{"no destination", `{hosts: [a], http: [{route: [{weight: 100}]}]}`,
 			"error: VirtualService default/x: spec.http[0].route[0].destination.host: is empty: name a Service or the host of a ServiceEntry"},
 		{"twice", `{hosts: [a], http: [{route: [{destination: {host: a}, weight: 50}, {destination: {host: a.default}, weight: 50}]}]}`,
-			"error: VirtualService default/x: spec.http[0].route[1].destination: is the same as spec.http[0].route[0]: make it one with the sum of the weights"},
+			"warning: VirtualService default/x: spec.http[0].route[1].destination: is the same as spec.http[0].route[0]: it gets both shares"},
 		{"regex", `{hosts: [a], http: [{match: [{uri: {regex: "a)(b"}}], route: [` + good + `]}]}`,
 			"error: VirtualService default/x: spec.http[0].match[0].uri.regex: error parsing regexp: unexpected ): `a)(b`"},
 		{"host twice", `{hosts: [a, a.default.svc.cluster.local], http: [{route: [` + good + `]}]}`,
@@ -416,8 +416,9 @@ func TestBadVirtualServices(t *testing.T) {
 		{"unreachable", `{hosts: [a], http: [{route: [` + good + `]}, {match: [{uri: {prefix: /b}}], route: [` + good + `]}]}`,
 			"warning: VirtualService default/x: spec.http[1]: is never reached: spec.http[0] has no match and takes every request; move that to the end"},
 		{"redirect and route", `{hosts: [a], http: [{redirect: {uri: /b}, route: [` + good + `]}]}`,
-			"error: VirtualService default/x: spec.http[0]: has a route and a redirect, directResponse or delegate: keep one\n" +
-				"warning: VirtualService default/x: spec.http[0].redirect: not supported yet: requests of this route are answered with 404"},
+			"error: VirtualService default/x: spec.http[0]: has a route and a redirect, directResponse or delegate: keep one"},
+		{"no share", `{hosts: [a], http: [{route: [{destination: {host: a}}, {destination: {host: b}}]}]}`,
+			"error: VirtualService default/x: spec.http[0].route: the weights sum up to 0: say which share each destination gets"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
