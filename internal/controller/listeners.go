@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,10 +39,11 @@ type listeners struct {
 type listenerKey struct {
 	kind        listenerKind
 	address     string
-	workload    mesh.Workload    // outbound: the caller; inbound: the callee
-	service     mesh.ServiceName // inbound
+	workload    mesh.Workload    // outbound, upstream: the caller; inbound: the callee
+	labels      string           // outbound, upstream: the caller's, as text
+	service     mesh.ServiceName // inbound, upstream
 	application string           // inbound
-	port        uint16           // gateway
+	port        uint16           // gateway; upstream: of the service
 }
 
 type listenerKind uint8
@@ -49,33 +52,34 @@ const (
 	outbound listenerKind = iota
 	inbound
 	gateway
+	upstream
 )
 
 // want opens what is new and closes what is gone. It returns what could not be
-// opened, each error once.
-func (l *listeners) want(keys map[listenerKey]bool) []error {
+// opened, each error once. The values are the callers' labels.
+func (l *listeners) want(keys map[listenerKey]mesh.Labels) []error {
 	if l.open == nil {
 		l.open = map[listenerKey]*proxy.Listener{}
 		l.refused = map[listenerKey]string{}
 	}
 	// Close first: a pod's successor may have its address.
 	for key, listener := range l.open {
-		if !keys[key] {
+		if _, wanted := keys[key]; !wanted {
 			delete(l.open, key)
 			l.close(listener)
 		}
 	}
 	for key := range l.refused {
-		if !keys[key] {
+		if _, wanted := keys[key]; !wanted {
 			delete(l.refused, key)
 		}
 	}
 	var errs []error
-	for key := range keys {
+	for key, labels := range keys {
 		if l.open[key] != nil {
 			continue
 		}
-		listener, err := l.listen(key)
+		listener, err := l.listen(key, labels)
 		if err == nil {
 			l.open[key] = listener
 			delete(l.refused, key)
@@ -89,10 +93,13 @@ func (l *listeners) want(keys map[listenerKey]bool) []error {
 	return errs
 }
 
-func (l *listeners) listen(key listenerKey) (*proxy.Listener, error) {
+func (l *listeners) listen(key listenerKey, labels mesh.Labels) (*proxy.Listener, error) {
+	caller := mesh.Caller{Workload: key.workload, Labels: labels}
 	switch key.kind {
 	case outbound:
-		return l.proxy.ListenOutbound(key.address, mesh.Caller{Workload: key.workload})
+		return l.proxy.ListenOutbound(key.address, caller)
+	case upstream:
+		return l.proxy.ListenUpstream(key.address, caller, key.service, key.port)
 	case inbound:
 		return l.proxy.ListenInbound(key.address, key.service, key.workload, key.application)
 	case gateway:
@@ -125,7 +132,7 @@ func (l *listeners) closeAll() {
 
 // listenersFor reads from the API's objects which listeners there have to be.
 // main is the port of the main gateway listener, which is open already.
-func listenersFor(m *kube.MeshObjects, snapshot *mesh.Snapshot, host string, main uint16) map[listenerKey]bool {
+func listenersFor(m *kube.MeshObjects, snapshot *mesh.Snapshot, host string, main uint16) map[listenerKey]mesh.Labels {
 	// A pod can belong to several services; callers of its own address mean
 	// none of them in particular, so the first by name stands for it.
 	services := map[string]mesh.ServiceName{}
@@ -136,21 +143,68 @@ func listenersFor(m *kube.MeshObjects, snapshot *mesh.Snapshot, host string, mai
 			}
 		}
 	}
-	keys := map[listenerKey]bool{}
+	keys := map[listenerKey]mesh.Labels{}
 	for _, p := range m.Pods {
-		keys[listenerKey{kind: outbound, address: p.Outbound, workload: p.Workload}] = true
+		keys[listenerKey{kind: outbound, address: p.Outbound, workload: p.Workload, labels: p.Labels.String()}] = p.Labels
 		for address, application := range p.Inbound {
 			if address == application {
 				continue // the application listens there itself
 			}
-			keys[listenerKey{kind: inbound, address: address, workload: p.Workload, service: services[address], application: application}] = true
+			keys[listenerKey{kind: inbound, address: address, workload: p.Workload, service: services[address], application: application}] = nil
 		}
 	}
+	addUpstreams(keys, m.Pods, snapshot)
 	for _, g := range snapshot.Gateways {
 		if g.Port != MainGatewayPort && g.Port != main {
 			address := net.JoinHostPort(host, strconv.Itoa(int(g.Port)))
-			keys[listenerKey{kind: gateway, address: address, port: g.Port}] = true
+			keys[listenerKey{kind: gateway, address: address, port: g.Port}] = nil
 		}
 	}
 	return keys
+}
+
+// addUpstreams adds the addresses at which pods reach one service each: of the
+// pod itself and, since applications were written for a network of their own,
+// of localhost. There pods share the ports: of two services for one port, that
+// of the first pod by name is reached.
+func addUpstreams(keys map[listenerKey]mesh.Labels, pods []kube.PodListeners, snapshot *mesh.Snapshot) {
+	pods = slices.SortedFunc(slices.Values(pods), func(a, b kube.PodListeners) int {
+		return strings.Compare(a.Workload.Namespace+"/"+a.Workload.Pod, b.Workload.Namespace+"/"+b.Workload.Pod)
+	})
+	shared := map[uint16]listenerKey{}
+	for _, p := range pods {
+		for _, u := range p.Upstreams {
+			svc := snapshot.Services[u.Service]
+			if svc == nil || len(svc.Ports) == 0 {
+				continue // its arrival makes the next snapshot
+			}
+			key := listenerKey{kind: upstream, address: u.Address.String(), workload: p.Workload, labels: p.Labels.String(), service: u.Service, port: svc.Ports[0].Number}
+			keys[key] = p.Labels
+			key.address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), u.Address.Port()).String()
+			key.labels = "" // who calls there is known as far as all who share it are the same
+			first, taken := shared[u.Address.Port()]
+			switch {
+			case !taken:
+				shared[u.Address.Port()] = key
+			case first.service == key.service && first.workload.Namespace == key.workload.Namespace:
+				first.workload = commonWorkload(first.workload, key.workload)
+				shared[u.Address.Port()] = first
+			}
+		}
+	}
+	for _, key := range shared {
+		keys[key] = nil
+	}
+}
+
+// commonWorkload is what two workloads of a namespace have in common.
+func commonWorkload(a, b mesh.Workload) mesh.Workload {
+	out := mesh.Workload{Namespace: a.Namespace}
+	if a.Name == b.Name {
+		out.Name = a.Name
+		if a.Revision == b.Revision {
+			out.Version, out.Revision = a.Version, a.Revision
+		}
+	}
+	return out
 }

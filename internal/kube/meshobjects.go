@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -34,6 +35,15 @@ type PodListeners struct {
 	Labels   mesh.Labels
 	Outbound string            // host:port, what HTTP_PROXY points to; "" = the pod has none
 	Inbound  map[string]string // mesh address → the application's own address
+	// Upstreams stand for services at the pod's own address, for applications
+	// that cannot use an HTTP proxy.
+	Upstreams []PodUpstream
+}
+
+// PodUpstream is one address at which a pod reaches one service.
+type PodUpstream struct {
+	Address netip.AddrPort
+	Service mesh.ServiceName // its first port is meant
 }
 
 // MeshObjects reads the caches.
@@ -146,6 +156,7 @@ func podListeners(p *corev1.Pod) (PodListeners, bool) {
 	if err != nil || l.Outbound == "" || p.DeletionTimestamp != nil && podDone(p) {
 		return l, false
 	}
+	l.Upstreams = upstreamsOf(p, ip)
 	for _, c := range p.Spec.Containers {
 		for _, port := range c.Ports {
 			app := appAddress(p, uint16(port.ContainerPort))
@@ -159,6 +170,51 @@ func podListeners(p *corev1.Pod) (PodListeners, bool) {
 		}
 	}
 	return l, true
+}
+
+// AnnotationUpstreams lists the services that a pod reaches at ports of its own
+// address, in Consul's form: "currency:9091, rates.money:9092".
+const AnnotationUpstreams = "consul.hashicorp.com/connect-service-upstreams"
+
+// upstreamsOf reads the annotation; what is not "service:port" is left out, as
+// node tells of it when it starts the pod.
+func upstreamsOf(p *corev1.Pod, ip netip.Addr) []PodUpstream {
+	list, err := ParseUpstreams(p.Annotations[AnnotationUpstreams])
+	if err != nil {
+		return nil
+	}
+	var out []PodUpstream
+	for _, u := range list {
+		out = append(out, PodUpstream{
+			Address: netip.AddrPortFrom(ip, u.LocalPort),
+			Service: mesh.ServiceName(mesh.CanonicalHost(u.Service, p.Namespace)),
+		})
+	}
+	return out
+}
+
+// Upstream is one entry of AnnotationUpstreams.
+type Upstream struct {
+	Service   string // as written
+	LocalPort uint16
+}
+
+// ParseUpstreams reads the value of AnnotationUpstreams. What Consul has behind
+// the port (a datacenter) is not supported.
+func ParseUpstreams(value string) ([]Upstream, error) {
+	var out []Upstream
+	for item := range strings.SplitSeq(value, ",") {
+		if item = strings.TrimSpace(item); item == "" {
+			continue
+		}
+		service, port, _ := strings.Cut(item, ":")
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 || service == "" {
+			return nil, fmt.Errorf("annotation %s: %q is not service:port, such as currency:9091", AnnotationUpstreams, item)
+		}
+		out = append(out, Upstream{service, uint16(n)})
+	}
+	return out, nil
 }
 
 func podDone(p *corev1.Pod) bool {

@@ -60,6 +60,9 @@ func (e *environment) build(ctx context.Context) (map[string]string, error) {
 		vars = map[string]string{}
 	}
 	fixed := e.additions(vars)
+	if err := e.upstreams(vars); err != nil {
+		return nil, err
+	}
 	maps.Copy(vars, e.image)
 	if e.pod.Spec.EnableServiceLinks == nil || *e.pod.Spec.EnableServiceLinks {
 		for _, s := range e.services {
@@ -112,6 +115,21 @@ func (e *environment) additions(vars map[string]string) (fixed map[string]string
 		}
 	}
 	return fixed
+}
+
+// upstreams adds, for each service that the pod reaches at a port of its own,
+// the variables by which Consul tells it where.
+func (e *environment) upstreams(vars map[string]string) error {
+	list, err := kube.ParseUpstreams(e.pod.Annotations[kube.AnnotationUpstreams])
+	if err != nil {
+		return err
+	}
+	for _, u := range list {
+		service, _, _ := strings.Cut(u.Service, ".")
+		name := variableName(service) + "_CONNECT_SERVICE_"
+		vars[name+"HOST"], vars[name+"PORT"] = e.podIP, strconv.Itoa(int(u.LocalPort))
+	}
+	return nil
 }
 
 // addAll adds the keys of one ConfigMap or Secret.
