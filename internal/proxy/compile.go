@@ -24,6 +24,9 @@ type compiler struct {
 	table    *table
 	services map[mesh.ServiceName]*callee
 	backends map[mesh.Destination]*backend
+	// Of one group, kept for the next one to save making them.
+	vitals map[*upstream]*vitals
+	seen   map[*upstream]bool
 }
 
 // callee is a mesh.Service with its endpoints sorted by port.
@@ -35,6 +38,7 @@ type callee struct {
 
 func (c *compiler) compile() (*table, error) {
 	c.backends = map[mesh.Destination]*backend{}
+	c.vitals, c.seen = map[*upstream]*vitals{}, map[*upstream]bool{}
 	t := &table{
 		version:  c.snapshot.Version,
 		snapshot: c.snapshot,
@@ -62,6 +66,10 @@ func (c *compiler) compile() (*table, error) {
 		if err := c.addGateway(g); err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", g.Name, err)
 		}
+	}
+	// Only now, when nothing can fail any more, does state change hands.
+	for _, g := range t.groups {
+		g.takeOver()
 	}
 	return t, nil
 }
@@ -299,15 +307,39 @@ func (c *compiler) group(svc *callee, port uint16, subset string) *group {
 	}
 	at, _ := svc.Port(port)
 	g := &group{groupKey: key, protocol: at.Protocol, policy: svc.Policy(port, subset)}
-	g.turn.Store(c.turn())
+	c.table.groups[key] = g
+	clear(c.vitals)
+	old := c.old.groups[key]
+	if old == nil {
+		g.groupState = &groupState{start: c.now}
+		g.turn.Store(c.turn())
+	} else {
+		g.groupState = old.groupState
+		for _, m := range old.members {
+			c.vitals[m.upstream] = m.vitals
+		}
+	}
+	since := int64(g.clock(c.now))
+	g.members = make([]*member, 0, len(svc.ports[port]))
+	clear(c.seen)
 	for _, e := range svc.ports[port] {
 		if subset != "" && !e.Labels.Contains(labels) {
 			continue
 		}
-		if u := c.upstream(e); !g.holds(u) {
-			g.members = append(g.members, &member{upstream: u})
+		u := c.upstream(e)
+		if c.seen[u] {
+			continue
 		}
+		c.seen[u] = true
+		v := c.vitals[u]
+		if v == nil {
+			v = &vitals{checks: newChecks(old != nil)}
+			v.since.Store(since)
+		}
+		g.members = append(g.members, &member{
+			upstream: u, vitals: v, group: g, weight: max(e.Weight, 1), priority: e.Priority, place: e.Place,
+		})
 	}
-	c.table.groups[key] = g
+	g.arrange(c.place)
 	return g
 }

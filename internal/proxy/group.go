@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -9,13 +9,15 @@ import (
 )
 
 // group is the endpoints of a service behind one port and subset: what Envoy
-// calls a cluster.
+// calls a cluster. It belongs to one snapshot; its state goes on to the next.
 type group struct {
 	groupKey
+	*groupState
 	protocol mesh.Protocol
 	policy   *mesh.Policy
 	members  []*member
-	turn     atomic.Uint64 // of round robin
+	places   []placeWeight // where calls from here go; nil = to any place
+	roster   atomic.Pointer[roster]
 }
 
 // groupKey tells groups apart across snapshots.
@@ -25,51 +27,69 @@ type groupKey struct {
 	subset  string
 }
 
+// groupState is what a group knows across snapshots.
+type groupState struct {
+	load    load
+	turn    atomic.Uint64 // of round robin
+	start   time.Time     // of the group's clock
+	nextEnd atomic.Int64  // by that clock, when the next ejection ends; 0 = none does
+
+	// mu is taken when the health of an endpoint changes, and never to pick.
+	mu      sync.Mutex
+	current *group // of the snapshot in force
+}
+
 // member is an endpoint in a group.
 type member struct {
 	*upstream
+	*vitals
+	group    *group
+	weight   uint32 // at least 1
+	priority uint32
+	place    mesh.Place
+	level    int // of priority and distance, from 0 on; -1 = not called from here
 }
+
+// vitals is what is known of the health of an endpoint in a group, across
+// snapshots.
+type vitals struct {
+	since atomic.Int64 // by the group's clock, when it joined or was healthy again
+
+	// Failures in a row.
+	serverErrors, gatewayErrors, localErrors atomic.Uint32
+
+	// What follows changes under the group's mu.
+	ejection ejection
+	checks   checks
+}
+
+// clock tells the time that passed since the group began.
+func (s *groupState) clock(now time.Time) time.Duration { return now.Sub(s.start) }
 
 // hashes reports whether the balancer looks at the request.
 func (g *group) hashes() bool {
 	return g.policy.Balancer == mesh.RingHash || g.policy.Balancer == mesh.Maglev
 }
 
-// pick chooses one endpoint for a try that begins now; nil when there is none.
-// Endpoints that were tried before are avoided where there is another.
-func (out *decision) pick(now time.Time, d *draws, tried []*upstream) *member {
-	return out.group.pick(out.hash, out.hashed, now, d, tried)
+// healthy reports whether a balancer may pick the member. Under mu.
+func (m *member) healthy() bool {
+	p := m.group.policy
+	return !(p.Outlier != nil && m.ejection.active) && !(p.Health != nil && m.checks.failed)
 }
 
-func (g *group) pick(hash uint64, hashed bool, now time.Time, d *draws, tried []*upstream) *member {
-	n := uint64(len(g.members))
-	switch {
-	case n == 0:
-		return nil
-	case n == 1:
-		return g.members[0]
+// takeOver puts the group in the place of the one of the last snapshot.
+func (g *group) takeOver() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var old *roster
+	if g.current != nil {
+		old = g.current.roster.Load()
 	}
-	switch g.policy.Balancer {
-	case mesh.RoundRobin:
-		return g.members[g.turn.Add(1)%n]
-	case mesh.Random, mesh.RingHash, mesh.Maglev:
-		return g.members[d.below(n)]
-	case mesh.LeastRequest:
-		// Two different ones, the less busy of them; a tie goes to the first
-		// drawn, which is uniform (Mitzenmacher 2001).
-		i := d.below(n)
-		j := d.below(n - 1)
-		if j >= i {
-			j++
-		}
-		if g.members[j].active.Load() < g.members[i].active.Load() {
-			i = j
-		}
-		return g.members[i]
-	}
-	panic("proxy: a compiled group has a known balancer")
+	g.current = g
+	g.scheduleEnd()
+	g.roster.Store(g.look(old))
 }
 
-func (g *group) holds(u *upstream) bool {
-	return slices.ContainsFunc(g.members, func(m *member) bool { return m.upstream == u })
-}
+// renew makes the balancer see the present health. It is called for the group
+// in force, under mu.
+func (g *group) renew() { g.roster.Store(g.look(g.roster.Load())) }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -66,11 +67,62 @@ func (p *permit) release() {
 	}
 }
 
-// acquire takes one of a number of permits. None is given when limit are taken.
+// acquire takes one of a number of permits, if fewer than limit are taken.
 func acquire(counter *atomic.Int64, limit int64) (permit, bool) {
-	if counter.Add(1) > limit {
-		counter.Add(-1)
-		return permit{}, false
+	for {
+		taken := counter.Load()
+		if taken >= limit {
+			return permit{}, false
+		}
+		if counter.CompareAndSwap(taken, taken+1) {
+			return permit{counter}, true
+		}
 	}
-	return permit{counter}, true
+}
+
+// admitRequest asks whether another request may be under way to the group (UO
+// if not).
+func (g *group) admitRequest() (permit, bool) {
+	limit := int64(g.policy.Pool.MaxRequests)
+	switch {
+	case limit > 0:
+		return acquire(&g.load.requests, limit)
+	case g.policy.Budget != nil:
+		return acquire(&g.load.requests, math.MaxInt64)
+	}
+	return permit{}, true
+}
+
+// admitPending asks whether another request may wait for a connection.
+func (g *group) admitPending() (permit, bool) {
+	limit := int64(g.policy.Pool.MaxPending)
+	switch {
+	case limit > 0:
+		return acquire(&g.load.pending, limit)
+	case g.policy.Budget != nil:
+		return acquire(&g.load.pending, math.MaxInt64)
+	}
+	return permit{}, true
+}
+
+// admitConnection asks whether another connection may be opened.
+func (g *group) admitConnection() (permit, bool) {
+	if limit := int64(g.policy.Pool.MaxConnections); limit > 0 {
+		return acquire(&g.load.connections, limit)
+	}
+	return permit{}, true
+}
+
+// admitRetry asks whether another retry may be under way: as many as MaxRetries,
+// or with a budget as its part of all requests that are.
+func (g *group) admitRetry() (permit, bool) {
+	if b := g.policy.Budget; b != nil {
+		under := g.load.requests.Load() + g.load.pending.Load()
+		part := under * int64(b.Percent) / int64(mesh.Everything)
+		return acquire(&g.load.retries, max(part, int64(b.MinConcurrency)))
+	}
+	if limit := int64(g.policy.Pool.MaxRetries); limit > 0 {
+		return acquire(&g.load.retries, limit)
+	}
+	return permit{}, true
 }

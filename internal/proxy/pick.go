@@ -31,3 +31,6 @@ func (d *draws) below(n uint64) uint64 {
 	}
 	return hi
 }
+
+// part returns a number in [0, 1).
+func (d *draws) part() float64 { return float64(d.next()>>11) / (1 << 53) }

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"testing"
-	"time"
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/proxy/wire"
@@ -73,46 +72,6 @@ func TestDrawsAreUniform(t *testing.T) {
 	if want := total / 3.0; math.Abs(float64(thirds)-want) > 5*math.Sqrt(want*2/3) {
 		t.Errorf("below(3·2^62) was a multiple of 3 %d times of %d; want %.0f", thirds, total, want)
 	}
-}
-
-func TestBalancers(t *testing.T) {
-	ups := func() []*member { return []*member{{&upstream{}}, {&upstream{}}, {&upstream{}}, {&upstream{}}} }
-	count := func(g *group, n int) []int {
-		var d draws
-		got := make([]int, len(g.members))
-		for range n {
-			got[slices.Index(g.members, g.pick(0, false, time.Time{}, &d, nil))]++
-		}
-		return got
-	}
-	t.Run("round robin takes turns", func(t *testing.T) {
-		if got := count(&group{members: ups(), policy: &mesh.Policy{Balancer: mesh.RoundRobin}}, 400); !slices.Equal(got, []int{100, 100, 100, 100}) {
-			t.Errorf("400 picks = %v", got)
-		}
-	})
-	for name, b := range map[string]mesh.Balancer{"random": mesh.Random, "least request among equals": mesh.LeastRequest} {
-		t.Run(name+" is uniform", func(t *testing.T) {
-			for i, n := range count(&group{members: ups(), policy: &mesh.Policy{Balancer: b}}, 40_000) {
-				if math.Abs(float64(n)-10_000) > 5*math.Sqrt(10_000*0.75) {
-					t.Errorf("endpoint %d got %d of 40000; want 10000 ± 433", i, n)
-				}
-			}
-		})
-	}
-	t.Run("least request spares the busy one", func(t *testing.T) {
-		g := &group{members: ups(), policy: &mesh.Policy{}}
-		g.members[2].active.Store(5)
-		got := count(g, 30_000)
-		// It would have to be drawn twice, which cannot be.
-		if got[2] != 0 {
-			t.Errorf("the busy endpoint got %d of 30000, want 0: %v", got[2], got)
-		}
-	})
-	t.Run("no endpoint", func(t *testing.T) {
-		if u := (&group{policy: &mesh.Policy{}}).pick(0, false, time.Time{}, new(draws), nil); u != nil {
-			t.Errorf("pick = %v, want nil", u)
-		}
-	})
 }
 
 // TestDecidingAllocatesNothing holds the request path's budget.
