@@ -81,6 +81,7 @@ var (
 	namespaceColumns          = []metav1.TableColumnDefinition{column("Status"), column("Age")}
 	configMapColumns          = []metav1.TableColumnDefinition{number("Data"), column("Age")}
 	secretColumns             = []metav1.TableColumnDefinition{column("Type"), number("Data"), column("Age")}
+	serviceAccountColumns     = []metav1.TableColumnDefinition{number("Secrets"), column("Age")}
 	leaseColumns              = []metav1.TableColumnDefinition{column("Holder"), column("Age")}
 	controllerRevisionColumns = []metav1.TableColumnDefinition{column("Controller"), number("Revision"), column("Age")}
 	endpointSliceColumns      = []metav1.TableColumnDefinition{column("AddressType"), column("Ports"), column("Endpoints"), column("Age")}
@@ -107,6 +108,11 @@ func configMapRow(obj runtime.Object) []any {
 func secretRow(obj runtime.Object) []any {
 	secret := obj.(*corev1.Secret)
 	return []any{string(secret.Type), int64(len(secret.Data)), age(secret.CreationTimestamp)}
+}
+
+func serviceAccountRow(obj runtime.Object) []any {
+	account := obj.(*corev1.ServiceAccount)
+	return []any{int64(len(account.Secrets)), age(account.CreationTimestamp)}
 }
 
 func leaseRow(obj runtime.Object) []any {

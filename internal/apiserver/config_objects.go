@@ -47,6 +47,10 @@ func secretFields(obj runtime.Object) fields.Set {
 	return fields.Set{"type": string(obj.(*corev1.Secret).Type)}
 }
 
+func validateServiceAccount(obj, _ runtime.Object) field.ErrorList {
+	return validateName(obj.(*corev1.ServiceAccount), validation.NameIsDNSSubdomain)
+}
+
 func validateConfigMap(obj, old runtime.Object) field.ErrorList {
 	cm := obj.(*corev1.ConfigMap)
 	errs := validateName(cm, validation.NameIsDNSSubdomain)

@@ -97,6 +97,17 @@ func resources() []resource {
 			columns: secretColumns, row: secretRow,
 		},
 		{
+			// Manifests written for clusters have one for each application.
+			// Here all pods are the same user's, so it names an identity and
+			// grants nothing.
+			version: core, name: "serviceaccounts", singular: "serviceaccount", kind: "ServiceAccount",
+			shortNames: []string{"sa"},
+			newObject:  func() runtime.Object { return &corev1.ServiceAccount{} },
+			newList:    func() runtime.Object { return &corev1.ServiceAccountList{} },
+			validate:   validateServiceAccount,
+			columns:    serviceAccountColumns, row: serviceAccountRow,
+		},
+		{
 			version: core, name: "events", singular: "event", kind: "Event",
 			shortNames: []string{"ev"}, ttl: eventTTL, createOnUpdate: true,
 			newObject: func() runtime.Object { return &corev1.Event{} },
