@@ -2,6 +2,7 @@ package main
 
 import (
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -52,14 +53,14 @@ var contenders = []contender{
 		counts:  "nothing",
 	},
 	{
-		name:    "net/http",
-		configs: []string{"reverseproxy.json"},
-		args:    []string{"reverseproxy", "reverseproxy.json"},
-		counts:  "nothing",
+		name:   "net/http",
+		args:   []string{"reverseproxy"},
+		counts: "nothing",
 	},
 }
 
-// plan is what the templates are filled in from.
+// plan is what the templates are filled in from. What is part of this program
+// reads it as it is, from planFile.
 type plan struct {
 	Dir                   string // absolute
 	Host                  string // the only one that is routed
@@ -83,6 +84,18 @@ type upstream struct {
 	Name  string
 	Port  int
 	HTTP2 bool
+}
+
+const planFile = "plan.json"
+
+// readPlan reads the plan of the folder in which a contender runs.
+func readPlan() (*plan, error) {
+	data, err := os.ReadFile(planFile)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{}
+	return p, json.Unmarshal(data, p)
 }
 
 // host is what every request is for.
@@ -123,8 +136,10 @@ func newPlan(dir string, backend [3]int) (*plan, error) {
 // address returns where a door is.
 func (p *plan) address(name string) string {
 	i := slices.IndexFunc(p.Doors, func(d door) bool { return d.Name == name })
-	return fmt.Sprintf("127.0.0.1:%d", p.Doors[i].Port)
+	return localhost(p.Doors[i].Port)
 }
+
+func localhost(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 //go:embed config
 var configs embed.FS
@@ -159,7 +174,7 @@ func (c contender) run(core int, dir string, id identity, backend [3]int) (*runn
 		return nil, err
 	}
 	for _, d := range p.Doors {
-		if err := g.opened(fmt.Sprintf("127.0.0.1:%d", d.Port)); err != nil {
+		if err := g.opened(localhost(d.Port)); err != nil {
 			g.stop()
 			return nil, err
 		}
@@ -178,7 +193,15 @@ func (c contender) path() (string, error) {
 	return path, nil
 }
 
+// configure writes the plan and what is made from it.
 func (c contender) configure(p *plan) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(p.Dir, planFile), data, 0o644); err != nil {
+		return err
+	}
 	for _, name := range c.configs {
 		t, err := template.ParseFS(configs, "config/"+name)
 		if err != nil {

@@ -31,8 +31,8 @@ func run(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "backend":
 		return backendMain()
-	case len(args) == 2 && args[0] == "reverseproxy":
-		return reverseProxyMain(args[1])
+	case len(args) == 1 && args[0] == "reverseproxy":
+		return reverseProxyMain()
 	}
 	var o options
 	flags := flag.NewFlagSet("bench/proxy", flag.ExitOnError)

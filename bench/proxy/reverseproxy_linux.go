@@ -2,49 +2,28 @@ package main
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 )
 
-// reverseProxy is the proxy that the standard library gives a Go program in an
-// afternoon.
-type reverseProxy struct {
-	Host, Cert, Key string
-	Services        []string
-	Doors           map[string]struct {
-		Address    string
-		HTTP2, TLS bool
-		Upstream   string // "" where routes choose
-	}
-	Upstreams map[string]struct {
-		Address string
-		HTTP2   bool
-	}
-}
-
-// reverseProxyMain is what runs in a process of its own.
-func reverseProxyMain(config string) error {
-	data, err := os.ReadFile(config)
+// reverseProxyMain is the proxy that the standard library gives a Go program in
+// an afternoon. It runs in a process of its own.
+func reverseProxyMain() error {
+	p, err := readPlan()
 	if err != nil {
 		return err
 	}
-	var p reverseProxy
-	if err := json.Unmarshal(data, &p); err != nil {
-		return err
-	}
 	upstreams := map[string]http.Handler{}
-	for name, u := range p.Upstreams {
-		upstreams[name] = forward(u.Address, u.HTTP2)
+	for _, u := range p.Upstreams {
+		upstreams[u.Name] = forward(localhost(u.Port), u.HTTP2)
 	}
 	failed := make(chan error, len(p.Doors))
 	for _, d := range p.Doors {
-		s := &http.Server{Addr: d.Address, Handler: p.handler(upstreams, d.Upstream), Protocols: protocol(d.HTTP2)}
+		s := &http.Server{Addr: localhost(d.Port), Handler: p.handler(upstreams, d.Upstream), Protocols: protocol(d.HTTP2)}
 		if d.TLS {
 			go func() { failed <- s.ListenAndServeTLS(p.Cert, p.Key) }()
 		} else {
@@ -78,7 +57,8 @@ func forward(address string, http2 bool) http.Handler {
 	}
 }
 
-func (p *reverseProxy) handler(upstreams map[string]http.Handler, upstream string) http.Handler {
+// handler serves one door.
+func (p *plan) handler(upstreams map[string]http.Handler, upstream string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to := upstream
 		if to == "" {
@@ -93,7 +73,7 @@ func (p *reverseProxy) handler(upstreams map[string]http.Handler, upstream strin
 }
 
 // route looks at one route after the other, as Envoy does.
-func (p *reverseProxy) route(r *http.Request) string {
+func (p *plan) route(r *http.Request) string {
 	for _, service := range p.Services {
 		below, ok := strings.CutPrefix(r.URL.Path, "/"+service)
 		if ok && strings.HasPrefix(below, "/") && r.Header.Get("X-Release") == "candidate" {
