@@ -333,7 +333,7 @@ func (c *compiler) group(svc *callee, port uint16, subset string) *group {
 		c.seen[u] = true
 		v := c.vitals[u]
 		if v == nil {
-			v = &vitals{checks: newChecks(old != nil)}
+			v = &vitals{checks: newChecks(old != nil && old.policy.Health != nil)}
 			v.since.Store(since)
 		}
 		g.members = append(g.members, &member{

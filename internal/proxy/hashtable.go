@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -17,8 +18,15 @@ import (
 // that a key meets the same endpoint in both data planes. An endpoint's name in
 // it is the address to which this machine connects.
 type hashTable struct {
-	made   hashInput
-	points []uint64 // of the ring, sorted
+	of hashInput
+	// filled is made by the first pick: of the ports and subsets for which a
+	// policy holds, few are ever called.
+	filled atomic.Pointer[slots]
+}
+
+// slots are a table's content.
+type slots struct {
+	points []uint64 // of the ring, sorted; nil for Maglev
 	owners []uint32 // of the points, or of the places in Maglev's table
 }
 
@@ -63,28 +71,44 @@ func (g *group) hashTable(sets []placeSet, before *hashTable) (keyed []*member, 
 			in.weights = append(in.weights, float64(m.weight)*part/sum)
 		}
 	}
-	if before != nil && before.made.equal(&in) {
+	if before != nil && before.of.equal(&in) {
 		return keyed, before
 	}
-	return keyed, newHashTable(in)
+	return keyed, &hashTable{of: in}
 }
 
-func newHashTable(in hashInput) *hashTable {
-	t := &hashTable{made: in}
-	if in.balancer == mesh.Maglev {
-		t.fillMaglev()
-	} else {
-		t.fillRing()
+// find returns the number of the endpoint of a hash. At a further attempt it is
+// most likely another one.
+func (t *hashTable) find(hash, attempt uint64) uint32 {
+	s := t.filled.Load()
+	if s == nil {
+		// Two loops may both fill it, with the same.
+		s = t.of.fill()
+		t.filled.Store(s)
 	}
-	return t
+	if s.points == nil {
+		if attempt > 0 {
+			hash ^= -attempt
+		}
+		return s.owners[hash%uint64(len(s.owners))]
+	}
+	at := sort.Search(len(s.points), func(i int) bool { return hash <= s.points[i] })
+	return s.owners[(uint64(at)+attempt)%uint64(len(s.points))]
 }
 
-// fillRing gives each endpoint points in proportion to its weight, such that
-// the lightest gets a whole number and all together at least size.
-func (t *hashTable) fillRing() {
+func (in *hashInput) fill() *slots {
+	if in.balancer == mesh.Maglev {
+		return in.maglev()
+	}
+	return in.ring()
+}
+
+// ring gives each endpoint points in proportion to its weight, such that the
+// lightest gets a whole number and all together at least size.
+func (in *hashInput) ring() *slots {
 	const defaultSize = 1024
-	least := slices.Min(t.made.weights)
-	size := float64(cmp.Or(t.made.size, defaultSize))
+	least := slices.Min(in.weights)
+	size := float64(cmp.Or(in.size, defaultSize))
 	points := min(math.Ceil(least*size)/least, mesh.MaxRingSize)
 	type point struct {
 		hash  uint64
@@ -93,47 +117,48 @@ func (t *hashTable) fillRing() {
 	ring := make([]point, 0, int(math.Ceil(points)))
 	var key []byte
 	var want float64
-	for owner, name := range t.made.names {
+	for owner, name := range in.names {
 		key = append(append(key[:0], name...), '_')
 		prefix := len(key)
-		want += points * t.made.weights[owner]
+		want += points * in.weights[owner]
 		for i := int64(0); float64(len(ring)) < want; i++ {
 			key = strconv.AppendInt(key[:prefix], i, 10)
 			ring = append(ring, point{xxhash.Sum64(key), uint32(owner)})
 		}
 	}
-	slices.SortStableFunc(ring, func(a, b point) int { return cmp.Compare(a.hash, b.hash) })
-	t.points, t.owners = make([]uint64, len(ring)), make([]uint32, len(ring))
+	slices.SortFunc(ring, func(a, b point) int { return cmp.Compare(a.hash, b.hash) })
+	out := &slots{points: make([]uint64, len(ring)), owners: make([]uint32, len(ring))}
 	for i, p := range ring {
-		t.points[i], t.owners[i] = p.hash, p.owner
+		out.points[i], out.owners[i] = p.hash, p.owner
 	}
+	return out
 }
 
-// fillMaglev lets the endpoints take turns, the heaviest at every turn and
-// others less often, to claim the next free place of their own permutation.
-func (t *hashTable) fillMaglev() {
+// maglev lets the endpoints take turns, the heaviest at every turn and others
+// less often, to claim the next free place of their own permutation.
+func (in *hashInput) maglev() *slots {
 	const defaultSize, free = 65537, math.MaxUint32
-	size := uint64(cmp.Or(t.made.size, defaultSize))
+	size := uint64(cmp.Or(in.size, defaultSize))
 	type claimer struct {
 		owner      uint32
 		place      uint64 // of the permutation, the next one to claim
 		skip       uint64
 		weight, to float64
 	}
-	claimers := make([]claimer, len(t.made.names))
-	for i, name := range t.made.names {
+	claimers := make([]claimer, len(in.names))
+	for i, name := range in.names {
 		second := xxhash.NewWithSeed(1)
 		second.WriteString(name)
 		claimers[i] = claimer{
-			owner: uint32(i), weight: t.made.weights[i],
+			owner: uint32(i), weight: in.weights[i],
 			place: xxhash.Sum64String(name) % size, skip: second.Sum64()%(size-1) + 1,
 		}
 	}
-	slices.SortStableFunc(claimers, func(a, b claimer) int { return cmp.Compare(t.made.names[a.owner], t.made.names[b.owner]) })
-	heaviest := slices.Max(t.made.weights)
-	t.owners = make([]uint32, size)
-	for i := range t.owners {
-		t.owners[i] = free
+	slices.SortFunc(claimers, func(a, b claimer) int { return cmp.Compare(in.names[a.owner], in.names[b.owner]) })
+	heaviest := slices.Max(in.weights)
+	owners := make([]uint32, size)
+	for i := range owners {
+		owners[i] = free
 	}
 	left := size
 	for turn := 1.0; left > 0; turn++ {
@@ -143,25 +168,12 @@ func (t *hashTable) fillMaglev() {
 				continue
 			}
 			c.to += heaviest
-			for t.owners[c.place] != free {
+			for owners[c.place] != free {
 				c.place = (c.place + c.skip) % size
 			}
-			t.owners[c.place] = c.owner
+			owners[c.place] = c.owner
 			left--
 		}
 	}
-}
-
-// find returns the number of the endpoint of a hash. At a further attempt it is
-// most likely another one.
-func (t *hashTable) find(hash, attempt uint64) uint32 {
-	if t.points == nil {
-		if attempt > 0 {
-			hash ^= -attempt
-		}
-		return t.owners[hash%uint64(len(t.owners))]
-	}
-	n := uint64(len(t.points))
-	at := uint64(sort.Search(len(t.points), func(i int) bool { return hash <= t.points[i] }))
-	return t.owners[(at+attempt)%n]
+	return &slots{owners: owners}
 }

@@ -36,7 +36,7 @@ func newBucket(of mesh.RateLimit, now time.Time) *bucket {
 
 // take takes a token, if there is one.
 func (b *bucket) take(now time.Time) bool {
-	at := now.Sub(b.start)
+	at := max(now.Sub(b.start), 0) // a loop's clock may be a little behind
 	for {
 		was := b.full.Load()
 		next := max(time.Duration(was), at) + b.token

@@ -36,7 +36,7 @@ func compareWithOracle(t *testing.T, seed uint64) {
 	table := compiled(t, s)
 	for range 30 {
 		q := meshtest.Call(r, s)
-		about := fmt.Sprintf("seed %d: %+v\n%s", seed, q, s)
+		about := about{seed, q, s}
 		c := callLike(t, &q)
 		found := table.inMesh(q.Namespace, c.host)
 		if q.Gateway != 0 {
@@ -46,9 +46,18 @@ func compareWithOracle(t *testing.T, seed uint64) {
 	}
 	for range 10 {
 		q := meshtest.Connection(r, s)
-		compareStreams(t, fmt.Sprintf("seed %d: %+v\n%s", seed, q, s), table, &q, s.ResolveStream(q))
+		compareStreams(t, about{seed, q, s}, table, &q, s.ResolveStream(q))
 	}
 }
+
+// about says what a failure is about; only then is it worth writing.
+type about struct {
+	seed     uint64
+	call     any
+	snapshot *mesh.Snapshot
+}
+
+func (a about) String() string { return fmt.Sprintf("seed %d: %+v\n%s", a.seed, a.call, a.snapshot) }
 
 // callLike makes the call that the engine would make of a request.
 func callLike(t *testing.T, q *mesh.Call) *call {
@@ -77,7 +86,7 @@ func callLike(t *testing.T, q *mesh.Call) *call {
 }
 
 // compareDecisions draws often enough to see every share.
-func compareDecisions(t *testing.T, about string, found *target, c *call, want mesh.Outcome) {
+func compareDecisions(t *testing.T, about about, found *target, c *call, want mesh.Outcome) {
 	t.Helper()
 	if found == nil {
 		if len(want.Ways) > 0 || want.Route != nil || want.Service != "" {
@@ -187,7 +196,7 @@ func waysOf(ways []mesh.Way) map[string]bool {
 	return out
 }
 
-func compareStreams(t *testing.T, about string, table *table, q *mesh.Connection, want mesh.StreamOutcome) {
+func compareStreams(t *testing.T, about about, table *table, q *mesh.Connection, want mesh.StreamOutcome) {
 	t.Helper()
 	c := &connection{port: q.Port, sni: q.SNI}
 	if q.Namespace != "" {
