@@ -67,6 +67,7 @@ func (p *Publish) publish(l *listeners) error {
 		Gateways:         objects.Gateways,
 		ServiceEntries:   objects.ServiceEntries,
 		WorkloadEntries:  objects.WorkloadEntries,
+		Secrets:          objects.Secrets,
 		Previous:         p.good,
 	})
 	snapshot := out.Snapshot

@@ -108,8 +108,11 @@ func NewClient(config *rest.Config, log *slog.Logger) (*Client, error) {
 // watch registers who is told of which changes; informers exist from then on.
 func (c *Client) watch() error {
 	ci, ii := c.coreInformers.Core().V1(), c.istioInformers.Networking().V1()
+	if err := ci.Secrets().Informer().SetTransform(keepCertificates); err != nil {
+		return fmt.Errorf("watch secrets: %w", err)
+	}
 	mesh := []cache.SharedIndexInformer{
-		ci.Pods().Informer(), ci.Services().Informer(),
+		ci.Pods().Informer(), ci.Services().Informer(), ci.Secrets().Informer(),
 		c.coreInformers.Discovery().V1().EndpointSlices().Informer(),
 		ii.VirtualServices().Informer(), ii.DestinationRules().Informer(), ii.Gateways().Informer(),
 		ii.ServiceEntries().Informer(), ii.WorkloadEntries().Informer(),

@@ -25,6 +25,7 @@ type MeshObjects struct {
 	Gateways         []*istiov1.Gateway
 	ServiceEntries   []*istiov1.ServiceEntry
 	WorkloadEntries  []*istiov1.WorkloadEntry
+	Secrets          []*corev1.Secret                     // of certificates, without anything else
 	Endpoints        map[mesh.ServiceName][]mesh.Endpoint // ready ones, from EndpointSlices
 	Pods             []PodListeners
 }
@@ -63,6 +64,7 @@ func (c *Client) MeshObjects() (*MeshObjects, error) {
 	read(func() (e error) { m.Gateways, e = ni.Gateways().Lister().List(all); return })
 	read(func() (e error) { m.ServiceEntries, e = ni.ServiceEntries().Lister().List(all); return })
 	read(func() (e error) { m.WorkloadEntries, e = ni.WorkloadEntries().Lister().List(all); return })
+	read(func() (e error) { m.Secrets, e = secretsWithData(ci.Core().V1().Secrets().Lister().List(all)); return })
 	var podList []*corev1.Pod
 	var sliceList []*discoveryv1.EndpointSlice
 	read(func() (e error) { podList, e = ci.Core().V1().Pods().Lister().List(all); return })
@@ -139,6 +141,7 @@ func endpoints(sl *discoveryv1.EndpointSlice, ep discoveryv1.Endpoint, servicePo
 			if pod != nil {
 				e.Labels = pod.Labels
 				e.Workload = WorkloadOf(pod)
+				e.Place = placeOf(pod)
 				e.Dial = appAddress(pod, e.Address.Port())
 				if e.Dial == "" && pod.Annotations[AnnotationOutbound] != "" {
 					continue // a local pod whose application was not found yet: its annotation makes the next snapshot
@@ -148,6 +151,16 @@ func endpoints(sl *discoveryv1.EndpointSlice, ep discoveryv1.Endpoint, servicePo
 		}
 	}
 	return out
+}
+
+// labelLocality says where a pod is, as Istio reads it: "region.zone.subzone",
+// of which the last ones may be absent. Labels have no slashes.
+const labelLocality = "istio-locality"
+
+func placeOf(p *corev1.Pod) mesh.Place {
+	region, rest, _ := strings.Cut(p.Labels[labelLocality], ".")
+	zone, subzone, _ := strings.Cut(rest, ".")
+	return mesh.Place{Region: region, Zone: zone, Subzone: subzone}
 }
 
 func podListeners(p *corev1.Pod) (PodListeners, bool) {

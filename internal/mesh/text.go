@@ -89,9 +89,10 @@ func (p Place) String() string {
 // String writes what is known: "default/reviews v1 revision 5f9 pod reviews-0".
 func (w Workload) String() string {
 	name := w.Name
-	if w.Namespace != "" {
-		name = w.Namespace + "/" + name
+	if w.Namespace != "" && name != "" {
+		name = "/" + name
 	}
+	name = w.Namespace + name
 	var p parts
 	p.add(name != "", "%s", name)
 	p.add(w.Version != "", "%s", w.Version)

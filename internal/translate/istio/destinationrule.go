@@ -1,11 +1,11 @@
 package istio
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
 
-	networking "istio.io/api/networking/v1alpha3"
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"serin.dev/serin/internal/mesh"
@@ -13,34 +13,41 @@ import (
 
 // destinationRule is a DestinationRule translated.
 type destinationRule struct {
-	origin   mesh.Origin
-	service  mesh.ServiceName
-	balancer *mesh.Balancer // nil = not said
-	subsets  map[string]mesh.Labels
+	origin  mesh.Origin
+	host    string         // canonical; may be a pattern; "" = unusable
+	policy  *trafficPolicy // nil = not said
+	subsets map[string]subset
+}
+
+type subset struct {
+	labels mesh.Labels
+	policy *trafficPolicy // nil = that of the rule
 }
 
 func (t *translator) destinationRule(o *istiov1.DestinationRule, r *report) destinationRule {
-	dr := destinationRule{origin: r.origin, subsets: map[string]mesh.Labels{}}
-	r.untranslated("spec", o.Spec.ProtoReflect(), destinationRuleFields(), noConsequence)
+	dr := destinationRule{origin: r.origin, subsets: map[string]subset{}}
+	r.untranslated("spec", o.Spec.ProtoReflect(), destinationRuleFields(), func(field string) string {
+		switch field {
+		case "workloadSelector":
+			return "the rule holds for every caller"
+		case "exportTo":
+			return "the rule holds for callers of every namespace"
+		}
+		return ""
+	})
 	host := mesh.CanonicalHost(o.Spec.Host, o.Namespace)
 	switch err := mesh.CheckHost(host); {
 	case o.Spec.Host == "":
 		r.errorf("spec.host", "is empty: name a Service or the host of a ServiceEntry")
 	case err != nil:
 		r.errorf("spec.host", "%q %v", o.Spec.Host, err)
-	case strings.HasPrefix(host, "*"):
-		r.warnf("spec.host", "wildcards are not supported yet: the rule has no effect; write one for each service")
 	default:
-		dr.service = mesh.ServiceName(host)
+		dr.host = host
 	}
-	if t.out.Snapshot != nil && dr.service != "" && t.out.Snapshot.Services[dr.service] == nil {
+	if t.out.Snapshot != nil && dr.host != "" && !t.knowsHost(dr.host) {
 		r.warnf("spec.host", "unknown service %q%s: the rule has no effect", o.Spec.Host, didYouMean(o.Spec.Host, host, t.serviceNames()))
 	}
-	if lb := o.Spec.GetTrafficPolicy().GetLoadBalancer(); lb != nil {
-		if simple, ok := lb.LbPolicy.(*networking.LoadBalancerSettings_Simple); ok {
-			dr.balancer = balancerOf(simple.Simple, r)
-		}
-	}
+	dr.policy = t.trafficPolicy(o.Spec.TrafficPolicy, "spec.trafficPolicy", o.Namespace, r)
 	for i, s := range o.Spec.Subsets {
 		path := at("spec.subsets[%d]", i)
 		if s.GetName() == "" {
@@ -54,79 +61,118 @@ func (t *translator) destinationRule(o *istiov1.DestinationRule, r *report) dest
 		if len(s.Labels) == 0 {
 			r.warnf(path+".labels", "is empty: the subset has all endpoints of the service")
 		}
-		dr.subsets[s.Name] = maps.Clone(mesh.Labels(s.Labels))
+		dr.subsets[s.Name] = subset{
+			labels: maps.Clone(mesh.Labels(s.Labels)),
+			policy: t.trafficPolicy(s.TrafficPolicy, path+".trafficPolicy", o.Namespace, r),
+		}
 	}
 	return dr
 }
 
-func balancerOf(simple networking.LoadBalancerSettings_SimpleLB, r *report) *mesh.Balancer {
-	path := "spec.trafficPolicy.loadBalancer.simple"
-	b := mesh.LeastRequest
-	switch simple {
-	case networking.LoadBalancerSettings_UNSPECIFIED, networking.LoadBalancerSettings_LEAST_REQUEST,
-		networking.LoadBalancerSettings_LEAST_CONN: // its old name
-	case networking.LoadBalancerSettings_ROUND_ROBIN:
-		b = mesh.RoundRobin
-	case networking.LoadBalancerSettings_RANDOM:
-		b = mesh.Random
-	case networking.LoadBalancerSettings_PASSTHROUGH:
-		r.warnf(path, "PASSTHROUGH is not supported yet: LEAST_REQUEST is used")
-	default:
-		r.errorf(path, "unknown balancer %d: use ROUND_ROBIN, LEAST_REQUEST or RANDOM", simple)
-		return nil
+// knowsHost reports whether a rule for the host or pattern has a service.
+func (t *translator) knowsHost(host string) bool {
+	if !strings.HasPrefix(host, "*") {
+		return t.out.Snapshot.Services[mesh.ServiceName(host)] != nil
 	}
-	return &b
+	for name := range t.out.Snapshot.Services {
+		if t.covers(host, name) {
+			return true
+		}
+	}
+	return false
 }
 
-// addDestinationRules applies the rules to their services: those of the
-// service's own namespace first, then the oldest. Subsets add up; of two with
-// the same name, and of two balancers, the first is used.
+// covers reports whether a rule's pattern is for a service. It may be written
+// for the full names of cluster services, as in "*.local".
+func (t *translator) covers(pattern string, service mesh.ServiceName) bool {
+	return mesh.HostMatches(pattern, string(service)) ||
+		t.cluster[service] && mesh.HostMatches(pattern, string(service)+clusterDomain)
+}
+
+// clusterDomain ends the full names of the cluster's services.
+const clusterDomain = ".svc.cluster.local"
+
+// addDestinationRules applies to each service the rules with the most specific
+// host: those of the service's own namespace first, then the oldest. Subsets
+// add up; of two with the same name, and of two policies, the first is used.
 func (t *translator) addDestinationRules(rules []destinationRule) {
-	slices.SortStableFunc(rules, func(a, b destinationRule) int {
-		return boolRank(b.isOwn()) - boolRank(a.isOwn())
-	})
-	balanced := map[mesh.ServiceName]mesh.Origin{}
-	defined := map[mesh.Destination]mesh.Origin{}
+	byHost := map[string][]*destinationRule{}
+	var patterns []string // the longest first
 	for i := range rules {
 		dr := &rules[i]
-		svc := t.out.Snapshot.Services[dr.service]
-		if svc == nil {
-			continue
+		if strings.HasPrefix(dr.host, "*") && byHost[dr.host] == nil {
+			patterns = append(patterns, dr.host)
 		}
+		byHost[dr.host] = append(byHost[dr.host], dr)
+	}
+	slices.SortFunc(patterns, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
+	for _, name := range slices.Sorted(maps.Keys(t.out.Snapshot.Services)) {
+		fitting := slices.Clone(byHost[string(name)])
+		if i := slices.IndexFunc(patterns, func(p string) bool { return t.covers(p, name) }); i >= 0 && len(fitting) == 0 {
+			fitting = slices.Clone(byHost[patterns[i]])
+		}
+		namespace, _ := name.Split()
+		slices.SortStableFunc(fitting, func(a, b *destinationRule) int {
+			return cmp.Compare(foreign(a, namespace), foreign(b, namespace))
+		})
+		t.addRulesTo(t.out.Snapshot.Services[name], fitting)
+	}
+}
+
+// foreign ranks rules of a service's own namespace first.
+func foreign(dr *destinationRule, namespace string) int {
+	if dr.origin.Namespace == namespace {
+		return 0
+	}
+	return 1
+}
+
+func (t *translator) addRulesTo(svc *mesh.Service, rules []*destinationRule) {
+	var decides *destinationRule
+	defined := map[string]mesh.Origin{}
+	narrow := map[string]*trafficPolicy{}
+	for _, dr := range rules {
 		r := &report{origin: dr.origin}
-		if dr.balancer != nil {
-			if first, taken := balanced[dr.service]; taken {
-				r.warnf("spec.trafficPolicy.loadBalancer", "%s decides for host %s: put it there", first, dr.service)
-			} else {
-				balanced[dr.service] = dr.origin
-				svc.Policies = map[mesh.PolicyScope]*mesh.Policy{{}: {Balancer: *dr.balancer}}
-			}
+		switch {
+		case dr.policy == nil:
+		case decides != nil:
+			r.warnf("spec.trafficPolicy", "%s decides for host %s: put it there", decides.origin, svc.Name)
+		default:
+			decides = dr
 		}
+		t.checkPorts(svc, dr, r)
 		for _, name := range slices.Sorted(maps.Keys(dr.subsets)) {
-			id := mesh.Destination{Service: dr.service, Subset: name}
-			if first, taken := defined[id]; taken {
-				r.warnf("spec.subsets", "subset %q of %s is defined by %s already: rename or remove one", name, dr.service, first)
+			if first, taken := defined[name]; taken {
+				r.warnf("spec.subsets", "subset %q of %s is defined by %s already: rename or remove one", name, svc.Name, first)
 				continue
 			}
-			defined[id] = dr.origin
+			defined[name] = dr.origin
 			if svc.Subsets == nil {
 				svc.Subsets = map[string]mesh.Labels{}
 			}
-			svc.Subsets[name] = dr.subsets[name]
+			svc.Subsets[name] = dr.subsets[name].labels
+			if p := dr.subsets[name].policy; p != nil {
+				narrow[name] = p
+			}
 		}
 		t.out.Findings = append(t.out.Findings, r.findings...)
 	}
-}
-
-// isOwn reports whether the rule lives in its service's namespace.
-func (dr *destinationRule) isOwn() bool {
-	namespace, _ := dr.service.Split()
-	return namespace == dr.origin.Namespace
-}
-
-func boolRank(b bool) int {
-	if b {
-		return 1
+	var wide *trafficPolicy
+	if decides != nil {
+		wide = decides.policy
 	}
-	return 0
+	svc.Policies = policies(wide, narrow, t.alternatives[svc.Name])
+}
+
+// checkPorts reports settings for a port that a service does not have. With a
+// pattern they are for those services that have it.
+func (t *translator) checkPorts(svc *mesh.Service, dr *destinationRule, r *report) {
+	if dr.host != string(svc.Name) || dr.policy == nil {
+		return
+	}
+	for _, port := range slices.Sorted(maps.Keys(dr.policy.ports)) {
+		if _, ok := svc.Port(port); !ok {
+			r.warnf("spec.trafficPolicy.portLevelSettings", "service %s has no port %d: its settings have no effect", svc.Name, port)
+		}
+	}
 }

@@ -51,17 +51,50 @@ func virtualServiceFields() fields {
 }
 
 func destinationRuleFields() fields {
+	policy := levelFields()
+	policy["portLevelSettings"] = levelFields()
+	policy["portLevelSettings"]["port"] = nil
+	policy["retryBudget"] = nil
 	return fields{
 		"host":          nil,
-		"trafficPolicy": {"loadBalancer": {"simple": nil}},
-		"subsets":       {"name": nil, "labels": nil},
+		"trafficPolicy": policy,
+		"subsets":       {"name": nil, "labels": nil, "trafficPolicy": policy},
+	}
+}
+
+// levelFields are those of a rule's, a subset's and a port's policy.
+func levelFields() fields {
+	return fields{
+		"loadBalancer": {
+			"simple": nil, "consistentHash": nil, "warmup": nil, "warmupDurationSecs": nil,
+			"localityLbSetting": {"enabled": nil, "distribute": nil, "failover": nil},
+		},
+		"connectionPool": {
+			"tcp": nil,
+			"http": {
+				"http1MaxPendingRequests": nil, "http2MaxRequests": nil, "maxRequestsPerConnection": nil, "maxRetries": nil,
+				"idleTimeout": nil, "h2UpgradePolicy": nil, "maxConcurrentStreams": nil,
+			},
+		},
+		"outlierDetection": {
+			"consecutiveErrors": nil, "consecutive5xxErrors": nil, "consecutiveGatewayErrors": nil, "consecutiveLocalOriginFailures": nil,
+			"splitExternalLocalOriginErrors": nil, "interval": nil, "baseEjectionTime": nil, "maxEjectionPercent": nil, "minHealthPercent": nil,
+		},
+		"tls": nil,
 	}
 }
 
 func gatewayFields() fields {
 	return fields{
 		"selector": nil, // there is one gateway, and it serves all
-		"servers":  {"port": {"number": nil, "name": nil, "protocol": nil}, "hosts": nil, "name": nil},
+		"servers": {
+			"port": {"number": nil, "name": nil, "protocol": nil}, "hosts": nil, "name": nil,
+			"tls": {
+				"httpsRedirect": nil, "mode": nil, "credentialName": nil, "credentialNames": nil, "caCertCredentialName": nil,
+				"minProtocolVersion": nil, "maxProtocolVersion": nil,
+				"serverCertificate": nil, "privateKey": nil, "caCertificates": nil, "tlsCertificates": nil, // reported as files
+			},
+		},
 	}
 }
 
@@ -73,14 +106,15 @@ func serviceEntryFields() fields {
 		"resolution":       nil,
 		"endpoints":        workloadEntryFields(),
 		"workloadSelector": nil,
+		"subjectAltNames":  nil,
+		"addresses":        nil, // hosts are called by name: there are no virtual addresses
 	}
 }
 
 func workloadEntryFields() fields {
 	return fields{
-		"address": nil, "ports": nil, "labels": nil,
+		"address": nil, "ports": nil, "labels": nil, "weight": nil, "locality": nil,
 		"network":        nil, // there is one network
-		"locality":       nil, // has an effect with locality balancing, which is reported itself
 		"serviceAccount": nil, // an identity for mTLS
 	}
 }

@@ -61,46 +61,119 @@ func sortHosts(hosts []mesh.VirtualHost) {
 }
 
 // addGateways makes a listener of each Gateway and port, with the routes of
-// the VirtualServices that are bound to it.
+// the VirtualServices that are bound to it. Of Gateways that want one port for
+// different protocols, the oldest gets it.
 func (t *translator) addGateways(gateways []gateway, all []virtualService) {
-	for _, g := range gateways {
+	first := map[uint16]*gateway{}
+	for i := range gateways {
+		g := &gateways[i]
 		for _, port := range slices.Sorted(maps.Keys(g.ports)) {
-			byHost := map[string][]*virtualService{}
-			for i := range all {
-				vs := &all[i]
-				if !slices.Contains(vs.gateways, g.name) {
-					continue
-				}
-				for _, host := range g.hostsOf(vs, port) {
-					byHost[host] = append(byHost[host], vs)
-				}
+			p := g.ports[port]
+			if other := first[port]; other == nil {
+				first[port] = g
+			} else if speaks := other.ports[port].wire; speaks != p.wire {
+				r := report{origin: g.origin}
+				r.warnf(p.path, "port %d speaks %s for %s: it is not opened for %s; use another port", port, speaks, other.origin, p.wire)
+				t.out.Findings = append(t.out.Findings, r.findings...)
+				continue
 			}
-			t.out.Snapshot.Gateways = append(t.out.Snapshot.Gateways, mesh.Gateway{
-				Name: g.name, Port: port, VirtualHosts: mergeHosts(byHost, g.name, port),
-			})
+			out := mesh.Gateway{
+				Name: g.name, Port: port, TLS: p.tls,
+				VirtualHosts: p.virtualHosts(all, g.name, port),
+				Streams:      p.streams(all, g.name),
+			}
+			if p.wire == overTLS && len(out.TLS)+len(out.Streams) == 0 {
+				continue // without what it is for, the port would be a plain one
+			}
+			t.out.Snapshot.Gateways = append(t.out.Snapshot.Gateways, out)
 		}
 	}
 	slices.SortStableFunc(t.out.Snapshot.Gateways, func(a, b mesh.Gateway) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// mergeHosts makes one virtual host of all hosts with the same VirtualServices.
-func mergeHosts(byHost map[string][]*virtualService, gateway string, port uint16) []mesh.VirtualHost {
+// hostKey tells hosts apart that cannot be one virtual host.
+type hostKey struct {
+	services   string // names of the VirtualServices
+	requireTLS bool
+}
+
+// virtualHosts makes one virtual host of all hosts with the same
+// VirtualServices.
+func (p *gatewayPort) virtualHosts(all []virtualService, gateway string, port uint16) []mesh.VirtualHost {
+	byHost := map[string][]*virtualService{}
+	redirected := map[string]bool{}
+	for _, sh := range p.http {
+		if sh.redirect { // also without a VirtualService
+			byHost[sh.host], redirected[sh.host] = nil, true
+		}
+	}
+	for i := range all {
+		vs := &all[i]
+		if !slices.Contains(vs.gateways, gateway) {
+			continue
+		}
+		hosts, redirect := hostsOf(p.http, vs)
+		for _, host := range hosts {
+			byHost[host] = append(byHost[host], vs)
+			redirected[host] = redirected[host] || redirect[host]
+		}
+	}
 	var out []mesh.VirtualHost
-	made := map[string]int{} // by the names of the VirtualServices
+	made := map[hostKey]int{}
 	for _, host := range slices.Sorted(maps.Keys(byHost)) {
-		key := ""
+		key := hostKey{requireTLS: redirected[host]}
 		for _, vs := range byHost[host] {
-			key += vs.origin.Namespace + "/" + vs.origin.Name + " "
+			key.services += vs.origin.Namespace + "/" + vs.origin.Name + " "
 		}
 		i, ok := made[key]
 		if !ok {
 			i = len(out)
 			made[key] = i
-			out = append(out, mesh.VirtualHost{Routes: mergeRoutes(byHost[host], gateway, port)})
+			out = append(out, mesh.VirtualHost{Routes: mergeRoutes(byHost[host], gateway, port), RequireTLS: redirected[host]})
 		}
 		out[i].Hosts = append(out[i].Hosts, host)
 	}
 	return out
+}
+
+// streams collects the streams of VirtualServices whose hosts the port serves:
+// by SNI for what is passed through, else all.
+func (p *gatewayPort) streams(all []virtualService, gateway string) []mesh.Stream {
+	var out []mesh.Stream
+	for i := range all {
+		vs := &all[i]
+		if !slices.Contains(vs.gateways, gateway) {
+			continue
+		}
+		if hosts, _ := hostsOf(p.sni, vs); len(hosts) > 0 {
+			for _, s := range vs.streamsAt(gateway, true) {
+				if s = servedNames(s, hosts); len(s.Matches) > 0 {
+					out = append(out, s)
+				}
+			}
+		}
+		if hosts, _ := hostsOf(p.tcp, vs); len(hosts) > 0 {
+			out = append(out, vs.streamsAt(gateway, false)...)
+		}
+	}
+	return out
+}
+
+// servedNames takes out of a stream's matches the names that a port does not
+// serve.
+func servedNames(s mesh.Stream, hosts []string) mesh.Stream {
+	var matches []mesh.StreamMatch
+	for _, m := range s.Matches {
+		served := func(name string) bool {
+			return slices.ContainsFunc(hosts, func(h string) bool { return mesh.HostMatches(h, name) })
+		}
+		m.SNI = slices.DeleteFunc(slices.Clone(m.SNI), func(name string) bool { return !served(name) })
+		if len(m.SNI) > 0 {
+			matches = append(matches, m)
+		}
+	}
+	s.Matches = matches
+	return s
 }
 
 // mergeRoutes puts the routes of several VirtualServices one after the other,

@@ -19,6 +19,9 @@ func (t *translator) addServices() {
 		}
 		r := &report{origin: originOf(o)}
 		svc := &mesh.Service{Name: mesh.Name(o.Namespace, o.Name)}
+		if mesh.CheckHost(string(svc.Name)) != nil || strings.HasPrefix(string(svc.Name), "*") {
+			continue // the API server accepts no such name
+		}
 		for _, p := range o.Spec.Ports {
 			if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
 				r.warnf("spec.ports", "port %d is %s, which is not supported yet: it is not routed", p.Port, p.Protocol)
@@ -39,6 +42,7 @@ func (t *translator) addServices() {
 			}
 		}
 		t.out.Snapshot.Services[svc.Name] = svc
+		t.cluster[svc.Name] = true
 		t.out.Findings = append(t.out.Findings, r.findings...)
 	}
 }
@@ -53,15 +57,25 @@ func externalEndpoints(o *corev1.Service, port uint16, r *report) []mesh.Endpoin
 }
 
 // protocolOf follows Istio: appProtocol decides, else what a port's name
-// begins with ("tcp-db"); a port that says nothing is taken for HTTP.
+// begins with ("tcp-db"). A port that says nothing, or what nobody knows, is
+// taken for HTTP: most are, and there is nothing else to go by.
 func protocolOf(name string, appProtocol *string) mesh.Protocol {
 	said, _, _ := strings.Cut(name, "-")
+	if strings.HasPrefix(name, "grpc-web") {
+		said = "http"
+	}
 	if appProtocol != nil {
-		said = *appProtocol
+		said = strings.TrimPrefix(*appProtocol, "kubernetes.io/")
 	}
 	switch strings.ToLower(said) {
-	case "tcp", "tls", "https", "mongo", "mysql", "redis":
+	case "tcp", "mongo", "mysql", "redis":
 		return mesh.TCP
+	case "https", "tls":
+		return mesh.HTTPS
+	case "http2", "h2c":
+		return mesh.HTTP2
+	case "grpc":
+		return mesh.GRPC
 	}
 	return mesh.HTTP
 }
@@ -73,6 +87,9 @@ func (t *translator) addWorkloadsToServices(entries []workloadEntry) {
 			continue
 		}
 		svc := t.out.Snapshot.Services[mesh.Name(o.Namespace, o.Name)]
+		if svc == nil {
+			continue
+		}
 		for _, we := range entries {
 			if we.address == "" || we.origin.Namespace != o.Namespace || !we.labels.Contains(o.Spec.Selector) {
 				continue

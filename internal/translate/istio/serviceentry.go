@@ -23,6 +23,8 @@ type workloadEntry struct {
 	ports    map[string]uint16
 	labels   mesh.Labels
 	workload mesh.Workload
+	place    mesh.Place
+	weight   uint32
 }
 
 func workloadEntryOf(o *istiov1.WorkloadEntry, r *report) workloadEntry {
@@ -53,11 +55,28 @@ func newWorkloadEntry(spec *networking.WorkloadEntry, path string, object map[st
 		}
 		we.ports[name] = uint16(number)
 	}
+	const most = math.MaxUint16 // so that the sum of all has room
+	if we.weight = spec.GetWeight(); we.weight > most {
+		r.errorf(path+".weight", "%d is not in 0..%d", we.weight, most)
+		we.weight = most
+	}
+	we.place = placeOf(spec.GetLocality(), path+".locality", r)
 	we.workload = mesh.Workload{Namespace: r.origin.Namespace, Name: r.origin.Name, Version: we.labels["version"], Pod: r.origin.Name}
 	if app := we.labels["app"]; app != "" {
 		we.workload.Name = app
 	}
 	return we
+}
+
+// placeOf reads "region/zone/subzone", of which the last ones may be absent.
+func placeOf(locality, path string, r *report) mesh.Place {
+	parts := strings.Split(locality, "/")
+	if len(parts) > 3 || strings.Contains(locality, "*") {
+		r.errorf(path, "%q is not region/zone/subzone", locality)
+		return mesh.Place{}
+	}
+	parts = append(parts, "", "")
+	return mesh.Place{Region: parts[0], Zone: parts[1], Subzone: parts[2]}
 }
 
 func isIP(address string) bool {
@@ -68,7 +87,7 @@ func isIP(address string) bool {
 // endpoint makes the workload an endpoint behind a service port.
 func (we *workloadEntry) endpoint(port, target uint16) mesh.Endpoint {
 	e := mesh.Endpoint{
-		Port: port, Labels: we.labels, Workload: we.workload,
+		Port: port, Labels: we.labels, Workload: we.workload, Place: we.place, Weight: we.weight,
 		Dial: net.JoinHostPort(we.address, strconv.Itoa(int(target))),
 	}
 	if ip, err := netip.ParseAddr(we.address); err == nil && ip.Zone() == "" {
@@ -85,11 +104,19 @@ type serviceEntry struct {
 	inline   []workloadEntry
 	selector mesh.Labels // nil = none
 	byName   bool        // without endpoints, the host itself is dialled
+	names    []string    // that certificates of the endpoints have one of
 }
 
 func (t *translator) serviceEntry(o *istiov1.ServiceEntry, r *report) serviceEntry {
 	se := serviceEntry{origin: r.origin}
 	r.untranslated("spec", o.Spec.ProtoReflect(), serviceEntryFields(), noConsequence)
+	for i, name := range o.Spec.SubjectAltNames {
+		if name == "" {
+			r.errorf(at("spec.subjectAltNames[%d]", i), "is empty: remove it")
+			continue
+		}
+		se.names = append(se.names, name)
+	}
 	static := o.Spec.Resolution == networking.ServiceEntry_STATIC
 	se.byName = !static && len(o.Spec.Endpoints) == 0 && o.Spec.WorkloadSelector == nil
 	ports := t.entryPorts(o.Spec.Ports, &se, r)
@@ -102,7 +129,7 @@ func (t *translator) serviceEntry(o *istiov1.ServiceEntry, r *report) serviceEnt
 		switch err := mesh.CheckHost(host); {
 		case err != nil || strings.Contains(host, ":"):
 			r.errorf(path, "%q is not a host name", h)
-		case strings.HasPrefix(host, "*") && o.Spec.Resolution == networking.ServiceEntry_NONE:
+		case strings.HasPrefix(host, "*") && (o.Spec.Resolution == networking.ServiceEntry_NONE || o.Spec.Resolution == networking.ServiceEntry_DYNAMIC_DNS):
 			r.warnf(path, "wildcards are not supported yet: requests pass to the real host and are recorded without a service")
 		case strings.HasPrefix(host, "*"):
 			r.errorf(path, "%q has a wildcard, which cannot be resolved: name the host, or use resolution NONE", h)
@@ -152,7 +179,11 @@ func (t *translator) entryPorts(ports []*networking.ServicePort, se *serviceEntr
 			r.errorf(path+".number", "%d is listed twice: remove one", number)
 			continue
 		}
-		out = append(out, mesh.Port{Number: uint16(number), Name: p.Name, Protocol: protocolOf("", &protocol)})
+		hint := &protocol
+		if protocol == "" {
+			hint = nil
+		}
+		out = append(out, mesh.Port{Number: uint16(number), Name: p.Name, Protocol: protocolOf(p.Name, hint)})
 		se.ports = append(se.ports, p)
 	}
 	return out
@@ -198,5 +229,6 @@ func (t *translator) addServiceEntry(se serviceEntry, entries []workloadEntry) {
 			}
 		}
 		t.out.Snapshot.Services[svc.Name] = svc
+		t.alternatives[svc.Name] = se.names
 	}
 }

@@ -24,6 +24,7 @@ type Input struct {
 	Gateways         []*istiov1.Gateway
 	ServiceEntries   []*istiov1.ServiceEntry
 	WorkloadEntries  []*istiov1.WorkloadEntry
+	Secrets          []*corev1.Secret // those that Gateways and DestinationRules name, at least
 
 	// Previous is Output.Good of the translation before, nil for the first.
 	// An object with an Error is replaced by its version in here: a mistake in
@@ -47,7 +48,7 @@ type Output struct {
 // effect as a whole, with the generation that is: for an object with an Error
 // that of its last good version, and without one it is not among them.
 func Translate(in Input) Output {
-	t := &translator{in: in, out: Output{
+	t := &translator{in: in, cluster: map[mesh.ServiceName]bool{}, alternatives: map[mesh.ServiceName][]string{}, out: Output{
 		Snapshot: &mesh.Snapshot{
 			Version:  in.Version,
 			Services: map[mesh.ServiceName]*mesh.Service{},
@@ -55,6 +56,12 @@ func Translate(in Input) Output {
 		},
 		Good: Good{},
 	}}
+	t.secrets = map[string]*corev1.Secret{}
+	for _, s := range in.Secrets {
+		if s != nil {
+			t.secrets[s.Namespace+"/"+s.Name] = s
+		}
+	}
 	t.addServices()
 	entries := translateAll(t, in.WorkloadEntries, workloadEntryOf)
 	t.addWorkloadsToServices(entries)
@@ -62,7 +69,7 @@ func Translate(in Input) Output {
 		t.addServiceEntry(se, entries)
 	}
 	t.addDestinationRules(translateAll(t, in.DestinationRules, t.destinationRule))
-	gateways := translateAll(t, in.Gateways, gatewayOf)
+	gateways := translateAll(t, in.Gateways, t.gateway)
 	known := make([]string, len(gateways))
 	for i, g := range gateways {
 		known[i] = g.name
@@ -79,6 +86,10 @@ type translator struct {
 	in           Input
 	out          Output
 	surroundings *surroundings
+
+	secrets      map[string]*corev1.Secret     // by "namespace/name"
+	cluster      map[mesh.ServiceName]bool     // core Services
+	alternatives map[mesh.ServiceName][]string // names that a ServiceEntry wants in certificates
 }
 
 // object is an Istio object of one kind.
@@ -143,6 +154,8 @@ func originOf(o metav1.Object) mesh.Origin {
 		kind = "WorkloadEntry"
 	case *corev1.Service:
 		kind = "Service"
+	case *corev1.Secret:
+		kind = "Secret"
 	}
 	return mesh.Origin{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}
 }
@@ -160,7 +173,7 @@ func Validate(o metav1.Object) []Finding {
 	case *istiov1.DestinationRule:
 		t.destinationRule(o, r)
 	case *istiov1.Gateway:
-		gatewayOf(o, r)
+		t.gateway(o, r)
 	case *istiov1.ServiceEntry:
 		t.serviceEntry(o, r)
 	case *istiov1.WorkloadEntry:

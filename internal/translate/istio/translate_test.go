@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/mesh/meshtest"
 	"serin.dev/serin/internal/translate/istio"
 )
 
@@ -32,7 +33,11 @@ var rewrite = flag.Bool("rewrite", false, "record what the stories give as what 
 // Previous knows; objects.yaml is what is there now; endpoints has lines
 // "service port dial-address key=value…"; snapshot, findings and ask are
 // recorded. A question is "from CALLER METHOD host[:port]/path header=value…"
-// or "gateway PORT METHOD host/path …"; "→" begins the answer.
+// or "gateway PORT METHOD host/path …", and for connections "connect CALLER
+// host:port" or "connect gateway:PORT NAME" with the name asked for by TLS or
+// "-"; "→" begins the answer. CALLER is "workload" or "workload.namespace" and
+// has the label app=workload. In Secrets "$www.crt", "$www.key" and "$ca.crt"
+// stand for certificates.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -176,10 +181,31 @@ func add(in *istio.Input, doc []byte) error {
 		in.ServiceEntries, err = decode(in.ServiceEntries, doc)
 	case "WorkloadEntry":
 		in.WorkloadEntries, err = decode(in.WorkloadEntries, doc)
+	case "Secret":
+		if in.Secrets, err = decode(in.Secrets, doc); err == nil {
+			fill(in.Secrets[len(in.Secrets)-1])
+		}
 	default:
 		err = fmt.Errorf("unknown kind %q", meta.Kind)
 	}
 	return err
+}
+
+// fill puts certificates in the place of their names.
+func fill(s *corev1.Secret) {
+	all := meshtest.Snapshot(rand.New(rand.NewPCG(1, 1)), meshtest.Features{TLS: true}).Certificates
+	known := map[string][]byte{
+		"$www.crt": all["default/www"].Chain, "$www.key": all["default/www"].Key,
+		"$test.crt": all["default/test"].Chain, "$test.key": all["default/test"].Key,
+		"$ca.crt": all["default/ca"].CA,
+	}
+	s.Data = map[string][]byte{}
+	for name, value := range s.StringData {
+		s.Data[name] = []byte(value)
+		if data, ok := known[value]; ok {
+			s.Data[name] = data
+		}
+	}
 }
 
 func decode[T any, O interface {
@@ -204,6 +230,7 @@ func shuffle(in istio.Input) istio.Input {
 	in.Gateways = shuffled(r, in.Gateways)
 	in.ServiceEntries = shuffled(r, in.ServiceEntries)
 	in.WorkloadEntries = shuffled(r, in.WorkloadEntries)
+	in.Secrets = shuffled(r, in.Secrets)
 	return in
 }
 
@@ -224,6 +251,10 @@ func answers(t *testing.T, s *mesh.Snapshot, questions string) string {
 			fmt.Fprintln(&b, question)
 			continue
 		}
+		if strings.HasPrefix(question, "connect ") {
+			fmt.Fprintf(&b, "%s → %s\n", question, streamAnswer(s.ResolveStream(connectionOf(t, question))))
+			continue
+		}
 		fmt.Fprintf(&b, "%s → %s\n", question, answer(s.Resolve(callOf(t, question))))
 	}
 	return b.String()
@@ -235,31 +266,24 @@ func callOf(t *testing.T, question string) mesh.Call {
 	if len(words) < 4 {
 		t.Fatalf("question %q: too short", question)
 	}
-	c := mesh.Call{Method: words[2], Headers: map[string]string{}}
+	c := mesh.Call{Method: words[2], Headers: map[string]string{}, Query: map[string]string{}}
 	authority, path, _ := strings.Cut(words[3], "/")
-	c.Path = "/" + path
-	c.Port = 80
-	host, port, found := strings.Cut(authority, ":")
-	c.Host = host
-	c.Headers["host"] = authority
-	number := func(s string) uint16 {
-		n, err := strconv.ParseUint(s, 10, 16)
-		if err != nil {
-			t.Fatalf("question %q: %v", question, err)
-		}
-		return uint16(n)
+	path, query, _ := strings.Cut(path, "?")
+	c.Path, c.Authority = "/"+path, authority
+	if query != "" {
+		name, value, _ := strings.Cut(query, "=")
+		c.Query[name] = value
 	}
+	host, port, found := strings.Cut(authority, ":")
+	c.Host, c.Port = host, 80
 	if found {
-		c.Port = number(port)
+		c.Port = number(t, port)
 	}
 	switch words[0] {
 	case "from":
-		c.Namespace = "default"
-		if _, namespace, ok := strings.Cut(words[1], "."); ok {
-			c.Namespace = namespace
-		}
+		c.Namespace, c.Labels = callerOf(words[1])
 	case "gateway":
-		c.Gateway = number(words[1])
+		c.Gateway = number(t, words[1])
 	default:
 		t.Fatalf("question %q: begins with neither from nor gateway", question)
 	}
@@ -270,21 +294,77 @@ func callOf(t *testing.T, question string) mesh.Call {
 	return c
 }
 
+func callerOf(word string) (namespace string, labels mesh.Labels) {
+	workload, namespace, found := strings.Cut(word, ".")
+	if !found {
+		namespace = "default"
+	}
+	return namespace, mesh.Labels{"app": workload}
+}
+
+func number(t *testing.T, s string) uint16 {
+	t.Helper()
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		t.Fatalf("%q is no port: %v", s, err)
+	}
+	return uint16(n)
+}
+
+func connectionOf(t *testing.T, question string) mesh.Connection {
+	t.Helper()
+	words := strings.Fields(question)
+	if len(words) != 3 {
+		t.Fatalf("question %q: want connect, caller or gateway, host or name", question)
+	}
+	if port, ok := strings.CutPrefix(words[1], "gateway:"); ok {
+		return mesh.Connection{Gateway: number(t, port), SNI: strings.TrimPrefix(words[2], "-")}
+	}
+	host, port, _ := strings.Cut(words[2], ":")
+	c := mesh.Connection{Host: host, Port: number(t, port)}
+	c.Namespace, c.Labels = callerOf(words[1])
+	return c
+}
+
+func streamAnswer(o mesh.StreamOutcome) string {
+	switch {
+	case o.Outside:
+		return "outside of the mesh"
+	case o.TLS != nil && o.Stream == nil:
+		return "ends TLS with " + o.TLS.Certificate
+	case len(o.Ways) == 0:
+		return "closed"
+	}
+	text := ways(o.Ways)
+	if o.TLS != nil {
+		text = "ends TLS with " + o.TLS.Certificate + ", " + text
+	}
+	return text
+}
+
 func answer(o mesh.Outcome) string {
 	switch {
 	case o.Outside:
 		return "outside of the mesh"
+	case o.Route != nil && o.Route.Redirect != nil:
+		return "redirect " + o.Route.Redirect.String()
+	case o.Route != nil && o.Route.Direct != nil:
+		return strconv.Itoa(o.Route.Direct.Status) + " at once"
 	case len(o.Ways) == 0:
 		return "404"
 	}
+	return ways(o.Ways)
+}
+
+func ways(all []mesh.Way) string {
 	var sum uint32
-	for _, s := range o.Ways {
+	for _, s := range all {
 		sum += s.Weight
 	}
 	var parts []string
-	for _, s := range o.Ways {
+	for _, s := range all {
 		part := ""
-		if len(o.Ways) > 1 {
+		if len(all) > 1 {
 			part = fmt.Sprintf("%d%% ", s.Weight*100/sum)
 		}
 		part += s.Destination.String()
@@ -345,7 +425,14 @@ func FuzzTranslate(f *testing.F) {
 		for _, o := range in.ServiceEntries {
 			check(t, o, bad)
 		}
-		again := istio.Input{Version: 2, Services: in.Services, VirtualServices: in.VirtualServices, Previous: out.Good}
+		for _, o := range in.WorkloadEntries {
+			check(t, o, bad)
+		}
+		for _, o := range in.DestinationRules {
+			check(t, o, bad)
+		}
+		again := in
+		again.Version, again.Previous = 2, out.Good
 		if err := istio.Translate(again).Snapshot.Validate(); err != nil {
 			t.Fatalf("Translate with Previous gives a snapshot that is refused: %v", err)
 		}

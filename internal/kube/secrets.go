@@ -1,0 +1,41 @@
+package kube
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"serin.dev/serin/internal/translate/istio"
+)
+
+// keepCertificates is applied to what the cache of Secrets is given: it keeps
+// what may be a certificate, so that no other secret of the users is held in
+// memory.
+func keepCertificates(o any) (any, error) {
+	s, ok := o.(*corev1.Secret)
+	if !ok {
+		return o, nil // the note that an object was deleted
+	}
+	kept := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+		Namespace: s.Namespace, Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion,
+	}}
+	for _, key := range istio.SecretKeys() {
+		if data, ok := s.Data[key]; ok {
+			if kept.Data == nil {
+				kept.Data = map[string][]byte{}
+			}
+			kept.Data[key] = data
+		}
+	}
+	return kept, nil
+}
+
+// secretsWithData leaves out the Secrets of which nothing was kept.
+func secretsWithData(all []*corev1.Secret, err error) ([]*corev1.Secret, error) {
+	var out []*corev1.Secret
+	for _, s := range all {
+		if len(s.Data) > 0 {
+			out = append(out, s)
+		}
+	}
+	return out, err
+}
