@@ -31,8 +31,9 @@ func start(core int, dir string, files []*os.File, program string, args ...strin
 	g.cmd.Dir, g.cmd.ExtraFiles = dir, files
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	g.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
-	// A group of its own to sum over; killed when we are.
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	// A group of its own to sum over. When we die it is asked to end, not killed:
+	// a master then ends its workers.
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := startOn(core, g.cmd); err != nil {
 		return nil, err
 	}
