@@ -242,7 +242,9 @@ func (r *Retry) String() string {
 	for _, code := range r.Codes {
 		on = append(on, strconv.Itoa(code))
 	}
-	p := parts{fmt.Sprintf("%d times on %s", r.Attempts, strings.Join(on, ","))}
+	var p parts
+	p.add(r.Attempts == 0, "never")
+	p.add(r.Attempts != 0 || len(on) > 0, "%d times on %s", r.Attempts, strings.Join(on, ","))
 	p.add(r.PerTryTimeout != 0, "each within %v", r.PerTryTimeout)
 	p.add(r.Base != 0 || r.Max != 0, "after %v up to %v", orDefault(r.Base), orDefault(r.Max))
 	p.add(r.AvoidPrevious, "elsewhere")

@@ -34,7 +34,11 @@ func redirect(d *networking.HTTPRedirect, path string, r *report) (out *mesh.Red
 	case *networking.HTTPRedirect_DerivePort:
 		fromRequest = p.DerivePort == networking.HTTPRedirect_FROM_REQUEST_PORT
 	}
-	if err := out.Validate(); err != nil && !fromRequest {
+	probe := *out
+	if fromRequest {
+		probe.Port = 1 // any: it is not known yet
+	}
+	if err := probe.Validate(); err != nil {
 		r.errorf(path, "%v", err)
 	}
 	return out, fromRequest
@@ -172,6 +176,9 @@ func fault(f *networking.HTTPFaultInjection, path string, r *report) *mesh.Fault
 	}
 	if err := out.Validate(); err != nil && !r.failedBelow(path) {
 		r.errorf(path, "%v", err)
+	}
+	if *out == (mesh.Fault{}) {
+		return nil
 	}
 	return out
 }

@@ -162,6 +162,10 @@ func (t *translator) addRulesTo(svc *mesh.Service, rules []*destinationRule) {
 		wide = decides.policy
 	}
 	svc.Policies = policies(wide, narrow, t.alternatives[svc.Name])
+	maps.DeleteFunc(svc.Policies, func(scope mesh.PolicyScope, _ *mesh.Policy) bool {
+		_, ok := svc.Port(scope.Port)
+		return scope.Port != 0 && !ok
+	})
 }
 
 // checkPorts reports settings for a port that a service does not have. With a

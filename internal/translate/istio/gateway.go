@@ -90,23 +90,20 @@ func (t *translator) addServer(g *gateway, s *networking.Server, path, namespace
 		}
 		return twice
 	})
-	switch mode := s.GetTls().GetMode(); {
-	case speaks == plainHTTP:
-		p.http = append(p.http, hosts...)
-	case speaks == plainTCP:
-		p.tcp = append(p.tcp, hosts...)
-	case mode == networking.ServerTLSSettings_PASSTHROUGH:
-		p.sni = append(p.sni, hosts...)
-	case !t.endTLS(p, s.Tls, hosts, path+".tls", namespace, r):
-	case strings.ToUpper(s.Port.Protocol) == "HTTPS":
-		p.http = append(p.http, hosts...)
-	default:
-		p.tcp = append(p.tcp, hosts...)
+	serve, other := &p.http, p.tcp
+	if speaks == plainTCP || speaks == overTLS && strings.ToUpper(s.Port.Protocol) != "HTTPS" {
+		serve, other = &p.tcp, p.http
 	}
-	if len(p.tls) > 0 && len(p.tcp) > 0 && len(p.http) > 0 {
+	switch {
+	case s.GetTls().GetMode() == networking.ServerTLSSettings_PASSTHROUGH && speaks == overTLS:
+		serve = &p.sni
+	case len(other) > 0:
 		r.errorf(path, "port %d ends TLS for HTTPS and for TCP: give each a port of its own", number)
-		p.tcp = nil
+		return
+	case speaks == overTLS && !t.endTLS(p, s.Tls, hosts, path+".tls", namespace, r):
+		return
 	}
+	*serve = append(*serve, hosts...)
 }
 
 // wireOf says what a server's callers speak, and reports false when it cannot

@@ -37,9 +37,8 @@ func certificateOf(s *corev1.Secret) (*mesh.Certificate, error) {
 }
 
 // certificate finds the Secret that an object refers to by name, in the
-// object's namespace or else in gatewayNamespace, and puts what it holds into
-// the snapshot. A Secret that is broken stays what it was when it was last
-// good, and is an error all the same.
+// object's namespace or else in gatewayNamespace. A Secret that is broken stays
+// what it was when it was last good, and is an error all the same.
 func (t *translator) certificate(name, namespace string) (key string, c *mesh.Certificate, err error) {
 	var s *corev1.Secret
 	for _, ns := range []string{namespace, gatewayNamespace} {
@@ -61,16 +60,22 @@ func (t *translator) certificate(name, namespace string) (key string, c *mesh.Ce
 			return "", nil, err
 		}
 		t.out.Good[origin] = last
-		if c, _ = certificateOf(last); c.Validate() != nil {
+		if before, broken := certificateOf(last); broken == nil {
+			c = before
+		} else {
 			return "", nil, err
 		}
 	}
-	key = s.Namespace + "/" + s.Name
+	return s.Namespace + "/" + s.Name, c, err
+}
+
+// use puts a certificate into the snapshot and returns its name there.
+func (t *translator) use(key string, c *mesh.Certificate) string {
 	if t.out.Snapshot.Certificates == nil {
 		t.out.Snapshot.Certificates = map[string]*mesh.Certificate{}
 	}
 	t.out.Snapshot.Certificates[key] = c
-	return key, c, err
+	return key
 }
 
 // keyPair returns the name in the snapshot of a Secret's key pair; "" when
@@ -87,7 +92,7 @@ func (t *translator) keyPair(name, namespace, path string, r *report) string {
 		r.errorf(path, "Secret %s has no key pair: add tls.crt and tls.key", key)
 		return ""
 	}
-	return key
+	return t.use(key, c)
 }
 
 // authorities returns the name in the snapshot of the authorities that belong
@@ -95,7 +100,7 @@ func (t *translator) keyPair(name, namespace, path string, r *report) string {
 // are none, which is reported.
 func (t *translator) authorities(name, namespace, path string, r *report) string {
 	if key, c, err := t.certificate(name+authoritiesSuffix, namespace); err == nil && len(c.CA) > 0 {
-		return key
+		return t.use(key, c)
 	}
 	key, c, err := t.certificate(name, namespace)
 	switch {
@@ -106,5 +111,5 @@ func (t *translator) authorities(name, namespace, path string, r *report) string
 		r.errorf(path, "Secret %s has no authorities: add ca.crt, or a Secret %q", key, name+authoritiesSuffix)
 		return ""
 	}
-	return key
+	return t.use(key, c)
 }

@@ -51,10 +51,11 @@ func (t *translator) clientTLS(s *networking.ClientTLSSettings, path, namespace 
 	}
 	if s.CredentialName != "" && t.out.Snapshot != nil {
 		here := path + ".credentialName"
-		if s.Mode == networking.ClientTLSSettings_MUTUAL {
+		mutual := s.Mode == networking.ClientTLSSettings_MUTUAL
+		if mutual {
 			out.Certificate = t.keyPair(s.CredentialName, namespace, here, r)
 		}
-		if !out.Insecure {
+		if !out.Insecure && (!mutual || out.Certificate != "") {
 			out.CA = t.authorities(s.CredentialName, namespace, here, r)
 		}
 	}
@@ -73,6 +74,9 @@ func (t *translator) endTLS(p *gatewayPort, s *networking.ServerTLSSettings, hos
 		return true // references are not looked at
 	}
 	out := mesh.ServerTLS{Min: least, Max: most, Certificate: t.keyPair(credential, namespace, path+field, r)}
+	if out.Certificate == "" {
+		return false
+	}
 	if s.Mode == networking.ServerTLSSettings_MUTUAL || s.Mode == networking.ServerTLSSettings_OPTIONAL_MUTUAL {
 		out.Optional = s.Mode == networking.ServerTLSSettings_OPTIONAL_MUTUAL
 		if s.CaCertCredentialName != "" {
@@ -80,10 +84,9 @@ func (t *translator) endTLS(p *gatewayPort, s *networking.ServerTLSSettings, hos
 		} else {
 			out.ClientCA = t.authorities(credential, namespace, path+field, r)
 		}
-		sound = out.ClientCA != ""
-	}
-	if out.Certificate == "" || !sound {
-		return false
+		if out.ClientCA == "" {
+			return false
+		}
 	}
 	for _, h := range hosts {
 		ended := func(other mesh.ServerTLS) bool { return slices.Contains(other.Hosts, h.host) }

@@ -156,10 +156,11 @@ func (vs *virtualService) at(gateway string, port uint16) []mesh.Route {
 			continue
 		}
 		replacePrefixes(&route)
-		if hr.redirectPort && port != 0 {
+		if hr.redirectPort {
 			to := *route.Redirect
-			to.Port = port
-			route.Redirect = &to
+			if route.Redirect, to.Port = &to, port; to.Validate() != nil {
+				route.Redirect = nil // without the port it leads nowhere else
+			}
 		}
 		out = append(out, route)
 	}
