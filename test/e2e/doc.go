@@ -30,6 +30,8 @@
 //	                         bodies must match
 //	capture NAME COMMAND ARG...
 //	                         like the command alone, and puts its output into $NAME
+//	browse URL [PICTURE.png] load a page in Chromium; stdout is the document it made of
+//	                         it. The condition [browser] tells whether there is one
 //
 // $EXAMPLES is the folder examples. Scripts run side by side, so a script may
 // use no fixed port and no file outside of $WORK. What serin up wrote is shown

@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(s.end)
 			return nil
 		},
+		Condition: browser,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"up":      up,
 			"down":    stopWith(syscall.SIGTERM),
@@ -58,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"until":   until,
 			"share":   share,
 			"capture": capture,
+			"browse":  browse,
 		},
 	})
 }
