@@ -24,21 +24,18 @@ type compiler struct {
 	table    *table
 	services map[mesh.ServiceName]*callee
 	backends map[mesh.Destination]*backend
-	// Of one group, kept for the next one to save making them.
-	vitals map[*upstream]*vitals
-	seen   map[*upstream]bool
+	retry    *mesh.Retry // of routes without one
 }
 
-// callee is a mesh.Service with its endpoints sorted by port.
+// callee is a mesh.Service with its upstreams, in the order of the endpoints.
 type callee struct {
 	*mesh.Service
-	access *access
-	ports  map[uint16][]*mesh.Endpoint
+	access    *access
+	upstreams []*upstream
 }
 
 func (c *compiler) compile() (*table, error) {
-	c.backends = map[mesh.Destination]*backend{}
-	c.vitals, c.seen = map[*upstream]*vitals{}, map[*upstream]bool{}
+	c.backends, c.retry = map[mesh.Destination]*backend{}, mesh.DefaultRetry()
 	t := &table{
 		version:  c.snapshot.Version,
 		snapshot: c.snapshot,
@@ -49,7 +46,7 @@ func (c *compiler) compile() (*table, error) {
 		limits:   map[limitKey]*bucket{},
 	}
 	c.table = t
-	if err := c.sortServices(); err != nil {
+	if err := c.addServices(); err != nil {
 		return nil, err
 	}
 	for i := range c.snapshot.Hosts {
@@ -74,13 +71,13 @@ func (c *compiler) compile() (*table, error) {
 	return t, nil
 }
 
-func (c *compiler) sortServices() error {
+func (c *compiler) addServices() error {
 	c.services = make(map[mesh.ServiceName]*callee, len(c.snapshot.Services))
 	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Services)) {
-		svc := &callee{Service: c.snapshot.Services[name], ports: map[uint16][]*mesh.Endpoint{}}
+		svc := &callee{Service: c.snapshot.Services[name]}
+		svc.upstreams = make([]*upstream, len(svc.Endpoints))
 		for i := range svc.Endpoints {
-			e := &svc.Endpoints[i]
-			svc.ports[e.Port] = append(svc.ports[e.Port], e)
+			svc.upstreams[i] = c.upstream(&svc.Endpoints[i])
 		}
 		var err error
 		if svc.access, err = compileAccess(svc.Access); err != nil {
@@ -168,7 +165,9 @@ func (c *compiler) addVirtualHost(x *hostIndex, port uint16, vh *mesh.VirtualHos
 			found = &target{routed: true}
 			at[key] = found
 		}
-		found.routes = append(found.routes, routes...)
+		for _, r := range routes {
+			found.routes, found.gates = append(found.routes, r), r.gates(found.gates)
+		}
 		found.streams = append(found.streams, streams...)
 		found.requireTLS = found.requireTLS || vh.RequireTLS
 	}
@@ -220,7 +219,7 @@ func (c *compiler) route(of *mesh.Route) (*route, error) {
 		return nil, fmt.Errorf("rewrite: %w", err)
 	}
 	if r.retry == nil {
-		r.retry = mesh.DefaultRetry()
+		r.retry = c.retry
 	}
 	if of.IdleTimeout == 0 {
 		r.idle = mesh.DefaultStreamIdle
@@ -308,37 +307,28 @@ func (c *compiler) group(svc *callee, port uint16, subset string) *group {
 	at, _ := svc.Port(port)
 	g := &group{groupKey: key, protocol: at.Protocol, policy: svc.Policy(port, subset)}
 	c.table.groups[key] = g
-	clear(c.vitals)
 	old := c.old.groups[key]
 	if old == nil {
 		g.groupState = &groupState{start: c.now}
 		g.turn.Store(c.turn())
 	} else {
 		g.groupState = old.groupState
-		for _, m := range old.members {
-			c.vitals[m.upstream] = m.vitals
-		}
 	}
-	since := int64(g.clock(c.now))
-	g.members = make([]*member, 0, len(svc.ports[port]))
-	clear(c.seen)
-	for _, e := range svc.ports[port] {
-		if subset != "" && !e.Labels.Contains(labels) {
+	since, joins := int64(g.clock(c.now)), old != nil && old.policy.Health != nil
+	g.members = make([]*member, 0, len(svc.Endpoints))
+	for i := range svc.Endpoints {
+		e, u := &svc.Endpoints[i], svc.upstreams[i]
+		if e.Port != port || subset != "" && !e.Labels.Contains(labels) || g.find(u, 0) != nil {
 			continue
 		}
-		u := c.upstream(e)
-		if c.seen[u] {
-			continue
+		m := &member{upstream: u, group: g, weight: max(e.Weight, 1), priority: e.Priority, place: e.Place}
+		if was := old.find(u, len(g.members)); was != nil {
+			m.vitals = was.vitals
+		} else {
+			m.vitals = &vitals{checks: newChecks(joins)}
+			m.since.Store(since)
 		}
-		c.seen[u] = true
-		v := c.vitals[u]
-		if v == nil {
-			v = &vitals{checks: newChecks(old != nil && old.policy.Health != nil)}
-			v.since.Store(since)
-		}
-		g.members = append(g.members, &member{
-			upstream: u, vitals: v, group: g, weight: max(e.Weight, 1), priority: e.Priority, place: e.Place,
-		})
+		g.members = append(g.members, m)
 	}
 	g.arrange(c.place)
 	return g

@@ -110,14 +110,10 @@ func (out *decision) take(t *target, c *call, d *draws) {
 
 // find returns the first route that covers the call, with the match that held.
 func (t *target) find(c *call) (*route, *match) {
-	for _, r := range t.routes {
-		if len(r.matches) == 0 {
-			return r, nil
-		}
-		for i := range r.matches {
-			if r.matches[i].holds(c) {
-				return r, &r.matches[i]
-			}
+	for i := range t.gates {
+		g := &t.gates[i]
+		if g.lets(c.path) && (g.match == nil || g.match.holds(c)) {
+			return g.route, g.match
 		}
 	}
 	return nil, nil

@@ -15,6 +15,14 @@
 //	upload.go     the request's body meanwhile
 //	record.go     one telemetry.Request, however it ended
 //
+// What a decision obeys has a file of its own: match.go, access.go, cors.go,
+// limit.go, fault.go, redirect.go, reply.go, edit.go, hash.go, retry.go, and
+// stream.go for connections without requests. A group (group.go) is the endpoints
+// behind a port and subset. Whom of them a balancer (balance.go) may call is its
+// roster (roster.go, place.go, warmup.go, hashtable.go), made anew when health
+// changes (outlier.go, health.go). These files read no clock and do no I/O: time
+// and results of tries are told to them.
+//
 // Everything that carries bytes runs on event loops (loop), in tasks written in
 // blocking style. A worker has what belongs to one loop: exchanges, pools. What
 // loops share is atomic: the table, the requests under way. So there is no lock

@@ -71,6 +71,20 @@ func (g *group) hashes() bool {
 	return g.policy.Balancer == mesh.RingHash || g.policy.Balancer == mesh.Maglev
 }
 
+// find returns the member of an upstream, nil for none. The search begins at a
+// place where it is likely to be.
+func (g *group) find(u *upstream, likely int) *member {
+	if g == nil {
+		return nil
+	}
+	for i := range g.members {
+		if m := g.members[(likely+i)%len(g.members)]; m.upstream == u {
+			return m
+		}
+	}
+	return nil
+}
+
 // healthy reports whether a balancer may pick the member. Under mu.
 func (m *member) healthy() bool {
 	p := m.group.policy

@@ -16,8 +16,8 @@ func TestABucketHoldsItsRate(t *testing.T) {
 		total time.Duration
 		want  int
 	}{
-		{mesh.RateLimit{Burst: 10, Fill: 10, Per: time.Second}, 0, 0, 10},                                    // all at once
-		{mesh.RateLimit{Burst: 10, Fill: 10, Per: time.Second}, time.Millisecond, 10 * time.Second, 109},     // the burst, and 10 a second but the last
+		{mesh.RateLimit{Burst: 10, Fill: 10, Per: time.Second}, 0, 0, 10},                                     // all at once
+		{mesh.RateLimit{Burst: 10, Fill: 10, Per: time.Second}, time.Millisecond, 10 * time.Second, 109},      // the burst, and 10 a second but the last
 		{mesh.RateLimit{Burst: 1, Fill: 10, Per: time.Second}, 100 * time.Millisecond, 10 * time.Second, 100}, // just so
 		{mesh.RateLimit{Burst: 1, Fill: 3, Per: time.Second}, time.Millisecond, 10 * time.Second, 30},
 		{mesh.RateLimit{Burst: 100, Fill: 1, Per: time.Hour}, time.Second, 2 * time.Hour, 101},

@@ -36,6 +36,9 @@ func (g *group) arrange(here mesh.Place) {
 	if to := distribution(l.Distribute, here); to != nil {
 		g.distribute(to)
 	}
+	if !l.Failover && !slices.ContainsFunc(g.members, func(m *member) bool { return m.priority > 0 }) {
+		return // one level
+	}
 	ranks := map[rank]int{}
 	for _, m := range g.members {
 		if m.level >= 0 {

@@ -90,6 +90,9 @@ func (g *group) look(old *roster) *roster {
 
 // byLevel sorts the members that can be called from here.
 func (g *group) byLevel() [][]*member {
+	if len(g.members) > 0 && !slices.ContainsFunc(g.members, func(m *member) bool { return m.level != 0 }) {
+		return [][]*member{g.members}
+	}
 	n := 0
 	for _, m := range g.members {
 		n = max(n, m.level+1)

@@ -47,6 +47,7 @@ type target struct {
 	own        *backend      // of the service
 	routed     bool          // calls go where routes say, not straight to own
 	routes     []*route
+	gates      []gate // of the routes' matches, in order
 	streams    []stream
 	requireTLS bool
 }
