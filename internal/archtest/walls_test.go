@@ -22,6 +22,8 @@ var (
 	flagger    = []string{"github.com/fluxcd/flagger/pkg/apis/"}
 	protobuf   = []string{"google.golang.org/protobuf/"} // of which Istio's types are made
 	etcd       = []string{"go.etcd.io/", "go.uber.org/zap"}
+	envoy      = []string{"github.com/envoyproxy/go-control-plane/"}
+	grpc       = []string{"google.golang.org/grpc/"}
 )
 
 // rooms is the architecture as a table, in the order data flows. A package
@@ -73,6 +75,20 @@ var rooms = map[string]room{
 		own:    []string{"internal/proxy/loop", "internal/proxy/wire"},
 		others: []string{"golang.org/x/net/http2/hpack", "golang.org/x/net/http/httpguts"},
 		why:    "a codec knows messages and connections; routing, policies and records are the exchange's",
+	},
+	"internal/xds": {
+		own:    []string{"internal/mesh", "internal/telemetry"},
+		others: slices.Concat(envoy, protobuf),
+		why:    "it is the one place that knows Envoy's messages: pure functions from the nouns to them and back, testable without a connection",
+	},
+	"internal/xds/ads": {
+		own:    []string{"internal/mesh", "internal/telemetry", "internal/xds"},
+		others: slices.Concat(envoy, protobuf, grpc),
+		why:    "it carries snapshots to proxies and records back, whatever is in them",
+	},
+	"internal/xds/xdstest": {
+		own: []string{"internal/xds", "test/parts"},
+		why: "it runs an Envoy for tests and knows no more than how to start one",
 	},
 	"internal/analysis": {
 		why: "statistics must replay: no clock, no I/O, no dependency",

@@ -1,0 +1,102 @@
+package ads
+
+import (
+	"maps"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/telemetry"
+	"serin.dev/serin/internal/xds"
+)
+
+// routings finds the snapshot under which an Envoy routed a request. An entry
+// of its access log names a hash of what routed it, which is the same for all
+// snapshots that would have routed it so; the newest of them that the proxy has
+// applied is the one that counts. Before it has applied any, it is the first
+// that was sent.
+type routings struct {
+	known map[string]routing
+	turns int // snapshots applied
+}
+
+type routing struct {
+	version mesh.SnapshotVersion
+	turn    int
+}
+
+// keptTurns is for how many snapshots a hash is remembered that none of them
+// had: a request may take long.
+const keptTurns = 100
+
+func (r *routings) sent(res *xds.Resources) {
+	if r.known == nil {
+		r.known = map[string]routing{}
+	}
+	for _, hash := range res.Routings {
+		if _, ok := r.known[hash]; !ok {
+			r.known[hash] = routing{res.Version, r.turns}
+		}
+	}
+}
+
+func (r *routings) applied(res *xds.Resources) {
+	r.turns++
+	for _, hash := range res.Routings {
+		r.known[hash] = routing{res.Version, r.turns}
+	}
+	if r.turns%keptTurns == 0 {
+		maps.DeleteFunc(r.known, func(_ string, of routing) bool { return of.turn < r.turns-keptTurns })
+	}
+}
+
+func (r *routings) clone() routings { return routings{maps.Clone(r.known), r.turns} }
+
+// records takes what proxies report.
+type records struct {
+	accesslogv3.UnimplementedAccessLogServiceServer
+	server *Server
+}
+
+// StreamAccessLogs turns entries into records until the stream ends.
+func (r records) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAccessLogsServer) error {
+	var node xds.Node
+	for first := true; ; first = false {
+		m, err := stream.Recv()
+		if err != nil {
+			return ended(err)
+		}
+		if first {
+			if node, err = xds.NodeOf(m.GetIdentifier().GetNode()); err != nil {
+				return status.Error(codes.InvalidArgument, err.Error())
+			}
+		}
+		if r.server.config.Recorder == nil {
+			continue
+		}
+		find := func(hash string) mesh.SnapshotVersion { return r.server.routedBy(node.ID, hash) }
+		for _, entry := range m.GetHttpLogs().GetLogEntry() {
+			r.record(xds.DecodeRequest(&node, entry, find))
+		}
+		for _, entry := range m.GetTcpLogs().GetLogEntry() {
+			r.record(xds.DecodeConnection(&node, entry, find))
+		}
+	}
+}
+
+func (r records) record(record telemetry.Request) { r.server.config.Recorder.Record(&record) }
+
+// routedBy returns the snapshot of a hash, 0 when it is not known.
+func (s *Server) routedBy(id, hash string) mesh.SnapshotVersion {
+	s.mu.Lock()
+	p := s.proxies[id]
+	s.mu.Unlock()
+	if p == nil {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.routings.known[hash].version
+}

@@ -1,0 +1,518 @@
+package xds
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	ratelimitcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"serin.dev/serin/internal/mesh"
+)
+
+// defaultPort is that of an authority without one: callers of our listeners
+// speak http.
+const defaultPort = 80
+
+// retryBuffer is how much of a request's body is kept for sending it again, or
+// to a mirror: as much as our own proxy keeps.
+const retryBuffer = 64 << 10
+
+// table makes one route configuration.
+type table struct {
+	envoy  *envoy
+	hosts  []mesh.VirtualHost
+	config *routev3.RouteConfiguration
+	// limits are the rate limits of routes. A route that has become several
+	// must keep one bucket, so buckets belong to the whole configuration and
+	// routes refer to them.
+	limits    []*ratelimitcommonv3.LocalRateLimitDescriptor
+	limitedBy map[string]bool
+	mesh      bool // calls between services; else at a gateway
+}
+
+func (e *envoy) table(name string, hosts []mesh.VirtualHost, between bool) *table {
+	return &table{envoy: e, hosts: hosts, limitedBy: map[string]bool{}, mesh: between, config: &routev3.RouteConfiguration{
+		Name:                            name,
+		MostSpecificHeaderMutationsWins: true, // a share's edits come after its route's
+		MaxDirectResponseBodySizeBytes:  wrapperspb.UInt32(mesh.MaxDirectBody),
+		IgnorePortInHostMatching:        !between,
+	}}
+}
+
+// hostRoutes is what a called host stands for.
+type hostRoutes struct {
+	key     string        // the pattern or name it was found by
+	service *mesh.Service // nil when the host is no service, and at a gateway
+	routes  []mesh.Route
+	ids     []string // of the routes: the same wherever they are found
+	streams []mesh.Stream
+	routed  bool // has routes, be they none; else calls go straight to the service
+	https   bool // refuses plain requests
+}
+
+// of returns what a pattern stands for.
+func (t *table) of(pattern string) hostRoutes {
+	h := hostRoutes{key: pattern}
+	for i := range t.hosts {
+		if vh := &t.hosts[i]; slices.Contains(vh.Hosts, pattern) {
+			h.routed = true
+			for j := range vh.Routes {
+				h.routes = append(h.routes, vh.Routes[j])
+				h.ids = append(h.ids, fmt.Sprintf("%s %d", vh.Hosts[0], j))
+			}
+			h.streams = append(h.streams, vh.Streams...)
+			h.https = h.https || vh.RequireTLS
+		}
+	}
+	return h
+}
+
+// find returns what a host stands for, by its most specific pattern.
+func (t *table) find(host string) hostRoutes {
+	best := ""
+	for _, pattern := range t.patterns() {
+		if mesh.HostMatches(pattern, host) && (best == "" || specificity(pattern) > specificity(best)) {
+			best = pattern
+		}
+	}
+	h := t.of(best)
+	h.key = host
+	if t.mesh {
+		h.service = t.envoy.view.Services[mesh.ServiceName(host)]
+	}
+	return h
+}
+
+// patterns lists all hosts of the routes once.
+func (t *table) patterns() []string {
+	seen := map[string]bool{}
+	for i := range t.hosts {
+		for _, h := range t.hosts[i].Hosts {
+			seen[h] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// specificity orders patterns: any exact one is above all wildcards, a longer
+// one above a shorter one.
+func specificity(pattern string) int {
+	const exact = 1 << 20 // longer than any name
+	if strings.HasPrefix(pattern, "*") {
+		return len(pattern)
+	}
+	return exact + len(pattern)
+}
+
+// ports are those whose calls are told apart: a service's, else those that the
+// routes name or depend on. 0 stands for all others.
+func (t *table) ports(h *hostRoutes) []uint16 {
+	seen := map[uint16]bool{}
+	if h.service != nil {
+		for _, p := range h.service.Ports {
+			seen[p.Number] = true
+		}
+		return slices.Sorted(maps.Keys(seen))
+	}
+	seen[0] = true
+	follow := func(d mesh.Destination) {
+		if svc := t.envoy.view.Services[d.Service]; svc != nil && d.Port == 0 {
+			for _, p := range svc.Ports {
+				seen[p.Number] = true
+			}
+		}
+	}
+	for i := range h.routes {
+		r := &h.routes[i]
+		for _, m := range r.Matches {
+			seen[m.Port] = true
+		}
+		for _, d := range r.Split {
+			follow(d)
+			if svc := t.envoy.view.Services[d.Service]; svc != nil {
+				for _, rule := range svc.Access {
+					for _, m := range rule.Matches {
+						seen[m.Port] = true
+					}
+				}
+			}
+		}
+		for _, m := range r.Mirrors {
+			follow(m.Destination)
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// between makes the virtual hosts for calls between services. Every exact host
+// has one for each of its ports. Envoy's wildcards cannot leave the port open
+// as well, so hosts with wildcards are routes of the last virtual host, which
+// ask for the authority; behind them is everything outside of the mesh.
+func (t *table) between(namespace string) error {
+	names := map[string]bool{}
+	for _, pattern := range t.patterns() {
+		names[pattern] = true
+	}
+	for name := range t.envoy.view.Services {
+		names[string(name)] = true
+	}
+	closed := &routev3.VirtualHost{Name: "closed"}
+	var wild []string
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if strings.HasPrefix(name, "*") {
+			wild = append(wild, name)
+			continue
+		}
+		h := t.find(name)
+		forms := writtenAs(name, namespace)
+		if len(forms) == 0 {
+			continue // no caller of this namespace can mean it
+		}
+		if err := t.exact(&h, forms, closed); err != nil {
+			return fmt.Errorf("host %s: %w", name, err)
+		}
+	}
+	if len(closed.GetDomains()) > 0 {
+		t.config.VirtualHosts = append(t.config.VirtualHosts, closed)
+	}
+	slices.SortStableFunc(wild, func(a, b string) int { return cmp.Compare(specificity(b), specificity(a)) })
+	return t.rest(wild, namespace)
+}
+
+// exact makes the virtual hosts of one host.
+func (t *table) exact(h *hostRoutes, forms []string, closed *routev3.VirtualHost) error {
+	ports := t.ports(h)
+	for _, port := range ports {
+		vh := t.virtualHost(fmt.Sprintf("%s:%d", h.key, port), nil)
+		for _, form := range forms {
+			switch {
+			case port == 0 && !slices.Contains(ports, defaultPort):
+				vh.Domains = append(vh.Domains, form, form+":*")
+			case port == 0:
+				vh.Domains = append(vh.Domains, form+":*")
+			case port == defaultPort:
+				vh.Domains = append(vh.Domains, form, fmt.Sprintf("%s:%d", form, port))
+			default:
+				vh.Domains = append(vh.Domains, fmt.Sprintf("%s:%d", form, port))
+			}
+		}
+		if err := t.fill(vh, h, port); err != nil {
+			return err
+		}
+	}
+	if h.service != nil {
+		for _, form := range forms {
+			if !slices.Contains(ports, defaultPort) {
+				closed.Domains = append(closed.Domains, form)
+			}
+			closed.Domains = append(closed.Domains, form+":*")
+		}
+	}
+	return nil
+}
+
+// rest makes the last virtual host: wildcards and what is outside.
+func (t *table) rest(wild []string, namespace string) error {
+	vh := t.virtualHost("*", []string{"*"})
+	for _, pattern := range wild {
+		h := t.of(pattern)
+		ports := t.ports(&h)
+		slices.Reverse(ports) // 0 last: it has no condition on the port
+		for _, port := range ports {
+			condition := encodeHeader(authorityHeader, mesh.StringMatch{Kind: mesh.Regex, Value: authorityRegex(pattern, namespace, port)})
+			before := len(vh.GetRoutes())
+			if h.https {
+				vh.Routes = append(vh.Routes, &routev3.Route{Match: encodeMatch(&mesh.Match{}), Action: toHTTPS()})
+			} else if err := t.routes(vh, &h, port); err != nil {
+				return fmt.Errorf("host %s: %w", pattern, err)
+			}
+			// What no route takes is not handed on to a wider pattern.
+			vh.Routes = append(vh.Routes, &routev3.Route{Match: encodeMatch(&mesh.Match{}), Action: notFound()})
+			for _, r := range vh.GetRoutes()[before:] {
+				r.Match.Headers = append([]*routev3.HeaderMatcher{condition}, r.GetMatch().GetHeaders()...)
+			}
+		}
+	}
+	to := mesh.Route{Split: []mesh.Destination{{Service: outsideCluster, Weight: 1}}, Retry: &mesh.Retry{}}
+	vh.Routes = append(vh.Routes, connectTo(&routev3.RouteAction{
+		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: outsideCluster}, Timeout: durationpb.New(0),
+	}, nil))
+	out, err := encodeRoute(&to, &mesh.Match{}, mesh.Destination.String)
+	if err != nil {
+		return err
+	}
+	out.Match = encodeMatch(&mesh.Match{})
+	vh.Routes = append(vh.Routes, out)
+	return t.add(vh)
+}
+
+func toHTTPS() *routev3.Route_Redirect {
+	return &routev3.Route_Redirect{Redirect: &routev3.RedirectAction{
+		SchemeRewriteSpecifier: &routev3.RedirectAction_HttpsRedirect{HttpsRedirect: true},
+	}}
+}
+
+// authorityRegex covers the authorities that a pattern means on a port; port 0
+// on any.
+func authorityRegex(pattern, namespace string, port uint16) string {
+	suffix := strings.TrimPrefix(pattern, "*")
+	forms := []string{".+" + regexp.QuoteMeta(suffix)}
+	if inside, one := strings.CutPrefix(suffix, "."); one && inside != "" && !strings.Contains(inside, ".") {
+		// "*.shop" means "a.shop.svc", too, and "a" to callers from there.
+		forms = append(forms, `[^.:]+`+regexp.QuoteMeta(suffix)+`\.svc(\.cluster\.local)?`)
+		if inside == namespace {
+			forms = append(forms, `[^.:]+`)
+		}
+	}
+	end := `(:[0-9]*)?`
+	switch port {
+	case 0:
+	case defaultPort:
+		end = `(:80?)?`
+	default:
+		end = fmt.Sprintf(":%d", port)
+	}
+	return `(?i)(` + strings.Join(forms, "|") + `)` + end
+}
+
+// writtenAs lists how callers of a namespace may write a host: exactly what
+// mesh.CanonicalHost takes for it.
+func writtenAs(host, namespace string) []string {
+	forms := []string{host, host + ".svc", host + ".svc.cluster.local"}
+	if short, ok := strings.CutSuffix(host, "."+namespace); ok && namespace != "" {
+		forms = append(forms, short)
+	}
+	forms = slices.DeleteFunc(forms, func(form string) bool { return mesh.CanonicalHost(form, namespace) != host })
+	for i, form := range forms {
+		if strings.Contains(form, ":") {
+			forms[i] = "[" + form + "]" // an IPv6 address
+		}
+	}
+	return forms
+}
+
+// edge makes the virtual hosts of a gateway's port, on which the port of an
+// authority does not matter.
+func (t *table) edge(port uint16) error {
+	for _, pattern := range t.patterns() {
+		h := t.of(pattern)
+		forms := []string{pattern}
+		if !strings.HasPrefix(pattern, "*") {
+			forms = writtenAs(pattern, "")
+		}
+		if err := t.fill(t.virtualHost(pattern, forms), &h, port); err != nil {
+			return fmt.Errorf("host %s: %w", pattern, err)
+		}
+	}
+	return nil
+}
+
+// only makes one virtual host for all: everything is meant for one host.
+func (t *table) only(h *hostRoutes, port uint16) error {
+	return t.fill(t.virtualHost(h.key, []string{"*"}), h, port)
+}
+
+func (t *table) virtualHost(name string, domains []string) *routev3.VirtualHost {
+	return &routev3.VirtualHost{Name: name, Domains: domains, RequestBodyBufferLimit: wrapperspb.UInt64(retryBuffer)}
+}
+
+// fill makes the routes of a host and adds the virtual host.
+func (t *table) fill(vh *routev3.VirtualHost, h *hostRoutes, port uint16) error {
+	if h.https {
+		vh.RequireTls = routev3.VirtualHost_ALL
+	}
+	if err := t.routes(vh, h, port); err != nil {
+		return err
+	}
+	return t.add(vh)
+}
+
+// add completes a virtual host: what is the same for all, and in each route the
+// hash of what routes.
+func (t *table) add(vh *routev3.VirtualHost) error {
+	retry, err := encodeRetry(mesh.DefaultRetry())
+	if err != nil {
+		return err
+	}
+	vh.RetryPolicy = retry
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(vh)
+	if err != nil {
+		return err
+	}
+	routing := digest(body)
+	t.envoy.out.Routings = append(t.envoy.out.Routings, routing)
+	for _, r := range vh.GetRoutes() {
+		f := fieldsOf(r.GetMetadata())
+		if f == nil {
+			f = fields{}
+		}
+		record := f.fields(metadataRecord)
+		if record == nil {
+			record = fields{}
+		}
+		record.setText("routing", routing)
+		f.setFields(metadataRecord, record)
+		r.Metadata = f.metadata()
+	}
+	t.config.VirtualHosts = append(t.config.VirtualHosts, vh)
+	return nil
+}
+
+// metadataRecord holds what the access log says of a route.
+const metadataRecord = "record"
+
+// routes appends the routes of a host for calls to one port.
+func (t *table) routes(vh *routev3.VirtualHost, h *hostRoutes, port uint16) error {
+	if t.mesh {
+		connect, err := t.connect(h, port)
+		if err != nil {
+			return err
+		}
+		vh.Routes = append(vh.Routes, connect...)
+	}
+	if !h.routed {
+		straight := mesh.Route{Split: []mesh.Destination{{Service: h.service.Name, Port: port, Weight: 1}}}
+		out, err := t.route(h, &straight, &mesh.Match{}, port, "")
+		if err != nil {
+			return err
+		}
+		vh.Routes = append(vh.Routes, out)
+		return nil
+	}
+	for i := range h.routes {
+		r := &h.routes[i]
+		for _, m := range orAny(r.Matches) {
+			if m.Port != 0 && m.Port != port {
+				continue
+			}
+			out, err := t.route(h, r, &m, port, h.ids[i])
+			if err != nil {
+				return fmt.Errorf("route %d (%s): %w", i, r.Origin, err)
+			}
+			vh.Routes = append(vh.Routes, out)
+		}
+	}
+	return nil
+}
+
+// route makes one of Envoy's routes of one match of a route.
+func (t *table) route(h *hostRoutes, r *mesh.Route, m *mesh.Match, port uint16, id string) (*routev3.Route, error) {
+	out, err := encodeRoute(r, m, t.envoy.name(port))
+	if err != nil {
+		return nil, err
+	}
+	out.Match = encodeMatch(m)
+	action := out.GetRoute()
+	if r.RateLimit != nil && action != nil {
+		delete(out.GetTypedPerFilterConfig(), filterRateLimit)
+		t.limit(action, r.RateLimit, id)
+	}
+	if err := t.guard(out, r, port); err != nil {
+		return nil, err
+	}
+	service := r.Service
+	if h.service != nil {
+		service = h.service.Name
+	}
+	record := fields{}
+	record.setText("service", string(service))
+	record.setFields("origin", encodeOrigin(r.Origin))
+	record.setTrue("split", len(r.Split) > 1)
+	f := fields{}
+	f.setFields(metadataRecord, record)
+	out.Metadata = f.metadata()
+	return out, nil
+}
+
+// limit makes a route take from the bucket of its id.
+func (t *table) limit(action *routev3.RouteAction, l *mesh.RateLimit, id string) {
+	action.RateLimits = []*routev3.RateLimit{{Actions: []*routev3.RateLimit_Action{{
+		ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{
+			GenericKey: &routev3.RateLimit_Action_GenericKey{DescriptorKey: "route", DescriptorValue: id},
+		},
+	}}}}
+	if t.limitedBy[id] {
+		return
+	}
+	t.limitedBy[id] = true
+	t.limits = append(t.limits, &ratelimitcommonv3.LocalRateLimitDescriptor{
+		Entries:     []*ratelimitcommonv3.RateLimitDescriptor_Entry{{Key: "route", Value: id}},
+		TokenBucket: encodeBucket(l),
+	})
+}
+
+// guard puts the access rules of the destinations where they count: at each
+// share, since it is known before the filters are asked.
+func (t *table) guard(out *routev3.Route, r *mesh.Route, port uint16) error {
+	action := out.GetRoute()
+	if action == nil {
+		return nil
+	}
+	for i, d := range r.Split {
+		rules, err := t.envoy.accessOf(d, port)
+		if err != nil {
+			return err
+		}
+		for name, packed := range rules {
+			if w := action.GetWeightedClusters(); w != nil {
+				w.Clusters[i].TypedPerFilterConfig = typedConfig(w.Clusters[i].TypedPerFilterConfig, name, packed)
+			} else {
+				out.TypedPerFilterConfig = typedConfig(out.TypedPerFilterConfig, name, packed)
+			}
+		}
+	}
+	return nil
+}
+
+// connect makes the route of CONNECT requests, which open connections of bytes
+// to the host; none where the port takes none.
+func (t *table) connect(h *hostRoutes, port uint16) ([]*routev3.Route, error) {
+	to := streamFor(h, port)
+	if to == nil || len(to.Split) == 0 || !t.envoy.admitsStreams(to.Split) {
+		return nil, nil
+	}
+	action, err := encodeAction(&mesh.Route{Split: to.Split, Retry: &mesh.Retry{}}, &mesh.Match{}, t.envoy.name(port))
+	if err != nil {
+		return nil, err
+	}
+	return []*routev3.Route{connectTo(action, streamRecord(to))}, nil
+}
+
+func connectTo(action *routev3.RouteAction, record fields) *routev3.Route {
+	action.UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{{
+		UpgradeType: "CONNECT", ConnectConfig: &routev3.RouteAction_UpgradeConfig_ConnectConfig{},
+	}}
+	f := fields{}
+	f.setFields(metadataRecord, record)
+	return &routev3.Route{
+		Match:    &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}}},
+		Action:   &routev3.Route_Route{Route: action},
+		Metadata: f.metadata(),
+	}
+}
+
+// finish completes the configuration.
+func (t *table) finish() error {
+	if len(t.limits) > 0 {
+		packed, err := pack(&ratelimitv3.LocalRateLimit{
+			StatPrefix: statPrefix, FilterEnabled: always100(), FilterEnforced: always100(), Descriptors: t.limits,
+			// Of the routes without a limit; Envoy wants to be told.
+			TokenBucket: encodeBucket(&mesh.RateLimit{Burst: unlimited, Fill: unlimited, Per: mesh.MinRatePeriod}),
+		})
+		if err != nil {
+			return err
+		}
+		t.config.TypedPerFilterConfig = map[string]*anypb.Any{filterRateLimit: packed}
+	}
+	return t.envoy.out.Set(Routes, t.config.GetName(), t.config)
+}

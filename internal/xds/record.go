@@ -1,0 +1,242 @@
+package xds
+
+import (
+	"cmp"
+	"encoding/json"
+	"net"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/telemetry"
+)
+
+// Tags that our own proxy sends beside those that Envoy is told to make: what
+// Envoy's entry has no exact place for.
+const (
+	tagSnapshot = "snapshot"
+	tagFlags    = "flags"
+	tagProbe    = "probe"
+	tagMethod   = "method"
+	tagUpstream = "upstream" // host:port, where the host need not be an address
+)
+
+// routeRecord is metadataRecord as the access log carries it.
+type routeRecord struct {
+	Service string      `json:"service,omitempty"`
+	Origin  mesh.Origin `json:"origin,omitzero"`
+	Split   bool        `json:"split,omitempty"`
+	Routing string      `json:"routing,omitempty"`
+}
+
+// EncodeRequest makes the entry of our own proxy's record of a request.
+func EncodeRequest(r *telemetry.Request) *datav3.HTTPAccessLogEntry {
+	method := corev3.RequestMethod(corev3.RequestMethod_value[r.Method])
+	out := &datav3.HTTPAccessLogEntry{
+		CommonProperties: encodeCommon(r),
+		ProtocolVersion:  protocolVersions[r.Protocol],
+		Request: &datav3.HTTPRequestProperties{
+			RequestMethod: method, Authority: valid(r.Host), Path: valid(r.Path), RequestId: valid(r.ID), RequestBodyBytes: uint64(r.Read),
+		},
+		Response: &datav3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(uint32(r.Code)), ResponseBodyBytes: uint64(r.Sent)},
+	}
+	if r.GRPC != "" {
+		out.Response.ResponseTrailers = map[string]string{grpcStatus: valid(r.GRPC)}
+	}
+	if r.Probe {
+		out.CommonProperties.CustomTags[tagProbe] = "true"
+	}
+	if method.String() != r.Method {
+		out.CommonProperties.CustomTags[tagMethod] = valid(r.Method)
+	}
+	return out
+}
+
+const grpcStatus = "grpc-status"
+
+// EncodeConnection makes the entry of our own proxy's record of a connection.
+func EncodeConnection(r *telemetry.Request) *datav3.TCPAccessLogEntry {
+	out := &datav3.TCPAccessLogEntry{
+		CommonProperties:     encodeCommon(r),
+		ConnectionProperties: &datav3.ConnectionProperties{ReceivedBytes: uint64(r.Read), SentBytes: uint64(r.Sent)},
+	}
+	out.CommonProperties.CustomTags[tagHost] = valid(r.Host)
+	return out
+}
+
+func encodeCommon(r *telemetry.Request) *datav3.AccessLogCommon {
+	out := &datav3.AccessLogCommon{
+		StartTime:                   timestamppb.New(r.Start),
+		Duration:                    durationpb.New(r.Duration),
+		UpstreamRequestAttemptCount: r.Attempts,
+		CustomTags: map[string]string{
+			tagReporter: reporterNames[r.Reporter],
+			tagRoute:    text(routeRecord{Service: string(r.Service), Origin: r.Route, Split: r.Split}),
+			tagSnapshot: strconv.FormatUint(uint64(r.Snapshot), 10),
+		},
+	}
+	for tag, value := range map[string]string{tagBackend: string(r.Backend), tagFlags: r.Flags, tagUpstream: r.Upstream} {
+		if value != "" {
+			out.CustomTags[tag] = valid(value)
+		}
+	}
+	if r.Destination != (mesh.Workload{}) {
+		out.CustomTags[tagWorkload] = text(r.Destination)
+	}
+	return out
+}
+
+// text is JSON of what can always be written as such.
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("xds: a plain struct cannot be written: " + err.Error())
+	}
+	return string(b)
+}
+
+// valid replaces what a string of the protocol must not have: a caller may send
+// any bytes as host or path.
+func valid(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
+
+var protocolVersions = map[string]datav3.HTTPAccessLogEntry_HTTPVersion{
+	"HTTP/1.0": datav3.HTTPAccessLogEntry_HTTP10,
+	"HTTP/1.1": datav3.HTTPAccessLogEntry_HTTP11,
+	"HTTP/2":   datav3.HTTPAccessLogEntry_HTTP2,
+	"HTTP/3":   datav3.HTTPAccessLogEntry_HTTP3,
+}
+
+// Routed finds the snapshot under which an Envoy routed a request, by one of
+// Resources.Routings; 0 when it is not known.
+type Routed func(routing string) mesh.SnapshotVersion
+
+// DecodeRequest reads an entry that a node sent about a request, of an Envoy or
+// of our own proxy.
+func DecodeRequest(n *Node, e *datav3.HTTPAccessLogEntry, routed Routed) telemetry.Request {
+	r := decodeCommon(n, e.GetCommonProperties(), routed)
+	tags := e.GetCommonProperties().GetCustomTags()
+	for name, version := range protocolVersions {
+		if version == e.GetProtocolVersion() {
+			r.Protocol = name
+		}
+	}
+	q, a := e.GetRequest(), e.GetResponse()
+	r.ID = q.GetRequestId()
+	if q.GetRequestMethod() != corev3.RequestMethod_METHOD_UNSPECIFIED {
+		r.Method = q.GetRequestMethod().String()
+	} else {
+		r.Method = tags[tagMethod]
+	}
+	r.Host = cmp.Or(tags[tagHost], q.GetAuthority())
+	r.Path, _, _ = strings.Cut(cmp.Or(tags[tagPath], q.GetPath()), "?")
+	r.Read, r.Sent = int64(q.GetRequestBodyBytes()), int64(a.GetResponseBodyBytes())
+	r.Code = int(a.GetResponseCode().GetValue())
+	r.GRPC = cmp.Or(a.GetResponseTrailers()[grpcStatus], a.GetResponseHeaders()[grpcStatus])
+	r.Probe = tags[tagProbe] != "" || isProbe(q.GetUserAgent())
+	return r
+}
+
+// DecodeConnection reads an entry that a node sent about a connection.
+func DecodeConnection(n *Node, e *datav3.TCPAccessLogEntry, routed Routed) telemetry.Request {
+	r := decodeCommon(n, e.GetCommonProperties(), routed)
+	r.Protocol = telemetry.TCP
+	r.Host = e.GetCommonProperties().GetCustomTags()[tagHost]
+	r.Read, r.Sent = int64(e.GetConnectionProperties().GetReceivedBytes()), int64(e.GetConnectionProperties().GetSentBytes())
+	return r
+}
+
+func decodeCommon(n *Node, c *datav3.AccessLogCommon, routed Routed) telemetry.Request {
+	tags := c.GetCustomTags()
+	r := telemetry.Request{
+		Start: c.GetStartTime().AsTime(), Duration: c.GetDuration().AsDuration(), Attempts: c.GetUpstreamRequestAttemptCount(),
+		Backend: mesh.ServiceName(tags[tagBackend]), Upstream: tags[tagUpstream], Flags: tags[tagFlags],
+	}
+	if at := c.GetUpstreamRemoteAddress().GetSocketAddress(); at != nil {
+		r.Upstream = net.JoinHostPort(at.GetAddress(), strconv.Itoa(int(at.GetPortValue())))
+	}
+	for by, name := range reporterNames {
+		if name == tags[tagReporter] {
+			r.Reporter = telemetry.Reporter(by)
+		}
+	}
+	if r.Reporter == telemetry.SourceSide {
+		r.Source = n.Caller.Workload
+	}
+	// Text of another program: what cannot be read is as good as not said.
+	var route routeRecord
+	if json.Unmarshal([]byte(tags[tagRoute]), &route) == nil {
+		r.Service, r.Route, r.Split = mesh.ServiceName(route.Service), route.Origin, route.Split
+	}
+	var workload mesh.Workload
+	if json.Unmarshal([]byte(tags[tagWorkload]), &workload) == nil {
+		r.Destination = workload
+	}
+	if version, err := strconv.ParseUint(tags[tagSnapshot], 10, 64); err == nil {
+		r.Snapshot = mesh.SnapshotVersion(version)
+	} else if route.Routing != "" {
+		r.Snapshot = routed(route.Routing)
+	}
+	r.Service = cmp.Or(r.Service, r.Backend)
+	if c.GetResponseFlags() != nil {
+		r.Flags = decodeFlags(c.GetResponseFlags())
+	}
+	return r
+}
+
+// decodeFlags writes Envoy's response flags as its own text log does.
+func decodeFlags(f *datav3.ResponseFlags) string {
+	var out []string
+	for _, flag := range []struct {
+		set  bool
+		name string
+	}{
+		{f.GetFailedLocalHealthcheck(), "LH"},
+		{f.GetNoHealthyUpstream(), "UH"},
+		{f.GetUpstreamRequestTimeout(), "UT"},
+		{f.GetLocalReset(), "LR"},
+		{f.GetUpstreamRemoteReset(), "UR"},
+		{f.GetUpstreamConnectionFailure(), "UF"},
+		{f.GetUpstreamConnectionTermination(), "UC"},
+		{f.GetUpstreamOverflow(), "UO"},
+		{f.GetNoRouteFound(), "NR"},
+		{f.GetDelayInjected(), "DI"},
+		{f.GetFaultInjected(), "FI"},
+		{f.GetRateLimited(), "RL"},
+		{f.GetUnauthorizedDetails() != nil, "UAEX"},
+		{f.GetRateLimitServiceError(), "RLSE"},
+		{f.GetDownstreamConnectionTermination(), "DC"},
+		{f.GetUpstreamRetryLimitExceeded(), "URX"},
+		{f.GetStreamIdleTimeout(), "SI"},
+		{f.GetInvalidEnvoyRequestHeaders(), "IH"},
+		{f.GetDownstreamProtocolError(), "DPE"},
+		{f.GetUpstreamMaxStreamDurationReached(), "UMSDR"},
+		{f.GetDurationTimeout(), "DT"},
+		{f.GetUpstreamProtocolError(), "UPE"},
+		{f.GetNoClusterFound(), "NC"},
+		{f.GetOverloadManager(), "OM"},
+		{f.GetDnsResolutionFailure(), "DF"},
+		{f.GetDownstreamRemoteReset(), "DR"},
+	} {
+		if flag.set {
+			out = append(out, flag.name)
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+// isProbe reports whether a user agent is one of the health checkers: of
+// Kubernetes, the load balancers of clouds, Consul, and Envoy.
+func isProbe(userAgent string) bool {
+	for _, prefix := range [...]string{"kube-probe/", "ELB-HealthChecker/", "GoogleHC/", "Envoy/HC", "Consul Health Check"} {
+		if strings.HasPrefix(userAgent, prefix) {
+			return true
+		}
+	}
+	return false
+}
