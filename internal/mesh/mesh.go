@@ -113,7 +113,8 @@ type Gateway struct {
 	Name string // "namespace/name" of the Gateway object
 	Port uint16
 	// TLS is what the listener terminates, chosen by SNI; none = plain. A
-	// caller who asks for a host that no entry has is cut off.
+	// caller who asks for a host that no entry has is cut off. A request for a
+	// host of another entry than the one that was chosen is answered with 421.
 	TLS          []ServerTLS
 	VirtualHosts []VirtualHost
 	// Streams route connections; those with SNI take TLS connections as they

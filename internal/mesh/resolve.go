@@ -9,6 +9,7 @@ type Call struct {
 	Gateway   uint16 // the gateway's port for a call from outside; 0 = between services
 	Host      string // without port
 	Port      uint16 // the called one; at a gateway Gateway counts
+	SNI       string // at a gateway: the host that the caller asked for by TLS; "" = plain
 	Scheme    string // "" = "http"
 	Authority string // as sent; "" = Host
 	Method    string
@@ -22,9 +23,14 @@ type Outcome struct {
 	// Outside is set for a call between services whose host the mesh does not
 	// have: it goes to the real host.
 	Outside bool
-	Service ServiceName // what was called; "" when Outside or not found
-	Route   *Route      // nil when none matched or the service has no routes
-	Ways    []Way       // none = 404, unless Route answers itself
+	// Misdirected is set at a gateway when the host belongs to another entry of
+	// Gateway.TLS than the one that ended the caller's TLS; then the answer is
+	// 421 (RFC 9110 section 15.5.20). Otherwise who is let in for one host
+	// would reach another that asks for a certificate.
+	Misdirected bool
+	Service     ServiceName // what was called; "" when Outside or not found
+	Route       *Route      // nil when none matched or the service has no routes
+	Ways        []Way       // none = 404, unless Route answers itself
 }
 
 // Way is one possible way of a call.
@@ -53,6 +59,10 @@ func (s *Snapshot) Resolve(c Call) Outcome {
 			if g.Port == c.Gateway {
 				hosts = append(hosts, g.VirtualHosts...)
 			}
+		}
+		if c.SNI != "" && s.endsTLSOf(c.Gateway, c.SNI) != s.endsTLSOf(c.Gateway, host) {
+			out.Misdirected = true
+			return out
 		}
 		if routes, routed = routesOf(hosts, host); !routed {
 			return out

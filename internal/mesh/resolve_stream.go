@@ -58,7 +58,7 @@ func (s *Snapshot) ResolveStream(c Connection) StreamOutcome {
 func (s *Snapshot) resolveAtGateway(c *Connection) StreamOutcome {
 	var out StreamOutcome
 	var plain, passed []Stream
-	best := ""
+	var best string
 	for i := range s.Gateways {
 		g := &s.Gateways[i]
 		if g.Port != c.Gateway {
@@ -71,14 +71,8 @@ func (s *Snapshot) resolveAtGateway(c *Connection) StreamOutcome {
 				plain = append(plain, stream)
 			}
 		}
-		for j := range g.TLS {
-			for _, pattern := range g.TLS[j].Hosts {
-				if HostMatches(pattern, c.SNI) && moreSpecific(pattern, best) {
-					best, out.TLS = pattern, &g.TLS[j]
-				}
-			}
-		}
 	}
+	out.TLS, best = s.serverTLS(c.Gateway, c.SNI)
 	stream, pattern := pickStream(passed, c)
 	if stream != nil && (best == "" || !moreSpecific(best, pattern)) {
 		out.TLS = nil
@@ -87,6 +81,32 @@ func (s *Snapshot) resolveAtGateway(c *Connection) StreamOutcome {
 	}
 	out.send(s, stream, c.Port)
 	return out
+}
+
+// serverTLS returns what ends the TLS of callers who ask for a host at a
+// gateway's port, with the pattern by which it was found; nil for none.
+func (s *Snapshot) serverTLS(port uint16, host string) (found *ServerTLS, best string) {
+	host = CanonicalHost(host, "")
+	for i := range s.Gateways {
+		if s.Gateways[i].Port != port {
+			continue
+		}
+		for j := range s.Gateways[i].TLS {
+			t := &s.Gateways[i].TLS[j]
+			for _, pattern := range t.Hosts {
+				if HostMatches(pattern, host) && moreSpecific(pattern, best) {
+					found, best = t, pattern
+				}
+			}
+		}
+	}
+	return found, best
+}
+
+// endsTLSOf is serverTLS without the pattern.
+func (s *Snapshot) endsTLSOf(port uint16, host string) *ServerTLS {
+	t, _ := s.serverTLS(port, host)
+	return t
 }
 
 // endsTLS reports whether a gateway's port ends the TLS of its callers.

@@ -81,3 +81,36 @@ func outcomeText(o mesh.StreamOutcome) string {
 	}
 	return strings.Join(p, " ")
 }
+
+// TestATLSConnectionIsForItsOwnHosts: a host that asks for certificates cannot
+// be reached over a connection to one that does not.
+func TestATLSConnectionIsForItsOwnHosts(t *testing.T) {
+	split := []mesh.Destination{{Service: "shop.default"}}
+	s := &mesh.Snapshot{
+		Version:  1,
+		Services: map[mesh.ServiceName]*mesh.Service{"shop.default": {Name: "shop.default", Ports: []mesh.Port{{Number: 80}}}},
+		Gateways: []mesh.Gateway{
+			{Name: "default/a", Port: 443, TLS: []mesh.ServerTLS{
+				{Hosts: []string{"*.test"}}, {Hosts: []string{"partner.test"}, ClientCA: "default/ca"},
+			}, VirtualHosts: []mesh.VirtualHost{{Hosts: []string{"*"}, Routes: []mesh.Route{{Split: split}}}}},
+		},
+	}
+	for _, test := range []struct {
+		sni, host string
+		want      bool
+	}{
+		{"a.test", "a.test", false},
+		{"a.test", "b.test", false}, // the same entry: HTTP/2 callers share connections
+		{"a.test", "partner.test", true},
+		{"A.test", "PARTNER.test", true},
+		{"partner.test", "partner.test", false},
+		{"partner.test", "a.test", true},
+		{"a.test", "elsewhere.org", true},
+		{"", "partner.test", false},
+	} {
+		o := s.Resolve(mesh.Call{Gateway: 443, Host: test.host, SNI: test.sni})
+		if o.Misdirected != test.want || o.Misdirected == (len(o.Ways) > 0) {
+			t.Errorf("a request for %s over TLS for %q: misdirected %t with %d ways, want %t", test.host, test.sni, o.Misdirected, len(o.Ways), test.want)
+		}
+	}
+}

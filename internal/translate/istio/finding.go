@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"serin.dev/serin/internal/mesh"
 )
@@ -55,11 +56,22 @@ type report struct {
 }
 
 func (r *report) errorf(path, format string, args ...any) {
-	r.findings = append(r.findings, Finding{Error, r.origin, path, fmt.Sprintf(format, args...)})
+	r.add(Error, path, fmt.Sprintf(format, args...))
 }
 
 func (r *report) warnf(path, format string, args ...any) {
-	r.findings = append(r.findings, Finding{Warning, r.origin, path, fmt.Sprintf(format, args...)})
+	r.add(Warning, path, fmt.Sprintf(format, args...))
+}
+
+// add keeps a finding in one line, whatever the user wrote.
+func (r *report) add(s Severity, path, message string) {
+	printable := func(c rune) rune {
+		if unicode.IsControl(c) {
+			return '\ufffd'
+		}
+		return c
+	}
+	r.findings = append(r.findings, Finding{s, r.origin, strings.Map(printable, path), strings.Map(printable, message)})
 }
 
 func (r *report) failed() bool {
