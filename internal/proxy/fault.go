@@ -1,6 +1,10 @@
 package proxy
 
-import "serin.dev/serin/internal/mesh"
+import (
+	"net/http"
+
+	"serin.dev/serin/internal/mesh"
+)
 
 // drawn reports whether the next request is of a share of all. A share of
 // nothing or of everything draws no number.
@@ -12,7 +16,7 @@ func drawn(share mesh.Share, d *draws) bool {
 func abort(a *mesh.Abort) *reply {
 	r := &reply{status: a.Status, grpc: noGRPC, body: "fault filter abort"}
 	if a.Status == 0 {
-		r.status, r.grpc = httpOfGRPC(a.GRPC), a.GRPC
+		r.status, r.grpc = http.StatusOK, a.GRPC
 	}
 	return r
 }

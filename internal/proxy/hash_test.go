@@ -188,3 +188,36 @@ func TestHashTablesAreKept(t *testing.T) {
 		t.Error("another weight has the same table")
 	}
 }
+
+// TestKeysMeetTheEndpointThatTheyMeetInEnvoy: what Envoy 1.40 answered for the
+// keys user-0, user-1, ..., with five endpoints 127.1.0.1:18080 and on.
+func TestKeysMeetTheEndpointThatTheyMeetInEnvoy(t *testing.T) {
+	var plain, weighted []mesh.Endpoint
+	for i, weight := range []uint32{1, 1, 2, 5, 1} {
+		e := mesh.Endpoint{Port: 80, Dial: fmt.Sprintf("127.1.0.%d:18080", i+1)}
+		plain = append(plain, e)
+		e.Weight = weight
+		weighted = append(weighted, e)
+	}
+	for _, tt := range []struct {
+		balancer  mesh.Balancer
+		endpoints []mesh.Endpoint
+		want      string // the last number of the address
+	}{
+		{mesh.RingHash, plain, "212314341142244215113325114515524421435124321124344152215445"},
+		{mesh.RingHash, weighted, "244414344444344414414344124415524424435144341134344442245444"},
+		{mesh.Maglev, plain, "444231533451132334121113432353121125341152524244415225523432"},
+		{mesh.Maglev, weighted, "444444433441134334141443434443144143344442544244415424423432"},
+	} {
+		w := newWorld(t, &mesh.Policy{Balancer: tt.balancer})
+		g := w.apply(0, tt.endpoints...)
+		got := ""
+		for i := range tt.want {
+			hash, _, _ := hashCall([]mesh.HashKey{{Source: mesh.HashHeader, Name: "user"}}, newCall("GET", "/", fmt.Sprintf("user: user-%d", i)))
+			got += g.pick(hash, true, epoch, &w.draws, nil).dial[len("127.1.0."):][:1]
+		}
+		if got != tt.want {
+			t.Errorf("%s, weights %d:\n%s, want\n%s", tt.balancer, tt.endpoints[3].Weight, got, tt.want)
+		}
+	}
+}

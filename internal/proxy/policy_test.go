@@ -228,7 +228,7 @@ func TestRepliesSpeakTheCallersLanguage(t *testing.T) {
 		{rateLimited(), "429 content-type=text/plain local_rate_limited", "200 content-type=application/grpc grpc-status=14 grpc-message=local_rate_limited "},
 		{accessDenied(), "403 content-type=text/plain RBAC: access denied", "200 content-type=application/grpc grpc-status=7 grpc-message=RBAC: access denied "},
 		{abort(&mesh.Abort{Status: 400}), "400 content-type=text/plain fault filter abort", "200 content-type=application/grpc grpc-status=13 grpc-message=fault filter abort "},
-		{abort(&mesh.Abort{GRPC: 8}), "429 content-type=text/plain fault filter abort", "200 content-type=application/grpc grpc-status=8 grpc-message=fault filter abort "},
+		{abort(&mesh.Abort{GRPC: 8}), "200 content-type=text/plain fault filter abort", "200 content-type=application/grpc grpc-status=8 grpc-message=fault filter abort "},
 		{abort(&mesh.Abort{GRPC: 0}), "200 content-type=text/plain fault filter abort", "200 content-type=application/grpc grpc-status=0 grpc-message=fault filter abort "},
 		{redirection(301, "/x"), "301 location=/x ", "200 content-type=application/grpc grpc-status=2 location=/x "},
 		{&reply{status: 204, grpc: noGRPC, body: "not sent"}, "204 ", "200 content-type=application/grpc grpc-status=2 grpc-message=not sent "},
