@@ -12,10 +12,10 @@ import (
 // asked for, which it has, and which it is to have. It decides what to send
 // next and does no I/O.
 //
-// A change is sent in stages: first what is new or changed of clusters, then
-// endpoints, secrets, listeners and routes; each when the proxy has accepted
-// the one before. What is gone is removed at the end. So at no time do routes
-// lead to what is not there yet, or not any more.
+// A change is sent in stages: first what is new or changed of clusters,
+// endpoints and secrets; when the proxy has accepted that, listeners and routes;
+// at the end, what is gone is removed. So at no time do routes lead to what is
+// not there yet, or not any more.
 //
 // Snapshots that come meanwhile replace the one that is under way. When the
 // proxy refuses a part, the rest is not sent, and what was sent is taken back:
@@ -206,19 +206,26 @@ func (s *subscription) replace(names []string, first bool) {
 	}
 }
 
+// stages are what is sent at once: an Envoy does not accept a cluster before it
+// has its endpoints and secrets, nor perhaps a listener before its routes.
+var stages = [][]xds.Type{{xds.Clusters, xds.Endpoints, xds.Secrets}, {xds.Listeners, xds.Routes}}
+
 // next returns what to send now; nil when the proxy has to answer or ask first,
 // or has everything.
 func (s *session) next() *response {
 	if s.target == nil {
 		return nil
 	}
-	for _, t := range xds.Types() {
-		sub := &s.subs[t]
-		if r := s.additions(t); r != nil {
-			return r
+	for _, stage := range stages {
+		for _, t := range stage {
+			if r := s.additions(t); r != nil {
+				return r
+			}
 		}
-		if sub.sent != nil || !s.settled(t) {
-			return nil
+		for _, t := range stage {
+			if s.subs[t].sent != nil || !s.settled(t) {
+				return nil
+			}
 		}
 	}
 	for _, t := range []xds.Type{xds.Clusters, xds.Listeners, xds.Endpoints, xds.Secrets, xds.Routes} {
