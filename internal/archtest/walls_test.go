@@ -87,8 +87,8 @@ var rooms = map[string]room{
 		why:    "it carries snapshots to proxies and records back, whatever is in them",
 	},
 	"internal/xds/xdstest": {
-		own: []string{"internal/xds", "test/parts"},
-		why: "it runs an Envoy for tests and knows no more than how to start one",
+		own: []string{"internal/mesh", "internal/telemetry", "internal/xds", "internal/xds/ads", "test/parts"},
+		why: "it runs an Envoy and a server for tests and knows no more than how to start them",
 	},
 	"internal/analysis": {
 		why: "statistics must replay: no clock, no I/O, no dependency",

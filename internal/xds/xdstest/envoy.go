@@ -98,7 +98,7 @@ func (e *Envoy) Log() string { return e.log.String() }
 // await asks again and again until something holds that Envoy tells nobody.
 func (e *Envoy) await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
