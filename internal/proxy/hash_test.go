@@ -221,3 +221,31 @@ func TestKeysMeetTheEndpointThatTheyMeetInEnvoy(t *testing.T) {
 		}
 	}
 }
+
+// FuzzKeys looks for keys in what callers send: whatever it is, a value that
+// was put in is found, and nothing is found that is not there.
+func FuzzKeys(f *testing.F) {
+	f.Add("a=1; user=x", "jason")
+	f.Add(`user="`, `"`)
+	f.Add("=;;=&=", "")
+	f.Fuzz(func(t *testing.T, before, value string) {
+		c := newCall("GET", "/?"+before, "cookie: "+before)
+		for _, found := range []string{cookie(c.head, "user"), first(parameter(c.query, "user"))} {
+			if !strings.Contains(before, found) {
+				t.Fatalf("%q has no %q", before, found)
+			}
+		}
+		if strings.ContainsAny(value, `;"&`) || strings.Contains(before, "user") {
+			return
+		}
+		c = newCall("GET", "/?"+before+"&user="+value+"&user=later", "cookie: "+before, "cookie: other=1;\tuser="+value+"; user=later")
+		if got := cookie(c.head, "user"); got != value {
+			t.Errorf("cookie after %q = %q, want %q", before, got, value)
+		}
+		if got, ok := parameter(c.query, "user"); got != value || !ok {
+			t.Errorf("parameter after %q = %q, %t, want %q", before, got, ok, value)
+		}
+	})
+}
+
+func first(value string, _ bool) string { return value }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,4 +195,48 @@ func (s *teller) parseOutcome(word string) outcome {
 		s.tb.Fatalf("outcome %q", word)
 	}
 	return outcome{status: n, grpc: noGRPC}
+}
+
+// TestHealthChangesWhileOthersPick: loops pick, report and check, and snapshots
+// come, all at once. Whoever is picked is of one of the snapshots, and in the
+// end everybody is healthy again.
+func TestHealthChangesWhileOthersPick(t *testing.T) {
+	for _, b := range []mesh.Balancer{mesh.LeastRequest, mesh.RingHash} {
+		w := newWorld(t, &mesh.Policy{
+			Balancer: b, Warmup: &mesh.Warmup{Duration: time.Minute},
+			Outlier: &mesh.Outlier{Consecutive5xx: 2, MaxPercent: 50, Interval: time.Second, BaseEjection: time.Second},
+			Health:  &mesh.HealthCheck{Interval: 1, Timeout: 1, UnhealthyAfter: 1, HealthyAfter: 1},
+		})
+		var current atomic.Pointer[group]
+		current.Store(w.apply(0, endpointsOf("a b c d e")...))
+		var wg sync.WaitGroup
+		for loop := range 4 {
+			wg.Go(func() {
+				var d draws
+				for i := range 3000 {
+					now := epoch.Add(time.Duration(i) * 10 * time.Millisecond)
+					g := current.Load()
+					m := g.pick(uint64(i), true, now, &d, nil)
+					if m == nil {
+						continue
+					}
+					m.done(outcome{status: 200 + 300*int(d.below(2)), grpc: noGRPC}, now)
+					if loop == 0 {
+						m.checked(d.below(4) > 0, now)
+					}
+				}
+			})
+		}
+		for i := range 100 {
+			current.Store(w.apply(time.Duration(i)*time.Millisecond, endpointsOf("a b c d e")...))
+		}
+		wg.Wait()
+		g := current.Load()
+		for _, m := range g.members {
+			m.checked(true, epoch.Add(time.Hour))
+		}
+		if got := (&teller{world: w, group: g, at: time.Hour}).callable(); got != "a b c d e" {
+			t.Errorf("%s: in the end %q can be called, want all", b, got)
+		}
+	}
 }
