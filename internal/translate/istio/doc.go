@@ -16,8 +16,13 @@
 //     gateway several are merged, oldest first, routes without a match last;
 //   - a destination that does not exist answers 503 for its share alone;
 //   - a route that cannot be served answers 404; its requests never fall
-//     through to a later route.
+//     through to a later route;
+//   - users of a service that hashes keep their share of a split, which Istio
+//     draws for each request;
+//   - what would let in callers who should be refused is not served at all.
 //
-// Read next: translate.go (the order of things), virtualservice.go (routes),
-// internal/mesh (what comes out).
+// docs/reference/istio.md has every field, and a test holds it to fields.go.
+//
+// Read next: translate.go (the order of things), virtualservice.go and route.go
+// (routes), policy.go (DestinationRules), internal/mesh (what comes out).
 package istio
