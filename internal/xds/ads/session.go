@@ -60,6 +60,7 @@ func (c channel) url() string {
 // subscription is the state of one type.
 type subscription struct {
 	asked    bool
+	told     bool // had a response
 	wildcard bool
 	names    map[string]bool
 	has      map[string]xds.Resource // sent; the version is "" when unknown
@@ -262,7 +263,9 @@ func (s *session) additions(t xds.Type) *response {
 			}
 		}
 	}
-	if len(r.send) == 0 && len(r.remove) == 0 {
+	// Who asks for all is told, too, that there is nothing: an Envoy waits 15 s
+	// for its first clusters otherwise.
+	if len(r.send) == 0 && len(r.remove) == 0 && (sub.told || !sub.wildcard) {
 		return nil
 	}
 	for _, one := range r.send {
@@ -357,7 +360,7 @@ func (s *session) respond(r *response) *response {
 		return 1
 	})
 	slices.Sort(r.remove)
-	s.subs[r.channel].sent = r
+	s.subs[r.channel].sent, s.subs[r.channel].told = r, true
 	return r
 }
 
