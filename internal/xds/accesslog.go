@@ -22,7 +22,8 @@ import (
 const (
 	tagReporter = "reporter"
 	tagRoute    = "route"    // JSON of metadataRecord
-	tagBackend  = "backend"  // the service of the cluster
+	tagBackend  = "backend"  // the service of the endpoint
+	tagPicked   = "picked"   // the service of the share, also without an endpoint
 	tagWorkload = "workload" // JSON of the endpoint's workload
 	tagHost     = "host"     // as the caller sent it
 	tagPath     = "path"
@@ -30,8 +31,9 @@ const (
 
 // Where rememberRequest keeps the request.
 const (
-	metadataHost = "host"
-	metadataPath = "path"
+	metadataHost   = "host"
+	metadataPath   = "path"
+	metadataPicked = "picked"
 )
 
 // logInterval is how long an Envoy collects entries before it sends them: the
@@ -55,7 +57,8 @@ func requestLog(by telemetry.Reporter) ([]*accesslogv3.AccessLog, error) {
 	config := &alsv3.HttpGrpcAccessLogConfig{
 		CommonConfig: logConfig("http", by,
 			kind(route, tagRoute, metadataRecord), kind(cluster, tagBackend, "service"), kind(host, tagWorkload, "workload"),
-			kind(request, tagHost, metadataHost), kind(request, tagPath, metadataPath)),
+			kind(request, tagHost, metadataHost), kind(request, tagPath, metadataPath),
+			kind(request, tagPicked, metadataPicked)),
 		AdditionalResponseHeadersToLog:  []string{"grpc-status"},
 		AdditionalResponseTrailersToLog: []string{"grpc-status"},
 	}

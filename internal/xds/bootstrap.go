@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -31,6 +32,15 @@ const (
 	envoyPing     = 30 * time.Second
 	envoyPingWait = 10 * time.Second
 )
+
+// joinHeaders has Envoy compare several values of a header as one, joined by
+// ",", as mesh.Match says. Since 1.39 it compares each, and a condition that is
+// inverted does not hold for a header that is absent, whatever the condition says
+// of that.
+var joinHeaders = [...]string{
+	"envoy.reloadable_features.match_headers_individually",
+	"envoy.reloadable_features.rbac_match_headers_individually",
+}
 
 // Bootstrap makes what an Envoy is started with, as JSON, which is YAML, too:
 // Envoy takes it by --config-path whatever the file's name, and by
@@ -87,6 +97,14 @@ func Bootstrap(n *Node, server string, o BootstrapOptions) ([]byte, error) {
 			},
 		}}},
 	}
+	runtime := fields{}
+	for _, feature := range joinHeaders {
+		runtime[feature] = structpb.NewBoolValue(false)
+	}
+	out.LayeredRuntime = &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name:           statPrefix,
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: runtime}},
+	}}}
 	if o.Admin != "" {
 		admin, err := socket(o.Admin)
 		if err != nil {

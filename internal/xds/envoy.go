@@ -51,10 +51,10 @@ type envoy struct {
 	view     *mesh.Snapshot
 	node     *Node
 	systemCA string
-	access   map[accessKey]map[string]*anypb.Any // packed once, used by many routes
+	filters  map[filterKey]map[string]*anypb.Any // packed once, used by many routes
 }
 
-type accessKey struct {
+type filterKey struct {
 	service mesh.ServiceName
 	port    uint16
 }
@@ -100,24 +100,28 @@ func (e *envoy) name(called uint16) clusterNamer {
 	}
 }
 
-// accessOf is what the filters do with requests to a destination.
-func (e *envoy) accessOf(d mesh.Destination, called uint16) (map[string]*anypb.Any, error) {
-	svc := e.view.Services[d.Service]
-	if svc == nil || len(svc.Access) == 0 {
-		return nil, nil
-	}
-	key := accessKey{svc.Name, called}
-	if packed, ok := e.access[key]; ok {
+// forDestination is what the filters do with requests to a destination that were
+// called on a port, by the filters' names. The result must not be changed.
+func (e *envoy) forDestination(d mesh.Destination, called uint16) (map[string]*anypb.Any, error) {
+	key := filterKey{d.Service, called}
+	if packed, ok := e.filters[key]; ok {
 		return packed, nil
 	}
-	packed, err := accessForEnvoy(svc.Access, called)
-	if err != nil {
-		return nil, fmt.Errorf("access to %s: %w", svc.Name, err)
+	packed := map[string]*anypb.Any{}
+	if svc := e.view.Services[d.Service]; svc != nil && len(svc.Access) > 0 {
+		var err error
+		if packed, err = accessForEnvoy(svc.Access, called); err != nil {
+			return nil, fmt.Errorf("access to %s: %w", svc.Name, err)
+		}
 	}
-	if e.access == nil {
-		e.access = map[accessKey]map[string]*anypb.Any{}
+	var err error
+	if packed[filterRemember], err = pack(rememberRequest(d.Service)); err != nil {
+		return nil, err
 	}
-	e.access[key] = packed
+	if e.filters == nil {
+		e.filters = map[filterKey]map[string]*anypb.Any{}
+	}
+	e.filters[key] = packed
 	return packed, nil
 }
 

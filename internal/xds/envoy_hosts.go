@@ -42,10 +42,9 @@ type table struct {
 
 func (e *envoy) table(name string, hosts []mesh.VirtualHost, between bool) *table {
 	return &table{envoy: e, hosts: hosts, limitedBy: map[string]bool{}, mesh: between, config: &routev3.RouteConfiguration{
-		Name:                            name,
-		MostSpecificHeaderMutationsWins: true, // a share's edits come after its route's
-		MaxDirectResponseBodySizeBytes:  wrapperspb.UInt32(mesh.MaxDirectBody),
-		IgnorePortInHostMatching:        !between,
+		Name:                           name,
+		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(mesh.MaxDirectBody),
+		IgnorePortInHostMatching:       !between,
 	}}
 }
 
@@ -166,7 +165,6 @@ func (t *table) between(namespace string) error {
 	for name := range t.envoy.view.Services {
 		names[string(name)] = true
 	}
-	closed := &routev3.VirtualHost{Name: "closed"}
 	var wild []string
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if strings.HasPrefix(name, "*") {
@@ -178,19 +176,16 @@ func (t *table) between(namespace string) error {
 		if len(forms) == 0 {
 			continue // no caller of this namespace can mean it
 		}
-		if err := t.exact(&h, forms, closed); err != nil {
+		if err := t.exact(&h, forms); err != nil {
 			return fmt.Errorf("host %s: %w", name, err)
 		}
-	}
-	if len(closed.GetDomains()) > 0 {
-		t.config.VirtualHosts = append(t.config.VirtualHosts, closed)
 	}
 	slices.SortStableFunc(wild, func(a, b string) int { return cmp.Compare(specificity(b), specificity(a)) })
 	return t.rest(wild, namespace)
 }
 
 // exact makes the virtual hosts of one host.
-func (t *table) exact(h *hostRoutes, forms []string, closed *routev3.VirtualHost) error {
+func (t *table) exact(h *hostRoutes, forms []string) error {
 	ports := t.ports(h)
 	for _, port := range ports {
 		vh := t.virtualHost(fmt.Sprintf("%s:%d", h.key, port), nil)
@@ -210,16 +205,34 @@ func (t *table) exact(h *hostRoutes, forms []string, closed *routev3.VirtualHost
 			return err
 		}
 	}
-	if h.service != nil {
-		for _, form := range forms {
-			if !slices.Contains(ports, defaultPort) {
-				closed.Domains = append(closed.Domains, form)
-			}
-			closed.Domains = append(closed.Domains, form+":*")
-		}
+	if h.service == nil {
+		return nil
 	}
-	return nil
+	closed := t.virtualHost(h.key+":closed", nil)
+	for _, form := range forms {
+		if !slices.Contains(ports, defaultPort) {
+			closed.Domains = append(closed.Domains, form)
+		}
+		closed.Domains = append(closed.Domains, form+":*")
+	}
+	closed.Routes = []*routev3.Route{noRoute(h)}
+	return t.add(closed)
 }
+
+// noRoute is the last route of a host: it answers 404 as Envoy would by itself,
+// but keeps for the records what was called and under which snapshot.
+func noRoute(h *hostRoutes) *routev3.Route {
+	record, f := fields{}, fields{}
+	if h.service != nil {
+		record.setText("service", string(h.service.Name))
+	}
+	record.setText("flag", flagNoRoute)
+	f.setFields(metadataRecord, record)
+	return &routev3.Route{Match: encodeMatch(&mesh.Match{}), Action: notFound(), Metadata: f.metadata()}
+}
+
+// flagNoRoute is Envoy's response flag for requests that no route takes.
+const flagNoRoute = "NR"
 
 // rest makes the last virtual host: wildcards and what is outside.
 func (t *table) rest(wild []string, namespace string) error {
@@ -236,8 +249,6 @@ func (t *table) rest(wild []string, namespace string) error {
 			} else if err := t.routes(vh, &h, port); err != nil {
 				return fmt.Errorf("host %s: %w", pattern, err)
 			}
-			// What no route takes is not handed on to a wider pattern.
-			vh.Routes = append(vh.Routes, &routev3.Route{Match: encodeMatch(&mesh.Match{}), Action: notFound()})
 			for _, r := range vh.GetRoutes()[before:] {
 				r.Match.Headers = append([]*routev3.HeaderMatcher{condition}, r.GetMatch().GetHeaders()...)
 			}
@@ -400,14 +411,18 @@ func (t *table) routes(vh *routev3.VirtualHost, h *hostRoutes, port uint16) erro
 				return fmt.Errorf("route %d (%s): %w", i, r.Origin, err)
 			}
 			vh.Routes = append(vh.Routes, out)
+			if isAny(&mesh.Match{URI: m.URI, Scheme: m.Scheme, Method: m.Method, Host: m.Host, Headers: m.Headers, Query: m.Query}) {
+				return nil // what follows is never reached
+			}
 		}
 	}
+	vh.Routes = append(vh.Routes, noRoute(h))
 	return nil
 }
 
 // route makes one of Envoy's routes of one match of a route.
 func (t *table) route(h *hostRoutes, r *mesh.Route, m *mesh.Match, port uint16, id string) (*routev3.Route, error) {
-	out, err := encodeRoute(r, m, t.envoy.name(port))
+	out, err := encodeRoute(atShares(r), m, t.envoy.name(port))
 	if err != nil {
 		return nil, err
 	}
@@ -428,6 +443,9 @@ func (t *table) route(h *hostRoutes, r *mesh.Route, m *mesh.Match, port uint16, 
 	record.setText("service", string(service))
 	record.setFields("origin", encodeOrigin(r.Origin))
 	record.setTrue("split", len(r.Split) > 1)
+	if len(r.Split) == 0 && r.Redirect == nil && r.Direct == nil {
+		record.setText("flag", flagNoRoute)
+	}
 	f := fields{}
 	f.setFields(metadataRecord, record)
 	out.Metadata = f.metadata()
@@ -451,19 +469,19 @@ func (t *table) limit(action *routev3.RouteAction, l *mesh.RateLimit, id string)
 	})
 }
 
-// guard puts the access rules of the destinations where they count: at each
-// share, since it is known before the filters are asked.
+// guard says what the filters do for each destination: ask its access rules, and
+// keep its name. They are asked when the share was picked already.
 func (t *table) guard(out *routev3.Route, r *mesh.Route, port uint16) error {
 	action := out.GetRoute()
 	if action == nil {
 		return nil
 	}
 	for i, d := range r.Split {
-		rules, err := t.envoy.accessOf(d, port)
+		configs, err := t.envoy.forDestination(d, port)
 		if err != nil {
 			return err
 		}
-		for name, packed := range rules {
+		for name, packed := range configs {
 			if w := action.GetWeightedClusters(); w != nil {
 				w.Clusters[i].TypedPerFilterConfig = typedConfig(w.Clusters[i].TypedPerFilterConfig, name, packed)
 			} else {

@@ -103,7 +103,7 @@ func (m *manager) filters() ([]*managerv3.HttpFilter, error) {
 		name   string
 		config proto.Message
 	}{
-		{filterRemember, rememberRequest()},
+		{filterRemember, rememberRequest("")},
 		{filterDeny, &rbacfilterv3.RBAC{}},
 		{filterAllow, &rbacfilterv3.RBAC{}},
 		{filterCORS, &corsv3.Cors{}},
@@ -129,16 +129,22 @@ func (m *manager) filters() ([]*managerv3.HttpFilter, error) {
 }
 
 // rememberRequest keeps what was asked for the access log, which otherwise
-// would see what a rewrite made of it.
-func rememberRequest() *remember.Config {
+// would see what a rewrite made of it, and the service that was picked, if that
+// is known.
+func rememberRequest(picked mesh.ServiceName) *remember.Config {
 	out := &remember.Config{}
-	for _, part := range [...]struct{ header, key string }{{authorityHeader, metadataHost}, {pathHeader, metadataPath}} {
+	rule := func(header, key, value string) {
 		out.RequestRules = append(out.RequestRules, &remember.Config_Rule{
-			Header: part.header,
+			Header: header,
 			OnHeaderPresent: &remember.Config_KeyValuePair{
-				MetadataNamespace: metadataKey, Key: part.key, Type: remember.Config_STRING,
+				MetadataNamespace: metadataKey, Key: key, Value: value, Type: remember.Config_STRING,
 			},
 		})
+	}
+	rule(authorityHeader, metadataHost, "")
+	rule(pathHeader, metadataPath, "")
+	if picked != "" {
+		rule(methodHeader, metadataPicked, string(picked)) // a method is always there
 	}
 	return out
 }

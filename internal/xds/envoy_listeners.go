@@ -100,7 +100,9 @@ func (e *envoy) upstream(u Upstream) error {
 	if open {
 		err = t.only(&h, u.Port)
 	} else {
-		err = t.add(t.virtualHost("closed", []string{"*"})) // 404
+		vh := t.virtualHost("closed", []string{"*"})
+		vh.Routes = []*routev3.Route{noRoute(&h)}
+		err = t.add(vh)
 	}
 	if err == nil {
 		err = t.finish()

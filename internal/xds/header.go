@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -66,3 +67,65 @@ func decodeEdits(m interface {
 func escape(value string) string { return strings.ReplaceAll(value, "%", "%%") }
 
 func unescape(value string) string { return strings.ReplaceAll(value, "%%", "%") }
+
+// joinEdits makes one edit of two that come after each other. Names that the
+// second removes or sets are all its own; of the others, each does its part.
+func joinEdits(first, second *mesh.HeaderEdit) mesh.HeaderEdit {
+	own := map[string]bool{}
+	for _, name := range second.Remove {
+		own[name] = true
+	}
+	for _, h := range second.Set {
+		own[h.Name] = true
+	}
+	out := mesh.HeaderEdit{}
+	for _, name := range first.Remove {
+		if !own[name] {
+			out.Remove = append(out.Remove, name)
+		}
+	}
+	keep := func(list []mesh.Header) (kept []mesh.Header) {
+		for _, h := range list {
+			if !own[h.Name] {
+				kept = append(kept, h)
+			}
+		}
+		return kept
+	}
+	out.Remove = append(out.Remove, second.Remove...)
+	out.Set = append(keep(first.Set), second.Set...)
+	out.Add = append(keep(first.Add), second.Add...)
+	return out
+}
+
+// atShares moves the edits of a route and its authority to the shares of its
+// split where one of them has edits: Envoy edits for the share first, and for
+// the route after it.
+func atShares(r *mesh.Route) *mesh.Route {
+	if !slices.ContainsFunc(r.Split, func(d mesh.Destination) bool { return d.Headers != nil }) {
+		return r
+	}
+	out := *r
+	var first mesh.HeaderEdits
+	if r.Headers != nil {
+		first = *r.Headers
+	}
+	if r.Rewrite != nil && r.Rewrite.Authority != "" {
+		rewrite := *r.Rewrite
+		first.Request.Set = append([]mesh.Header{{Name: "host", Value: rewrite.Authority}}, first.Request.Set...)
+		rewrite.Authority = ""
+		out.Rewrite = &rewrite
+	}
+	out.Headers, out.Split = nil, slices.Clone(r.Split)
+	for i := range out.Split {
+		d := &out.Split[i]
+		var second mesh.HeaderEdits
+		if d.Headers != nil {
+			second = *d.Headers
+		}
+		d.Headers = canonicalEdits(&mesh.HeaderEdits{
+			Request: joinEdits(&first.Request, &second.Request), Answer: joinEdits(&first.Answer, &second.Answer),
+		})
+	}
+	return &out
+}

@@ -64,6 +64,8 @@ func encodeHeader(name string, m mesh.StringMatch) *routev3.HeaderMatcher {
 	if m.Kind == mesh.Present {
 		out.HeaderMatchSpecifier = &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}
 	} else {
+		// The opposite of a condition holds for an absent header, too.
+		out.TreatMissingHeaderAsEmpty = m.Invert
 		out.HeaderMatchSpecifier = &routev3.HeaderMatcher_StringMatch{StringMatch: encodeString(m)}
 	}
 	return out

@@ -33,6 +33,7 @@ type routeRecord struct {
 	Origin  mesh.Origin `json:"origin,omitzero"`
 	Split   bool        `json:"split,omitempty"`
 	Routing string      `json:"routing,omitempty"`
+	Flag    string      `json:"flag,omitempty"` // for what Envoy thinks is a plain answer
 }
 
 // EncodeRequest makes the entry of our own proxy's record of a request.
@@ -112,6 +113,13 @@ var protocolVersions = map[string]datav3.HTTPAccessLogEntry_HTTPVersion{
 	"HTTP/3":   datav3.HTTPAccessLogEntry_HTTP3,
 }
 
+// What the record says of a call that access rules deny, and how Envoy's entry
+// begins to say it.
+const (
+	flagDenied    = "UAEX"
+	deniedDetails = "rbac_access_denied"
+)
+
 // Routed finds the snapshot under which an Envoy routed a request, by one of
 // Resources.Routings; 0 when it is not known.
 type Routed func(routing string) mesh.SnapshotVersion
@@ -139,6 +147,11 @@ func DecodeRequest(n *Node, e *datav3.HTTPAccessLogEntry, routed Routed) telemet
 	r.Code = int(a.GetResponseCode().GetValue())
 	r.GRPC = cmp.Or(a.GetResponseTrailers()[grpcStatus], a.GetResponseHeaders()[grpcStatus])
 	r.Probe = tags[tagProbe] != "" || isProbe(q.GetUserAgent())
+	if strings.HasPrefix(a.GetResponseCodeDetails(), deniedDetails) {
+		// Envoy has no flag for what its own rules deny.
+		r.Flags = flagDenied
+		r.Backend = mesh.ServiceName(tags[tagPicked])
+	}
 	return r
 }
 
@@ -182,11 +195,30 @@ func decodeCommon(n *Node, c *datav3.AccessLogCommon, routed Routed) telemetry.R
 	} else if route.Routing != "" {
 		r.Snapshot = routed(route.Routing)
 	}
-	r.Service = cmp.Or(r.Service, r.Backend)
 	if c.GetResponseFlags() != nil {
 		r.Flags = decodeFlags(c.GetResponseFlags())
 	}
+	r.Flags = cmp.Or(r.Flags, route.Flag)
+	if r.Backend == "" {
+		r.Backend = backendOf(c, r.Flags)
+	}
+	r.Service = cmp.Or(r.Service, r.Backend)
 	return r
+}
+
+// backendOf is the service for which a request was that reached no endpoint
+// because there was none to reach; "" for any other reason.
+func backendOf(c *datav3.AccessLogCommon, flags string) mesh.ServiceName {
+	if name := c.GetUpstreamCluster(); name != "" && name != outsideCluster && !strings.HasPrefix(name, inboundPrefix) {
+		if d, err := parseDestination(name); err == nil {
+			return d.Service
+		}
+	}
+	switch flags {
+	case "UH", "UO", "NC":
+		return mesh.ServiceName(c.GetCustomTags()[tagPicked])
+	}
+	return ""
 }
 
 // decodeFlags writes Envoy's response flags as its own text log does.
