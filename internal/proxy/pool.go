@@ -14,6 +14,34 @@ import (
 // that a single machine reaches, so that a burst does not end in reconnects.
 const keptConnections = 512
 
+// noLimits is for endpoints that no snapshot speaks of.
+var noLimits mesh.Pool
+
+// lease is the use of a connection to an endpoint for one request.
+type lease interface {
+	calleeStream
+	// kept reports whether the connection had carried a request before: the
+	// endpoint may have closed it meanwhile.
+	kept() bool
+	// put gives the lease back after both messages are complete: the
+	// connection may serve the next.
+	put()
+	// Close gives the request up: the connection is closed, or its stream
+	// reset.
+	Close()
+}
+
+// take leases a kept connection, or a new one; with fresh only a new one. g
+// says how the endpoint is spoken to; nil: as one that no snapshot knows. The
+// error is an errConnect or what ended the wait. The running task may wait.
+func (w *worker) take(u *upstream, g *group, fresh bool) (lease, error) {
+	c, err := w.poolOf(u, g).take(fresh)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
 // pool has the connections of one loop to one endpoint by one transport. The
 // one that was used last is used next: the others grow idle and are closed.
 type pool struct {
@@ -37,13 +65,12 @@ type upstreamConn struct {
 	ended  func()        // c.drop
 }
 
-// errConnect marks failures to connect.
-type errConnect struct{ error }
-
-func (e errConnect) Unwrap() error { return e.error }
-
 // poolOf finds or makes the pool of an upstream.
-func (w *worker) poolOf(u *upstream, limits *mesh.Pool) *pool {
+func (w *worker) poolOf(u *upstream, g *group) *pool {
+	limits := &noLimits
+	if g != nil {
+		limits = &g.policy.Pool
+	}
 	for p := u.pools[w.index]; p != nil; p = p.next {
 		p.limits = limits
 		return p
@@ -85,18 +112,20 @@ func (p *pool) dial() (*upstreamConn, error) {
 }
 
 func (p *pool) connectTimeout() time.Duration {
-	if p.limits != nil && p.limits.ConnectTimeout > 0 {
+	if p.limits.ConnectTimeout > 0 {
 		return p.limits.ConnectTimeout
 	}
 	return mesh.DefaultConnectTimeout
 }
 
 func (p *pool) idleTimeout() time.Duration {
-	if p.limits != nil && p.limits.IdleTimeout > 0 {
+	if p.limits.IdleTimeout > 0 {
 		return p.limits.IdleTimeout
 	}
 	return mesh.DefaultIdleTimeout
 }
+
+func (c *upstreamConn) kept() bool { return c.used }
 
 // put takes a connection back after its request: it is kept, or closed when it
 // cannot be used again.

@@ -4,8 +4,10 @@ import (
 	"serin.dev/serin/internal/proxy/loop"
 )
 
-// upgrade hands both connections over to bytes after a 101.
-func (ex *exchange) upgrade(c *upstreamConn) {
+// upgrade hands both connections over to bytes after a 101, which only
+// HTTP/1.1 has.
+func (ex *exchange) upgrade(l lease) {
+	c := l.(*upstreamConn)
 	r := &ex.record
 	r.Code = ex.answer.Status
 	ex.answered = true
