@@ -11,6 +11,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	ratelimitcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -427,11 +428,6 @@ func (t *table) route(h *hostRoutes, r *mesh.Route, m *mesh.Match, port uint16, 
 		return nil, err
 	}
 	out.Match = encodeMatch(m)
-	action := out.GetRoute()
-	if r.RateLimit != nil && action != nil {
-		delete(out.GetTypedPerFilterConfig(), filterRateLimit)
-		t.limit(action, r.RateLimit, id)
-	}
 	if err := t.guard(out, r, port); err != nil {
 		return nil, err
 	}
@@ -448,25 +444,41 @@ func (t *table) route(h *hostRoutes, r *mesh.Route, m *mesh.Match, port uint16, 
 	}
 	f := fields{}
 	f.setFields(metadataRecord, record)
+	if r.RateLimit != nil {
+		delete(out.GetTypedPerFilterConfig(), filterRateLimit)
+		f.setText(metadataLimit, id)
+		t.limit(r.RateLimit, id)
+	}
 	out.Metadata = f.metadata()
 	return out, nil
 }
 
-// limit makes a route take from the bucket of its id.
-func (t *table) limit(action *routev3.RouteAction, l *mesh.RateLimit, id string) {
-	action.RateLimits = []*routev3.RateLimit{{Actions: []*routev3.RateLimit_Action{{
-		ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{
-			GenericKey: &routev3.RateLimit_Action_GenericKey{DescriptorKey: "route", DescriptorValue: id},
-		},
-	}}}}
+// metadataLimit is the bucket that a route takes from.
+const metadataLimit = "limit"
+
+// limit adds the bucket of a route.
+func (t *table) limit(l *mesh.RateLimit, id string) {
 	if t.limitedBy[id] {
 		return
 	}
 	t.limitedBy[id] = true
 	t.limits = append(t.limits, &ratelimitcommonv3.LocalRateLimitDescriptor{
-		Entries:     []*ratelimitcommonv3.RateLimitDescriptor_Entry{{Key: "route", Value: id}},
+		Entries:     []*ratelimitcommonv3.RateLimitDescriptor_Entry{{Key: metadataLimit, Value: id}},
 		TokenBucket: encodeBucket(l),
 	})
+}
+
+// takeFromBucket tells the filter to take from the bucket that the route names.
+func takeFromBucket() []*routev3.RateLimit {
+	return []*routev3.RateLimit{{Actions: []*routev3.RateLimit_Action{{
+		ActionSpecifier: &routev3.RateLimit_Action_Metadata{Metadata: &routev3.RateLimit_Action_MetaData{
+			DescriptorKey: metadataLimit,
+			Source:        routev3.RateLimit_Action_MetaData_ROUTE_ENTRY,
+			MetadataKey: &metadatav3.MetadataKey{Key: metadataKey, Path: []*metadatav3.MetadataKey_PathSegment{{
+				Segment: &metadatav3.MetadataKey_PathSegment_Key{Key: metadataLimit},
+			}}},
+		}},
+	}}}}
 }
 
 // guard says what the filters do for each destination: ask its access rules, and
@@ -523,7 +535,7 @@ func connectTo(action *routev3.RouteAction, record fields) *routev3.Route {
 func (t *table) finish() error {
 	if len(t.limits) > 0 {
 		packed, err := pack(&ratelimitv3.LocalRateLimit{
-			StatPrefix: statPrefix, FilterEnabled: always100(), FilterEnforced: always100(), Descriptors: t.limits,
+			StatPrefix: statPrefix, FilterEnabled: always100(), FilterEnforced: always100(), Descriptors: t.limits, RateLimits: takeFromBucket(),
 			// Of the routes without a limit; Envoy wants to be told.
 			TokenBucket: encodeBucket(&mesh.RateLimit{Burst: unlimited, Fill: unlimited, Per: mesh.MinRatePeriod}),
 		})

@@ -51,17 +51,14 @@ func (m *manager) encode() (*managerv3.HttpConnectionManager, error) {
 			AllowConnect: true, MaxConcurrentStreams: wrapperspb.UInt32(streams),
 		},
 		ServerHeaderTransformation: managerv3.HttpConnectionManager_PASS_THROUGH,
-		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{
-			Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: m.scheme()},
-		},
-		MaxRequestHeadersKb:       wrapperspb.UInt32(headBytes),
-		RequestHeadersTimeout:     durationpb.New(headTime),
-		StreamIdleTimeout:         durationpb.New(mesh.DefaultStreamIdle),
-		NormalizePath:             wrapperspb.Bool(false),
-		GenerateRequestId:         wrapperspb.Bool(true),
-		PreserveExternalRequestId: true,
-		StripTrailingHostDot:      true,
-		UpgradeConfigs:            []*managerv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: "CONNECT"}},
+		MaxRequestHeadersKb:        wrapperspb.UInt32(headBytes),
+		RequestHeadersTimeout:      durationpb.New(headTime),
+		StreamIdleTimeout:          durationpb.New(mesh.DefaultStreamIdle),
+		NormalizePath:              wrapperspb.Bool(false),
+		GenerateRequestId:          wrapperspb.Bool(true),
+		PreserveExternalRequestId:  true,
+		StripTrailingHostDot:       true,
+		UpgradeConfigs:             []*managerv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: "CONNECT"}},
 		// The address of the connection is the caller's. Between services it is
 		// not told on, and the protocol that a request names is believed.
 		UseRemoteAddress: wrapperspb.Bool(true),
@@ -69,6 +66,12 @@ func (m *manager) encode() (*managerv3.HttpConnectionManager, error) {
 	}
 	if m.reporter != telemetry.GatewaySide {
 		out.XffNumTrustedHops = 1
+	} else {
+		// What a caller from outside says of the protocol is not believed. (This
+		// sets x-forwarded-proto, too.)
+		out.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{
+			Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: m.scheme()},
+		}
 	}
 	if m.inline != nil {
 		out.RouteSpecifier = &managerv3.HttpConnectionManager_RouteConfig{RouteConfig: m.inline}

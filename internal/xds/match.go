@@ -64,8 +64,12 @@ func encodeHeader(name string, m mesh.StringMatch) *routev3.HeaderMatcher {
 	if m.Kind == mesh.Present {
 		out.HeaderMatchSpecifier = &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}
 	} else {
-		// The opposite of a condition holds for an absent header, too.
-		out.TreatMissingHeaderAsEmpty = m.Invert
+		// The opposite of a condition holds for an absent header, too. An Envoy
+		// whose bootstrap is not ours has to be told, which it takes for nothing
+		// where an empty one makes a difference.
+		condition := m
+		condition.Invert = false
+		out.TreatMissingHeaderAsEmpty = m.Invert && !condition.Holds("", true)
 		out.HeaderMatchSpecifier = &routev3.HeaderMatcher_StringMatch{StringMatch: encodeString(m)}
 	}
 	return out
