@@ -81,6 +81,14 @@ type exchange struct {
 	table  *table
 	target *target
 	dec    decision
+	member *member // of the endpoint that was picked; nil without a group
+
+	prepared bool          // out is what the decision makes of the request
+	retries  uint32        // so far
+	retrying permit        // of the retry under way
+	wait     time.Duration // before the next try
+	tried    []*upstream
+	limit    string // flag of what forbade another try
 
 	names   identity
 	forward []byte // memory of x-forwarded-for
@@ -116,8 +124,12 @@ func newExchange(w *worker) *exchange {
 func (ex *exchange) reset() {
 	ex.timer.Stop()
 	ex.listener, ex.conn, ex.caller, ex.task = nil, nil, nil, nil
-	ex.request, ex.table, ex.target = nil, nil, nil
+	ex.request, ex.table, ex.target, ex.member = nil, nil, nil, nil
 	ex.dec, ex.call = decision{}, call{}
+	ex.prepared, ex.retries, ex.wait, ex.limit = false, 0, 0, ""
+	ex.retrying.release()
+	clear(ex.tried)
+	ex.tried = ex.tried[:0]
 	ex.record = telemetry.Request{}
 	ex.cause, ex.tryCause, ex.answered = nil, nil, false
 	ex.wholeAt, ex.answerAt = 0, 0
@@ -172,7 +184,7 @@ func (ex *exchange) finish() {
 	if p.access != nil {
 		p.access.add(ex.entry())
 	}
-	if ex.cause != nil && ex.cause != errCallerGone {
+	if ex.cause != nil && ex.cause != errCallerGone || ex.tryCause != nil {
 		ex.forgetInterrupt()
 	}
 }
@@ -239,7 +251,8 @@ func (ex *exchange) toApplication() {
 	ex.try(l.inbound)
 }
 
-// route sends the request where the snapshot in force wants it.
+// route sends the request where the snapshot in force wants it, as often as
+// the route's retries allow.
 func (ex *exchange) route() {
 	p := ex.worker.proxy
 	ex.decide(p.table.Load())
@@ -254,7 +267,7 @@ func (ex *exchange) route() {
 		}
 		again := ex.try(u)
 		p.release(u)
-		if !again {
+		if !again || !ex.sleep(ex.wait) {
 			return
 		}
 	}
@@ -263,6 +276,9 @@ func (ex *exchange) route() {
 // sleep waits, and reports whether the request is to go on. If not, it is
 // answered, or its caller gone.
 func (ex *exchange) sleep(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
 	if err := ex.task.Sleep(d); err != nil {
 		ex.ended()
 		return false
@@ -277,14 +293,34 @@ func (ex *exchange) pickUnder(t *table) *upstream {
 	if t != ex.table {
 		ex.decide(t)
 	}
-	if ex.dec.group == nil {
+	if ex.member = nil; ex.dec.group == nil {
 		return ex.outsideHost()
 	}
-	m := ex.dec.pick(ex.worker.loop.Now(), &ex.listener.draws, nil)
+	m := ex.dec.pick(ex.worker.loop.Now(), &ex.listener.draws, ex.avoided())
 	if m == nil {
 		return nil
 	}
+	ex.member = m
 	return m.upstream
+}
+
+// avoided is the endpoints that a retry stays away from.
+func (ex *exchange) avoided() []*upstream {
+	if len(ex.tried) == 0 || !ex.retryPolicy().AvoidPrevious {
+		return nil
+	}
+	return ex.tried
+}
+
+// retryPolicy says what is done when a try fails.
+func (ex *exchange) retryPolicy() *mesh.Retry {
+	switch {
+	case ex.dec.route != nil:
+		return ex.dec.route.retry
+	case ex.dec.group != nil:
+		return ex.worker.proxy.retry
+	}
+	return ex.worker.proxy.noRetry
 }
 
 // outsideHost is the upstream of a host that is not of the mesh; nil when the
@@ -299,7 +335,7 @@ func (ex *exchange) outsideHost() *upstream {
 // decide routes the request under a table.
 func (ex *exchange) decide(t *table) {
 	l := ex.listener
-	ex.table, ex.dec = t, decision{}
+	ex.table, ex.dec, ex.prepared = t, decision{}, false
 	switch l.role {
 	case atEdge:
 		ex.target = t.atGateway(l.port, ex.call.host)
@@ -317,6 +353,26 @@ func (ex *exchange) decide(t *table) {
 	if ex.dec.backend != nil {
 		r.Backend = ex.dec.backend.service
 	}
+	if ex.dec.route != nil {
+		ex.idle = ex.dec.route.idle
+	}
+}
+
+// startClocks begins to count the time for the answer: once the request is
+// sent whole, as its caller takes the time before.
+func (ex *exchange) startClocks() {
+	r := ex.dec.route
+	if r == nil {
+		return
+	}
+	now := ex.worker.now()
+	if r.timeout > 0 && ex.wholeAt == 0 {
+		ex.wholeAt = now + r.timeout
+	}
+	if r.retry.PerTryTimeout > 0 && !ex.answered {
+		ex.answerAt = now + r.retry.PerTryTimeout
+	}
+	ex.arm()
 }
 
 // undeliverable answers a request for which there is no endpoint.
@@ -325,6 +381,8 @@ func (ex *exchange) undeliverable() {
 	switch {
 	case d.reply != nil:
 		ex.reply()
+	case ex.retries > 0:
+		ex.fail(503, flagNoHealthy, "no ready endpoint is left: "+d.destination())
 	case ex.table.version == 0:
 		ex.fail(503, flagNoCluster, "the mesh has no configuration yet")
 	case ex.target == nil && ex.listener.role == atEdge:

@@ -60,12 +60,12 @@ func TestFailuresAreAnsweredAndFlagged(t *testing.T) {
 		{"http://empty:81/", 404, "NR", "serin: NR: no route for empty / on port 81"},
 		{"http://ghost/", 503, "NC", "serin: NC: no such service, port or subset: music.default/v9"},
 		{"http://empty/", 503, "UH", "serin: UH: no ready endpoint: empty.default"},
-		{"http://refused/", 503, "UF", "serin: UF: could not connect to refused.default"},
+		{"http://refused/", 503, "UF,URX", "serin: UF: could not connect to refused.default"},
 		{"http://silent/", 503, "UC", "serin: UC: silent.default closed the connection before an answer"},
 		{"http://partial/", 503, "UC", "serin: UC: partial.default closed the connection before an answer"},
-		{"http://garbage/", 502, "UPE", "serin: UPE: not an HTTP/1.1 answer from garbage.default"},
-		{"http://large/", 502, "UPE", "serin: UPE: not an HTTP/1.1 answer from large.default"},
-		{"http://switches/", 502, "UPE", "serin: UPE: not an HTTP/1.1 answer from switches.default"},
+		{"http://garbage/", 502, "UPE", "serin: UPE: what came from garbage.default is not an answer"},
+		{"http://large/", 502, "UPE", "serin: UPE: what came from large.default is not an answer"},
+		{"http://switches/", 502, "UPE", "serin: UPE: what came from switches.default is not an answer"},
 	} {
 		code, body := r.get(client, test.url)
 		got := r.recorded()

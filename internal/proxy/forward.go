@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
-	"serin.dev/serin/internal/proxy/http1"
 	"serin.dev/serin/internal/proxy/wire"
 	"serin.dev/serin/internal/telemetry"
 )
@@ -18,47 +18,149 @@ type failure struct {
 }
 
 // try sends the request to an endpoint and passes the answer on, or answers
-// for it. It reports whether the request is to be sent once more.
+// for it. It reports whether the request is to be sent once more, after
+// ex.wait.
 func (ex *exchange) try(u *upstream) (again bool) {
 	r := &ex.record
 	r.Destination, r.Upstream = u.workload, u.dial
 	r.Attempts++
-	pool := ex.worker.poolOf(u, nil)
-	c, err := pool.take(false)
-	if err == nil {
-		err = ex.ask(c)
-		if err != nil && ex.isStale(c, err) {
-			ex.body.stop()
-			c.Close()
-			if c, err = pool.take(true); err == nil {
-				err = ex.ask(c)
-			}
-		}
-	}
-	if err != nil {
-		ex.body.stop()
-		if c != nil {
-			c.Close()
-		}
-		ex.failed(u, err)
+	admitted, ok := ex.admit()
+	if !ok {
+		ex.fail(503, flagOverflow, "too many requests are under way to "+ex.calleeName(u))
 		return false
 	}
+	defer admitted.release()
+	defer ex.retrying.release()
+	ex.tryCause, ex.answerAt = nil, 0
+	c, err := ex.asked(u)
+	out, f := ex.outcome(err)
+	if ex.member != nil && ex.cause != errCallerGone && ex.cause != errCut {
+		ex.member.done(out, ex.worker.loop.Now())
+	}
+	if ex.isWorthARetry(u, out) {
+		ex.letGo(c)
+		return true
+	}
+	defer ex.noteLimit()
+	if err != nil {
+		ex.letGo(c)
+		ex.failed(u, f, err)
+		return false
+	}
+	ex.dec.editAnswer(&ex.answer)
 	if ex.answer.Status == 101 {
 		ex.upgrade(c)
 		return false
 	}
-	ex.deliver(c)
+	whole := ex.deliver(c)
 	ex.body.stop()
-	c.put()
+	if whole {
+		c.put()
+	} else {
+		c.Close()
+	}
 	return false
+}
+
+// letGo ends a try whose answer nobody wants.
+func (ex *exchange) letGo(c lease) {
+	ex.body.stop()
+	if c != nil {
+		c.Close()
+	}
+}
+
+// admit asks whether another request may be under way.
+func (ex *exchange) admit() (permit, bool) {
+	if ex.dec.group == nil {
+		return permit{}, true
+	}
+	return ex.dec.group.admitRequest()
+}
+
+// asked sends the request to the endpoint and waits for the head of its answer.
+func (ex *exchange) asked(u *upstream) (lease, error) {
+	c, err := ex.worker.take(u, ex.dec.group, false)
+	if err != nil {
+		return nil, err
+	}
+	err = ex.ask(c)
+	if err == nil || !ex.isStale(c, err) {
+		return c, err
+	}
+	ex.letGo(c)
+	if c, err = ex.worker.take(u, ex.dec.group, true); err != nil {
+		return nil, err
+	}
+	return c, ex.ask(c)
+}
+
+// outcome is how a try ended, and what its caller is told if it has no answer
+// and there is no other try.
+func (ex *exchange) outcome(err error) (outcome, failure) {
+	switch {
+	case err == nil:
+		return outcome{kind: answered, status: ex.answer.Status, grpc: grpcStatus(&ex.answer), sent: true}, failure{}
+	case ex.tryCause != nil || ex.cause == errTimeout || ex.cause == errStreamIdle:
+		return outcome{kind: timedOut, grpc: noGRPC, sent: true}, failure{504, flagTimeout, "%s gave no answer in time"}
+	}
+	kind, f := classify(err)
+	return outcome{kind: kind, grpc: noGRPC, sent: kind != connectFailed}, f
+}
+
+// grpcStatus is the status in a head; noGRPC for none. Answers with a body have
+// it behind the body, where it is too late for another try.
+func grpcStatus(h *wire.Head) int {
+	value, ok := h.Get("grpc-status")
+	if !ok {
+		return noGRPC
+	}
+	status, err := strconv.Atoi(value)
+	if err != nil {
+		return 2 // UNKNOWN, as clients take it
+	}
+	return status
+}
+
+// isWorthARetry decides whether the request is sent once more, and prepares
+// for that.
+func (ex *exchange) isWorthARetry(u *upstream, out outcome) bool {
+	if ex.cause != nil || ex.dec.group == nil {
+		return false
+	}
+	next := retry(ex.retryPolicy(), ex.retries, out, &ex.listener.draws)
+	switch {
+	case next.flag != "":
+		ex.limit = next.flag
+		return false
+	case !next.again || !ex.body.repeatable():
+		return false
+	}
+	allowed, ok := ex.dec.group.admitRetry()
+	if !ok {
+		ex.limit = flagOverflow
+		return false
+	}
+	ex.retrying.release()
+	ex.retrying = allowed
+	ex.retries++
+	ex.wait = next.wait
+	ex.tried = append(ex.tried, u)
+	return true
+}
+
+// noteLimit adds why there was no other try, behind how the last one ended.
+func (ex *exchange) noteLimit() {
+	if ex.limit != "" {
+		addFlag(&ex.record, ex.limit)
+	}
 }
 
 // isStale reports whether a try failed because a kept connection had been
 // closed, or was about to be, so that it may be repeated on a new one: if the
 // endpoint has seen the request at all, repeating does no harm.
-func (ex *exchange) isStale(c *upstreamConn, err error) bool {
-	var answer *http1.AnswerError
-	if !c.used || ex.cause != nil || ex.tryCause != nil || !errors.As(err, &answer) || answer.Kind != http1.Unanswered {
+func (ex *exchange) isStale(c lease, err error) bool {
+	if kind, _ := classify(err); !c.kept() || ex.cause != nil || ex.tryCause != nil || kind != broken || !isUnanswered(err) {
 		return false
 	}
 	switch ex.request.Method {
@@ -70,13 +172,18 @@ func (ex *exchange) isStale(c *upstreamConn, err error) bool {
 
 // ask sends the request and waits for the head of the answer that counts.
 func (ex *exchange) ask(c calleeStream) error {
-	ex.prepare()
+	if !ex.prepared {
+		ex.prepare()
+	}
 	whole := ex.request.Body == wire.NoBody
 	if err := c.Send(&ex.out, whole); err != nil && whole {
 		// Answer tells the reason, or finds an answer that came early.
 		ex.worker.proxy.log.Debug("request could not be sent whole", "id", ex.record.ID, "err", err)
 	}
-	if !whole {
+	if whole {
+		ex.body.ended = true
+		ex.startClocks()
+	} else {
 		ex.body.send(c)
 	}
 	for {
@@ -102,8 +209,10 @@ func (ex *exchange) ask(c calleeStream) error {
 
 var errNoUpgrade = errors.New("101 to a request that asked for no upgrade")
 
-// prepare makes the head that the endpoint is sent.
+// prepare makes the head that the endpoint is sent, at the first try and after
+// each decision: what every hop adds, then what the route wants.
 func (ex *exchange) prepare() {
+	ex.prepared = true
 	q, out := ex.request, &ex.out
 	fields := append(out.Fields[:0], q.Fields...)
 	*out = *q
@@ -124,6 +233,9 @@ func (ex *exchange) prepare() {
 	} else if reporter == telemetry.GatewaySide {
 		out.Set("x-forwarded-proto", ex.conn.scheme)
 	}
+	ex.call.head = out
+	ex.dec.editRequest(&ex.call)
+	ex.call.head = q
 }
 
 // forwardedFor is the caller's address behind those that it names.
@@ -141,18 +253,19 @@ func (ex *exchange) forwardedFor() string {
 	return view(ex.forward)
 }
 
-// deliver passes the answer on.
-func (ex *exchange) deliver(c calleeStream) {
+// deliver passes the answer on, and reports whether that came to its end.
+func (ex *exchange) deliver(c calleeStream) bool {
 	h, r := &ex.answer, &ex.record
 	r.Code = h.Status
-	ex.answered = true
+	r.GRPC, _ = h.Get("grpc-status")
+	ex.answered, ex.answerAt = true, 0
 	whole := h.Body == wire.NoBody
 	if err := ex.caller.Answer(h, whole); err != nil {
 		ex.broken(errCallerGone)
-		return
+		return false
 	}
 	if whole {
-		return
+		return true
 	}
 	for {
 		piece, err := c.Next()
@@ -161,7 +274,7 @@ func (ex *exchange) deliver(c calleeStream) {
 		}
 		if err != nil {
 			ex.broken(err)
-			return
+			return false
 		}
 		ex.moved = ex.worker.now()
 		err = ex.caller.Write(piece)
@@ -170,13 +283,21 @@ func (ex *exchange) deliver(c calleeStream) {
 		}
 		if err != nil {
 			ex.broken(errCallerGone)
-			return
+			return false
 		}
 		r.Sent += int64(len(piece))
 	}
-	if err := ex.caller.End(c.Trailers()); err != nil {
-		ex.broken(errCallerGone)
+	trailers := c.Trailers()
+	for i := range trailers {
+		if trailers[i].Name == "grpc-status" {
+			r.GRPC = trailers[i].Value
+		}
 	}
+	if err := ex.caller.End(trailers); err != nil {
+		ex.broken(errCallerGone)
+		return false
+	}
+	return true
 }
 
 // broken notes that an answer could not be passed on to its end. The caller
@@ -200,13 +321,12 @@ func (ex *exchange) broken(err error) {
 }
 
 // failed answers a request that got no answer from its endpoint.
-func (ex *exchange) failed(u *upstream, err error) {
+func (ex *exchange) failed(u *upstream, f failure, err error) {
 	ex.worker.proxy.log.Debug("request failed", "id", ex.record.ID, "to", ex.calleeName(u), "err", err)
 	if ex.cause != nil {
 		ex.ended()
 		return
 	}
-	f := ex.explain(err)
 	ex.fail(f.code, f.flag, fmt.Sprintf(f.reason, ex.calleeName(u)))
 }
 
@@ -229,22 +349,6 @@ func (ex *exchange) calleeName(u *upstream) string {
 		return string(ex.record.Backend)
 	}
 	return u.dial
-}
-
-// explain finds the answer for why there is none.
-func (ex *exchange) explain(err error) failure {
-	var connect errConnect
-	var answer *http1.AnswerError
-	switch {
-	case ex.tryCause != nil:
-		return failure{504, flagTimeout, "%s gave no answer in time"}
-	case errors.As(err, &connect):
-		return failure{503, flagConnect, "could not connect to %s"}
-	case errors.Is(err, errNoUpgrade),
-		errors.As(err, &answer) && (answer.Kind == http1.Malformed || answer.Kind == http1.Oversize):
-		return failure{502, flagProtocol, "not an HTTP/1.1 answer from %s"}
-	}
-	return failure{503, flagReset, "%s closed the connection before an answer"}
 }
 
 // fail answers in place of an endpoint.

@@ -31,6 +31,8 @@ type Proxy struct {
 	limits   Limits
 	place    mesh.Place
 	socket   func(address string) (*net.TCPListener, error)
+	retry    *mesh.Retry // of calls without a route
+	noRetry  *mesh.Retry // of calls of which no snapshot speaks: to hosts outside, to an application
 
 	table   atomic.Pointer[table]
 	turns   draws                                   // where round robins start
@@ -61,6 +63,8 @@ func New(c Config) *Proxy {
 		seed:      c.Seed,
 		limits:    c.Limits.withDefaults(),
 		place:     c.Place,
+		retry:     mesh.DefaultRetry(),
+		noRetry:   &mesh.Retry{},
 		socket:    c.Listen,
 		loops:     c.Loops,
 		upstreams: map[upstreamID]*upstream{},

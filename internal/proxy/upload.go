@@ -12,9 +12,11 @@ import (
 type upload struct {
 	ex *exchange
 
-	read    int64 // bytes that the caller has sent
-	begun   bool  // a piece was taken
-	ended   bool  // the caller's end was reached
+	read    int64  // bytes that the caller has sent
+	kept    []byte // all of them, while another try may need them
+	lost    bool   // they are not kept: more came than the limit allows
+	begun   bool   // a piece was taken
+	ended   bool   // the caller's end was reached
 	to      calleeStream
 	running bool // a task carries
 	stopped bool
@@ -28,18 +30,48 @@ func (u *upload) init(ex *exchange) {
 }
 
 func (u *upload) reset() {
-	*u = upload{ex: u.ex, carries: u.carries}
+	kept := u.kept[:0]
+	if cap(kept) > keptBody {
+		kept = nil
+	}
+	*u = upload{ex: u.ex, carries: u.carries, kept: kept}
 }
 
-// send begins to carry the body.
+// keptBody is how much memory an exchange keeps for the bodies of later
+// requests.
+const keptBody = 4 << 10
+
+// repeatable reports whether another try can be sent the body.
+func (u *upload) repeatable() bool { return !u.lost }
+
+// keep remembers a piece for another try, as far as that is allowed.
+func (u *upload) keep(p []byte) {
+	switch {
+	case u.lost:
+	case u.ex.retryPolicy().Attempts <= u.ex.retries || len(u.kept)+len(p) > u.ex.worker.proxy.limits.RetryBuffer:
+		u.lost, u.kept = true, u.kept[:0]
+	default:
+		u.kept = append(u.kept, p...)
+	}
+}
+
+// send begins to carry the body: what an earlier try was sent, then what the
+// caller sends.
 func (u *upload) send(to calleeStream) {
-	u.to = to
+	u.to, u.stopped = to, false
+	if len(u.kept) > 0 && to.Write(u.kept) != nil {
+		return // who waits for the answer finds out
+	}
+	if u.ended {
+		u.finish()
+		return
+	}
 	for !u.ex.caller.Waits() {
 		if !u.piece() {
 			return
 		}
 	}
-	u.running, u.stopped = true, false
+	u.running = true
 	u.ex.worker.loop.Go(u.carries)
 }
 
@@ -61,8 +93,7 @@ func (u *upload) piece() bool {
 	p, err := ex.caller.Next()
 	if err == io.EOF {
 		u.ended = true
-		// If this fails, who waits for the answer finds out.
-		_ = u.to.End(ex.caller.Trailers())
+		u.finish()
 		return false
 	}
 	if err != nil {
@@ -73,7 +104,15 @@ func (u *upload) piece() bool {
 	}
 	ex.moved = ex.worker.now()
 	u.read += int64(len(p))
+	u.keep(p)
 	return u.to.Write(p) == nil
+}
+
+// finish ends the request, whose time for the answer begins.
+func (u *upload) finish() {
+	// If this fails, who waits for the answer finds out.
+	_ = u.to.End(u.ex.caller.Trailers())
+	u.ex.startClocks()
 }
 
 // stop ends the second task, if it runs, and waits for that.
