@@ -29,7 +29,7 @@ func nodes(kind Kind) []Node {
 var exactly = cmpopts.EquateComparable(netip.AddrPort{})
 
 func TestNothingIsLostOnTheWay(t *testing.T) {
-	for seed := range uint64(500) {
+	for seed := range uint64(120) {
 		s := meshtest.Snapshot(random(seed), meshtest.All())
 		for _, n := range nodes(Serin) {
 			r, err := Encode(s, n)
@@ -51,7 +51,7 @@ func TestNothingIsLostOnTheWay(t *testing.T) {
 }
 
 func TestViewDecidesAsTheSnapshotDoes(t *testing.T) {
-	for seed := range uint64(500) {
+	for seed := range uint64(120) {
 		r := random(seed)
 		s := meshtest.Snapshot(r, meshtest.All())
 		for range 20 {

@@ -60,12 +60,12 @@ func (c channel) url() string {
 // subscription is the state of one type.
 type subscription struct {
 	asked    bool
-	told     bool // had a response
 	wildcard bool
 	names    map[string]bool
 	has      map[string]xds.Resource // sent; the version is "" when unknown
 	absent   map[string]bool         // asked for, and to be told that it does not exist
-	sent     *response               // not answered yet
+	nonce    string                  // of the last response; "" = there was none
+	sent     *response               // the same, while it is not answered
 }
 
 func (s *subscription) wants(name string) bool { return s.asked && (s.wildcard || s.names[name]) }
@@ -110,9 +110,10 @@ func (s *session) set(r *xds.Resources) { s.target = r }
 // take takes a request into account.
 func (s *session) take(r request) {
 	sub := &s.subs[r.channel]
-	if r.nonce != "" && !s.answered(sub, r) && !s.delta {
-		return // an answer to what was replaced meanwhile; another will come
+	if r.nonce != "" && r.nonce != sub.nonce && !s.delta {
+		return // it has not seen the last response yet, and will say all again
 	}
+	s.answer(sub, r)
 	first := !sub.asked
 	if first {
 		*sub = subscription{asked: true, names: map[string]bool{}, has: map[string]xds.Resource{}, absent: map[string]bool{}}
@@ -127,32 +128,30 @@ func (s *session) take(r request) {
 	}
 }
 
-// answered takes the answer to the response under way into account and reports
-// whether that is what the request answers.
-func (s *session) answered(sub *subscription, r request) bool {
+// answer takes the answer to the response under way into account, if the request
+// is one.
+func (s *session) answer(sub *subscription, r request) {
 	if sub.sent == nil || sub.sent.nonce != r.nonce {
-		return false
+		return
 	}
 	sent := sub.sent
 	sub.sent = nil
 	if r.refusal == "" {
-		return true
+		return
 	}
 	// Of what was refused, nobody knows which parts are in force.
 	for _, one := range sent.send {
 		sub.has[one.name] = xds.Resource{Body: one.Body}
 	}
-	if s.target == nil || sent.version != s.target.Version {
-		return true // a newer snapshot is on its way already
-	}
-	switch s.target {
-	case s.good:
+	switch {
+	case s.target == nil || sent.version != s.target.Version:
+		// A newer snapshot is on its way already.
+	case s.target == s.good:
 		s.target = nil // even what it had: there is nothing left to try
 	default:
 		s.refused = &refusal{sent.version, r.refusal}
 		s.target = s.good
 	}
-	return true
 }
 
 // change is a subscription by names that come and go.
@@ -265,7 +264,7 @@ func (s *session) additions(t xds.Type) *response {
 	}
 	// Who asks for all is told, too, that there is nothing: an Envoy waits 15 s
 	// for its first clusters otherwise.
-	if len(r.send) == 0 && len(r.remove) == 0 && (sub.told || !sub.wildcard) {
+	if len(r.send) == 0 && len(r.remove) == 0 && (sub.nonce != "" || !sub.wildcard) {
 		return nil
 	}
 	for _, one := range r.send {
@@ -360,7 +359,8 @@ func (s *session) respond(r *response) *response {
 		return 1
 	})
 	slices.Sort(r.remove)
-	s.subs[r.channel].sent, s.subs[r.channel].told = r, true
+	sub := &s.subs[r.channel]
+	sub.sent, sub.nonce = r, r.nonce
 	return r
 }
 

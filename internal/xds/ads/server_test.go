@@ -1,0 +1,225 @@
+package ads_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/telemetry"
+	"serin.dev/serin/internal/xds"
+	"serin.dev/serin/internal/xds/ads"
+	"serin.dev/serin/internal/xds/xdstest"
+)
+
+func sidecar(id string) xds.Node {
+	return xds.Node{ID: id, Kind: xds.Serin, Outbound: "127.0.0.1:0", Caller: mesh.Caller{Workload: mesh.Workload{Namespace: "default", Name: id}}}
+}
+
+// runClient runs a client until the test ends, or the result is called.
+func runClient(t *testing.T, server string, n xds.Node, apply func(*mesh.Snapshot) error) (stop func()) {
+	conn, err := ads.Dial(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- (&ads.Client{Server: server, Node: n, Apply: apply}).Run(ctx, conn) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := errors.Join(<-ended, conn.Close()); err != nil {
+			t.Errorf("client: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func accept(*mesh.Snapshot) error { return nil }
+
+// large is a snapshot of more bytes than fit between two processes.
+func large(version mesh.SnapshotVersion) *mesh.Snapshot {
+	s := &mesh.Snapshot{Version: version, Services: map[mesh.ServiceName]*mesh.Service{}}
+	for i := range 1000 {
+		svc := &mesh.Service{Name: mesh.ServiceName(fmt.Sprintf("s%d.default", i)), Ports: []mesh.Port{{Number: 80, Name: fmt.Sprint(version)}}}
+		for j := range 10 {
+			svc.Endpoints = append(svc.Endpoints, mesh.Endpoint{Port: 80, Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(i / 250), byte(i % 250), byte(j)}), 80)})
+		}
+		s.Services[svc.Name] = svc
+	}
+	return s
+}
+
+func TestAProxyThatDoesNotReadHoldsUpNobody(t *testing.T) {
+	server := xdstest.Serve(t, nil)
+	conn, err := ads.Dial(server.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	stuck, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := sidecar("stuck")
+	if err := stuck.Send(&discoveryv3.DeltaDiscoveryRequest{Node: n.Message(), TypeUrl: xds.Clusters.URL()}); err != nil {
+		t.Fatal(err)
+	}
+	server.Await(t, "stuck", func(p ads.ProxyStatus) bool { return p.Connected })
+	runClient(t, server.Address, sidecar("swift"), accept)
+	for version := range mesh.SnapshotVersion(3) {
+		server.Apply(t, large(version+1), "swift")
+	}
+	if p := server.Await(t, "stuck", func(ads.ProxyStatus) bool { return true }); p.Version != 0 || !p.Connected {
+		t.Errorf("the one that does not read: %+v", p)
+	}
+}
+
+func TestWhatAProxyRefusesIsTold(t *testing.T) {
+	server := xdstest.Serve(t, nil)
+	var got []mesh.SnapshotVersion
+	runClient(t, server.Address, sidecar("picky"), func(s *mesh.Snapshot) error {
+		got = append(got, s.Version)
+		if len(s.Services) > 0 {
+			return errors.New("no services, please")
+		}
+		return nil
+	})
+	server.Apply(t, &mesh.Snapshot{Version: 1}, "picky")
+	first := server.Await(t, "picky", func(p ads.ProxyStatus) bool { return p.Version == 1 })
+	server.Set(&mesh.Snapshot{Version: 2, Services: map[mesh.ServiceName]*mesh.Service{"a.default": {Name: "a.default"}}})
+	p := server.Await(t, "picky", func(p ads.ProxyStatus) bool { return p.Refused != nil })
+	if p.Version != 1 || p.At != first.At || *p.Refused != (ads.Refusal{Version: 2, Reason: "no services, please"}) {
+		t.Errorf("after the refusal: %+v %+v", p, p.Refused)
+	}
+	server.Apply(t, &mesh.Snapshot{Version: 3}, "picky")
+	if p := server.Await(t, "picky", func(p ads.ProxyStatus) bool { return p.Version == 3 }); p.Refused != nil {
+		t.Errorf("a refusal is told of that is over: %+v", p.Refused)
+	}
+	if fmt.Sprint(got) != "[1 2 3]" {
+		t.Errorf("was asked to apply %v, want each snapshot once", got)
+	}
+}
+
+func TestAProxyKeepsWhatItHasAndComesBack(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(s *ads.Server, l net.Listener) (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Serve(ctx, l) }()
+		return func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("server: %v", err)
+			}
+		}
+	}
+	applied := make(chan mesh.SnapshotVersion, 10)
+	address := l.Addr().String()
+	first := ads.New(ads.Config{})
+	first.Set(large(1))
+	stop := serve(first, l)
+	runClient(t, address, sidecar("faithful"), func(s *mesh.Snapshot) error {
+		applied <- s.Version
+		return nil
+	})
+	if v := <-applied; v != 1 {
+		t.Fatalf("applied %d first", v)
+	}
+	stop()
+	if l, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	// The new server counts on from what it finds in the API.
+	second := ads.New(ads.Config{})
+	s := large(1)
+	s.Version = 7
+	second.Set(s)
+	defer serve(second, l)()
+	if v := <-applied; v != 7 {
+		t.Errorf("applied %d from the second server, want 7", v)
+	}
+}
+
+func TestOfTwoProxiesWithOneIDTheNewerCounts(t *testing.T) {
+	server := xdstest.Serve(t, nil)
+	conn, err := ads.Dial(server.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	connect := func() discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient {
+		stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := sidecar("twin")
+		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: n.Message(), TypeUrl: xds.Clusters.URL()}); err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	server.Set(&mesh.Snapshot{Version: 1})
+	older := connect()
+	if _, err := older.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	newer := connect()
+	if _, err := newer.Recv(); err != nil {
+		t.Errorf("the newer one was sent away: %v", err)
+	}
+	if _, err := older.Recv(); err == nil || !strings.Contains(err.Error(), "another proxy with the same id has connected") {
+		t.Errorf("the older one heard %v", err)
+	}
+	if p := server.Proxies(); len(p) != 1 || !p[0].Connected {
+		t.Errorf("proxies: %+v", p)
+	}
+}
+
+func TestAProxyThatLeftIsStillTold(t *testing.T) {
+	server := xdstest.Serve(t, nil)
+	stop := runClient(t, server.Address, sidecar("gone"), accept)
+	server.Apply(t, &mesh.Snapshot{Version: 1}, "gone")
+	stop()
+	p := server.Await(t, "gone", func(p ads.ProxyStatus) bool { return !p.Connected })
+	if p.Version != 1 {
+		t.Errorf("it routes by %d, want 1 as before", p.Version)
+	}
+}
+
+func TestAProxyWithoutANameIsSentAway(t *testing.T) {
+	server := xdstest.Serve(t, nil)
+	conn, err := ads.Dial(server.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	err = (&ads.Client{Server: server.Address, Node: xds.Node{Kind: xds.Serin}, Apply: accept}).Run(t.Context(), conn)
+	if err == nil || !strings.Contains(err.Error(), "node: has no id") {
+		t.Errorf("Run = %v", err)
+	}
+}
+
+func TestRecordsBeyondTheQueueAreCounted(t *testing.T) {
+	l := ads.NewLog(sidecar("busy"))
+	for range 20_003 {
+		l.Record(&telemetry.Request{ID: "x"})
+	}
+	if l.Dropped() != 3 {
+		t.Errorf("dropped %d, want 3", l.Dropped())
+	}
+}
