@@ -23,6 +23,8 @@ type callerConn struct {
 	idle     loop.Timer
 	expire   func() // c.close
 	ex       *exchange
+	relay    *relay // of bytes
+	cutOff   bool
 	requests int
 
 	scheme   string // "http" or "https"
@@ -38,7 +40,7 @@ func newCallerConn(l *Listener, w *worker, conn *loop.Conn) {
 		c.next.prev = c
 	}
 	l.conns[w.index] = c
-	c.rest()
+	c.start()
 }
 
 // rest lets the connection wait for the next request, without a task.
@@ -79,6 +81,15 @@ func (c *callerConn) serve(t *loop.Task) {
 // begin looks at the first bytes for the protocol. It reports whether requests
 // of HTTP/1.1 are to be served; else the connection is over.
 func (c *callerConn) begin(t *loop.Task) bool {
+	arrived := c.arrive(t)
+	if !arrived.requests {
+		c.close()
+		return false
+	}
+	if len(arrived.early) > 0 {
+		c.http1 = http1.NewServerConn(c.conn, c.worker.loop, c.worker.server, arrived.early)
+		return true
+	}
 	buf := c.worker.loop.Buffer()
 	defer c.worker.loop.Release(buf)
 	n, err := c.conn.Read(buf)
@@ -130,6 +141,10 @@ func (c *callerConn) cut() {
 	if c.ex != nil {
 		c.ex.cancel(errCut)
 	}
+	if c.relay != nil {
+		c.relay.task.Interrupt(errCut)
+	}
+	c.cutOff = true
 	c.conn.Interrupt(errCut)
 }
 

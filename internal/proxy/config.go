@@ -53,6 +53,9 @@ type Limits struct {
 	// Python 60 s), so that the client closes first and never sends into a
 	// closing connection.
 	IdleTime time.Duration
+	// StreamIdle closes a connection of bytes on which nothing moves; default
+	// 1 h, as Envoy's tcp_proxy: sessions of databases rest for long.
+	StreamIdle time.Duration
 	// Connections of callers per listener; default 65,536. More are closed at
 	// once. An idle one costs about 1 KiB, so they fit into 64 MiB.
 	Connections int
@@ -83,6 +86,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Fields, wire.DefaultFields)
 	set(&l.HeaderTime, 10*time.Second)
 	set(&l.IdleTime, 5*time.Minute)
+	set(&l.StreamIdle, time.Hour)
 	set(&l.Connections, 65_536)
 	set(&l.Streams, 100)
 	set(&l.RetryBuffer, 64<<10)

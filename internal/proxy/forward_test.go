@@ -417,7 +417,6 @@ func TestRequestsThatAProxyDoesNotTake(t *testing.T) {
 	r.apply()
 	l, _ := r.outbound()
 	for request, want := range map[string]int{
-		"CONNECT music:443 HTTP/1.1\r\nHost: music:443\r\n\r\n":                                      405,
 		"GET https://music/ HTTP/1.1\r\nHost: music\r\n\r\n":                                         400,
 		"GET / HTTP/1.1\r\nHost: mu@sic\r\n\r\n":                                                     400,
 		"GET / HTTP/1.1\r\nHost: music:0\r\n\r\n":                                                    400,

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"time"
 
@@ -8,77 +9,131 @@ import (
 )
 
 // tunnel carries bytes both ways between two connections until both have
-// ended, one broke, or nothing moved for too long.
+// ended, one broke, or nothing moved for too long. While nothing moves, it
+// holds no buffer.
 type tunnel struct {
-	worker   *worker
-	idle     time.Duration // 0 = no limit
-	sent     [2]int64      // bytes from the first to the second, and back
-	timedOut bool
+	worker *worker
+	idle   time.Duration // 0 = no limit
+	sent   [2]int64      // bytes from the first, the caller, to the second, and back
+	flag   string        // why it was broken off; "" when both have ended
 
 	ends    [2]end
 	moved   time.Duration
 	timer   loop.Timer
 	running bool // the second direction
-	main    *loop.Task
 }
 
 // run returns when it is over. It does not close the connections.
 func (t *tunnel) run(task *loop.Task, a, b end) {
-	t.ends, t.main = [2]end{a, b}, task
+	t.ends = [2]end{a, b}
 	t.moved = t.worker.now()
 	t.watch()
 	t.running = true
-	t.worker.loop.Go(func(*loop.Task) {
-		t.pump(1)
+	t.worker.loop.Go(func(second *loop.Task) {
+		t.pump(second, 1)
 		t.running = false
 		task.Wake()
 	})
-	t.pump(0)
+	t.pump(task, 0)
 	for t.running {
-		// Both connections are interrupted by whoever cuts the caller off.
-		_ = task.Park()
+		if task.Park() != nil {
+			t.broke(flagCallerGone)
+		}
 	}
 	t.timer.Stop()
 }
 
 // pump carries one direction: what one side sends goes to the other, and so
-// does its end. A connection that breaks ends both directions.
-func (t *tunnel) pump(from int) {
-	in, out := t.ends[from], t.ends[1-from].conn
-	l := t.worker.loop
-	buf := l.Buffer()
-	defer l.Release(buf)
-	n := len(in.early)
-	piece := in.early
-	for {
-		if n > 0 {
-			if _, err := out.Write(piece[:n]); err != nil {
-				t.broke(err)
-				return
-			}
-			t.sent[from] += int64(n)
-			t.moved = t.worker.now()
-		}
-		var err error
-		if n, err = in.conn.Read(buf); err != nil && n == 0 {
-			if err == io.EOF {
-				err = out.CloseWrite()
-			}
-			if err != nil {
-				t.broke(err)
-			}
+// does its end.
+func (t *tunnel) pump(task *loop.Task, from int) {
+	in, out := t.ends[from].conn, t.ends[1-from].conn
+	if early := t.ends[from].early; len(early) > 0 {
+		t.ends[from].early = nil
+		if !t.pass(out, from, early) {
 			return
 		}
-		piece = buf
+	}
+	wake := task.Wake
+	for {
+		if await(task, in, wake) != nil {
+			t.broke(flagCallerGone) // the task is interrupted when the listener closes
+			return
+		}
+		switch err := t.piece(in, out, from); err {
+		case nil:
+			continue
+		case io.EOF:
+			if out.CloseWrite() != nil {
+				t.broke(brokenBy[1-from])
+			}
+		case errUnread:
+		default:
+			t.broke(brokenBy[from])
+		}
+		return
 	}
 }
 
-// broke ends both directions.
-func (t *tunnel) broke(err error) {
+// brokenBy has the flags for the side that broke its connection.
+var brokenBy = [2]string{flagCallerGone, flagReset}
+
+// await waits until there is something to read, where the connection can tell
+// without a buffer to read into.
+func await(task *loop.Task, in byteConn, wake func()) error {
+	quiet, ok := in.(interface {
+		Readable() bool
+		OnReadable(func())
+	})
+	if !ok {
+		return nil
+	}
+	defer quiet.OnReadable(nil) // the task may end before it is called
+	for !quiet.Readable() {
+		quiet.OnReadable(wake)
+		if err := task.Park(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// piece reads once and passes that on.
+func (t *tunnel) piece(in, out byteConn, from int) error {
+	l := t.worker.loop
+	buf := l.Buffer()
+	defer l.Release(buf)
+	n, err := in.Read(buf)
+	if n > 0 && !t.pass(out, from, buf[:n]) {
+		return errUnread
+	}
+	return err
+}
+
+// errUnread ends a direction that nobody reads from any more.
+var errUnread = errors.New("the other side is gone")
+
+// pass writes what was read. One who has closed its connection may have said
+// something before that the other side is still to get: the other direction
+// finds the end.
+func (t *tunnel) pass(out byteConn, from int, p []byte) bool {
+	n, err := out.Write(p)
+	t.sent[from] += int64(n)
+	t.moved = t.worker.now()
+	return err == nil
+}
+
+// broke ends both directions. The first reason counts.
+func (t *tunnel) broke(flag string) {
+	if t.flag == "" {
+		t.flag = flag
+	}
 	for _, e := range t.ends {
-		e.conn.Interrupt(err)
+		e.conn.Interrupt(errBroken)
 	}
 }
+
+// errBroken ends what is under way in a tunnel when it is broken off.
+var errBroken = errors.New("the other side of the tunnel is gone")
 
 // watch ends the tunnel when nothing has moved for too long.
 func (t *tunnel) watch() {
@@ -89,11 +144,5 @@ func (t *tunnel) watch() {
 		t.worker.loop.Start(&t.timer, left, t.watch)
 		return
 	}
-	t.timedOut = true
-	t.broke(errStreamIdle)
-}
-
-// connect opens a connection of bytes to what a CONNECT asks for.
-func (ex *exchange) connect(host string, port uint16) {
-	ex.refuse(405, "", "CONNECT is not supported; call the service by http://")
+	t.broke(flagIdle)
 }

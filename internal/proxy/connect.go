@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"fmt"
+
+	"serin.dev/serin/internal/telemetry"
+)
+
+// connect opens a connection of bytes to what a CONNECT asks for (RFC 9110,
+// section 9.3.6): a service's port, or a host outside of the mesh. Whatever the
+// port speaks, its routes for requests and the rules that look at requests do
+// not see what is inside; those for connections do.
+//
+// The caller is told 200 once an endpoint is reached. Only where it matters for
+// which name the caller asks by TLS, which it does after the 200, a failure can
+// do no more than end the connection.
+func (ex *exchange) connect(host string, port uint16) {
+	c := ex.conn
+	if ex.listener.role != outbound || c.http1 == nil {
+		ex.refuse(405, "", "CONNECT is served by a workload's HTTP/1.1 proxy alone")
+		return
+	}
+	y := newRelay(c, host, port)
+	y.task, y.record = ex.task, &ex.record
+	table := ex.worker.proxy.table.Load()
+	y.decide(table)
+	if y.target != nil && y.asksForNames(table) {
+		early, ok := ex.accept()
+		if !ok {
+			return
+		}
+		if early, ok = y.look(c.conn, early); !ok {
+			addFlag(&ex.record, flagCallerGone)
+			return
+		}
+		y.decide(table)
+		if w, ok := y.reach(); ok {
+			y.carry(end{c.conn, early}, w)
+		}
+		return
+	}
+	w, ok := y.reach()
+	switch {
+	case ok:
+	case ex.cause != nil:
+		ex.ended()
+		return
+	default:
+		ex.unconnected(y)
+		return
+	}
+	early, ok := ex.accept()
+	if !ok {
+		y.close(w)
+		return
+	}
+	y.carry(end{c.conn, early}, w)
+}
+
+// accept answers a CONNECT with 200, after which the connection carries bytes:
+// early ones have come already. From then on it is the record of a connection.
+func (ex *exchange) accept() (early []byte, ok bool) {
+	ex.answered = true
+	ex.local.Reset()
+	ex.local.Major, ex.local.Minor, ex.local.Status = 1, 1, 200
+	err := ex.caller.Answer(&ex.local, false)
+	if err == nil {
+		early, err = ex.conn.http1.Hijack()
+	}
+	if err != nil {
+		ex.broken(errCallerGone)
+		return nil, false
+	}
+	ex.timer.Stop() // the tunnel has its own
+	ex.conn.conn.OnHangup(nil)
+	r := &ex.record
+	r.Protocol, r.ID, r.Path = telemetry.TCP, "", ""
+	return early, true
+}
+
+// unconnected answers a CONNECT for which no endpoint was reached; the record
+// has the flags.
+func (ex *exchange) unconnected(y *relay) {
+	code, reason := 503, "could not connect to "+y.host
+	switch d := &y.dec; {
+	case d.flag == flagDenied:
+		code, reason = 403, "access denied"
+	case d.flag == flagNoRoute:
+		code, reason = 404, fmt.Sprintf("no route for connections to %s on port %d", y.host, y.seen.port)
+	case y.table.version == 0:
+		reason = "the mesh has no configuration yet"
+	case d.flag == flagNoCluster:
+		reason = "no such service, port or subset: " + d.destination()
+	case y.failure == errOverflow:
+		reason = "too many connections to " + d.destination()
+	case y.failure == nil:
+		reason = "no ready endpoint: " + d.destination()
+	}
+	ex.refuse(code, "", ex.record.Flags+": "+reason)
+}
