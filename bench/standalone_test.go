@@ -40,7 +40,7 @@ func start(b *testing.B, dir string) *serin {
 	if bin == "" {
 		bin = "../bin/serin"
 	}
-	cmd := exec.Command(bin, "up", "--data-dir", dir, "--api-address", "127.0.0.1:0", "--gateway-address", "127.0.0.1:0")
+	cmd := exec.Command(bin, "up", "--data-dir", dir, "--api-address", "127.0.0.1:0", "--gateway-address", "127.0.0.1:0", "--xds-address", "127.0.0.1:0")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)

@@ -99,7 +99,7 @@ func (d *demo) run(ctx context.Context, s scenario) (err error) {
 	begun := time.Now()
 	log := slog.New(slog.NewTextHandler(d.opts.ErrOut, &slog.HandlerOptions{Level: slog.LevelError}))
 	apiserver.TuneProcess(log)
-	l, err := startLoop(ctx, loopConfig{dataDir: dir, apiAddress: "127.0.0.1:0", gatewayAddress: "127.0.0.1:0", log: log})
+	l, err := startLoop(ctx, loopConfig{dataDir: dir, apiAddress: "127.0.0.1:0", gatewayAddress: "127.0.0.1:0", xdsAddress: "127.0.0.1:0", log: log})
 	if err != nil {
 		return err
 	}

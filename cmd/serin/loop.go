@@ -25,12 +25,13 @@ import (
 	"serin.dev/serin/internal/node"
 	"serin.dev/serin/internal/proxy"
 	"serin.dev/serin/internal/telemetry"
+	"serin.dev/serin/internal/xds/ads"
 )
 
 // loop is the whole product in one process:
 //
 //	        objects                       snapshot
-//	API ───────────────► publish ─────────────────► proxy
+//	API ───────────────► publish ─────────────────► proxy, and by xDS those of others
 //	 ▲ ▲                    │ acks                    │ every request
 //	 │ │                    ▼                         ▼
 //	 │ └────────────── deliver ◄──────────────── telemetry
@@ -41,6 +42,7 @@ import (
 type loop struct {
 	server  *apiserver.Server
 	gateway *proxy.Listener
+	xds     net.Listener // for proxies of other processes
 	acks    *controller.Acks
 	started time.Duration
 
@@ -55,6 +57,8 @@ type loopConfig struct {
 	dataDir        string
 	apiAddress     string
 	gatewayAddress string
+	xdsAddress     string
+	accessLog      proxy.AccessLog
 	etcdServers    []string
 	log            *slog.Logger
 }
@@ -87,11 +91,15 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	})
 
 	var hub telemetry.Hub
-	plane := proxy.New(proxy.Config{Recorder: &hub, Logger: c.log.With("part", "proxy")})
+	plane := proxy.New(proxy.Config{Recorder: &hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog})
 	l.close = append(l.close, func() { shutdown(plane, c.log) })
 	if l.gateway, err = plane.ListenGateway(c.gatewayAddress, controller.MainGatewayPort); err != nil {
 		return nil, fmt.Errorf("ingress gateway: %w: choose another address with --gateway-address", err)
 	}
+	if l.xds, err = net.Listen("tcp", c.xdsAddress); err != nil {
+		return nil, fmt.Errorf("proxies of other processes: %w: choose another address with --xds-address", err)
+	}
+	l.close = append(l.close, func() { l.xds.Close() })
 	own, err := plane.ListenOutbound("127.0.0.1:0", mesh.Caller{Workload: mesh.Workload{Namespace: "kube-system", Name: "serin"}})
 	if err != nil {
 		return nil, err
@@ -122,8 +130,13 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	}
 	l.acks = &controller.Acks{}
 	publish := &controller.Publish{API: api, Proxy: plane, Acks: l.acks, Gateway: l.gateway.Addr(), Log: c.log.With("part", "publish")}
+	others := ads.New(ads.Config{Recorder: &hub, OnChange: publish.Report, Logger: c.log.With("part", "xds")})
+	publish.Remote = remotes{others}
+	standings := &controller.Standings{API: api, Acks: l.acks, Log: c.log.With("part", "publish")}
 	deliver := &controller.Deliver{API: api, Acks: l.acks, Hub: &hub, Hooks: through(own), Log: c.log.With("part", "deliver")}
 	canaries := &controller.Canaries{API: api, Log: c.log.With("part", "canaries")}
+	l.run("xds", func() error { return others.Serve(ctx, l.xds) })
+	l.run("standings", func() error { standings.Run(ctx); return nil })
 	l.run("publish", func() error { publish.Run(ctx); return nil })
 	l.run("deliver", func() error { deliver.Run(ctx); return nil })
 	l.run("canaries", func() error { canaries.Run(ctx); return nil })
@@ -133,6 +146,22 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	}
 	go apiserver.SettleMemory() // takes a moment, and nobody waits for it
 	return l, nil
+}
+
+// remotes are the proxies of a server, as the controller knows proxies.
+type remotes struct{ *ads.Server }
+
+// States implements controller.Remote.
+func (r remotes) States() []controller.ProxyState {
+	var out []controller.ProxyState
+	for _, p := range r.Proxies() {
+		state := controller.ProxyState{Name: p.Node.ID, Version: p.Version, At: p.At}
+		if p.Refused != nil {
+			state.Refused, state.Reason = p.Refused.Version, p.Refused.Reason
+		}
+		out = append(out, state)
+	}
+	return out
 }
 
 // run starts one part; its failure ends the loop.
@@ -174,13 +203,14 @@ type addresses struct {
 	Kubeconfig string `json:"kubeconfig"`
 	API        string `json:"api"`
 	Gateway    string `json:"gateway"`
+	XDS        string `json:"xds"` // host:port
 	PID        int    `json:"pid"`
 }
 
 func (l *loop) addresses() addresses {
 	return addresses{
 		Kubeconfig: l.server.KubeconfigPath(), API: l.server.URL(),
-		Gateway: "http://" + l.gateway.Addr().String(), PID: os.Getpid(),
+		Gateway: "http://" + l.gateway.Addr().String(), XDS: l.xds.Addr().String(), PID: os.Getpid(),
 	}
 }
 

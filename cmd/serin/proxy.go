@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os/signal"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"serin.dev/serin/internal/apiserver"
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/proxy"
 	"serin.dev/serin/internal/xds"
@@ -44,18 +46,18 @@ What the server said last stays in force while the server is away.`,
 			if err != nil {
 				return usageErrorf("%v", err)
 			}
-			format, ok := map[string]proxy.AccessLogFormat{
-				"off": proxy.AccessLogOff, "text": proxy.AccessLogText, "json": proxy.AccessLogJSON,
-			}[accessLog]
-			if !ok {
-				return usageErrorf("--access-log %s: use off, text or json", accessLog)
+			access, err := accessLogTo(accessLog, opts.Out)
+			if err != nil {
+				return err
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
+			log := slog.New(slog.NewTextHandler(opts.ErrOut, &slog.HandlerOptions{Level: &level}))
+			apiserver.TuneProcess(log.With("part", "libraries")) // gRPC logs by way of Kubernetes'
 			r := remoteProxy{
 				opts: opts, node: n, server: f.server,
-				access: proxy.AccessLog{Format: format, To: opts.Out},
-				log:    slog.New(slog.NewTextHandler(opts.ErrOut, &slog.HandlerOptions{Level: &level})),
+				access: access,
+				log:    log,
 			}
 			return r.run(ctx)
 		},
@@ -66,6 +68,16 @@ What the server said last stays in force while the server is away.`,
 	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
 	cmd.AddCommand(newProxyBootstrapCmd(opts, &f))
 	return cmd
+}
+
+// accessLogTo reads the value of --access-log.
+func accessLogTo(format string, to io.Writer) (proxy.AccessLog, error) {
+	formats := map[string]proxy.AccessLogFormat{"off": proxy.AccessLogOff, "text": proxy.AccessLogText, "json": proxy.AccessLogJSON}
+	known, ok := formats[format]
+	if !ok {
+		return proxy.AccessLog{}, usageErrorf("--access-log %s: use off, text or json", format)
+	}
+	return proxy.AccessLog{Format: known, To: to}, nil
 }
 
 func newProxyBootstrapCmd(opts *options, f *nodeFlags) *cobra.Command {

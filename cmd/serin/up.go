@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"serin.dev/serin/internal/apiserver"
+	"serin.dev/serin/internal/xds/ads"
 )
 
 // defaultGateway is where users' traffic comes in: the port that local
@@ -19,6 +20,7 @@ const defaultGateway = "127.0.0.1:8080"
 
 func newUpCmd(opts *options) *cobra.Command {
 	c := loopConfig{}
+	var accessLog string
 	var level slog.LevelVar
 	level.Set(slog.LevelWarn)
 	cmd := &cobra.Command{
@@ -33,6 +35,9 @@ directory; after a stop or a crash the next start goes on from there.`,
 			if c.dataDir, err = opts.dataDir(); err != nil {
 				return err
 			}
+			if c.accessLog, err = accessLogTo(accessLog, opts.Out); err != nil {
+				return err
+			}
 			c.log = slog.New(slog.NewTextHandler(opts.ErrOut, &slog.HandlerOptions{Level: &level}))
 			apiserver.TuneProcess(c.log.With("part", "kubernetes"))
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -43,6 +48,8 @@ directory; after a stop or a crash the next start goes on from there.`,
 	flags := cmd.Flags()
 	flags.StringVar(&c.apiAddress, "api-address", apiserver.DefaultListen, "address of the Kubernetes API; port 0 takes a free one")
 	flags.StringVar(&c.gatewayAddress, "gateway-address", defaultGateway, "address of the ingress gateway; port 0 takes a free one")
+	flags.StringVar(&c.xdsAddress, "xds-address", ads.DefaultListen, "address at which proxies of other processes get their routes (serin proxy, Envoy); port 0 takes a free one")
+	flags.StringVar(&accessLog, "access-log", "off", "write a line for each request: off, text or json")
 	flags.StringSliceVar(&c.etcdServers, "etcd-servers", nil, "URLs of an etcd cluster to keep objects in (default: an etcd of its own in the data directory)")
 	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
 	return cmd
@@ -62,6 +69,7 @@ func up(ctx context.Context, opts *options, c loopConfig) error {
 
   API      %s
   gateway  %s
+  xDS      %s
   data     %s
 
 In another terminal:
@@ -70,7 +78,7 @@ In another terminal:
   kubectl apply -f examples/music
 
 Stop with Ctrl-C.
-`, l.started.Round(10*time.Millisecond), a.API, a.Gateway, c.dataDir, a.Kubeconfig)
+`, l.started.Round(10*time.Millisecond), a.API, a.Gateway, a.XDS, c.dataDir, a.Kubeconfig)
 	err = l.wait(ctx)
 	fmt.Fprintln(opts.Out, "Stopping: requests under way are answered, then the processes end.")
 	return err

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"serin.dev/serin/internal/kube"
@@ -30,11 +31,30 @@ type Publish struct {
 	Proxy   *proxy.Proxy
 	Acks    *Acks
 	Gateway net.Addr // of the main gateway listener, which is open
+	Remote  Remote
 	Log     *slog.Logger
 
-	last *mesh.Snapshot
-	good istio.Good
-	told map[istio.Finding]bool
+	reporting sync.Mutex // reports reach Acks in the order in which they were made
+	last      *mesh.Snapshot
+	good      istio.Good
+	told      map[istio.Finding]bool
+}
+
+// Remote is the proxies of other processes and machines.
+type Remote interface {
+	// Set gives them a snapshot, and does not wait for them.
+	Set(*mesh.Snapshot)
+	// States says what each of them runs.
+	States() []ProxyState
+}
+
+// Report tells Acks what the proxies run. It is called when that changed, from
+// any goroutine.
+func (p *Publish) Report() {
+	p.reporting.Lock()
+	defer p.reporting.Unlock()
+	ack := p.Proxy.Acked()
+	p.Acks.report(append([]ProxyState{{Name: thisProcess, Version: ack.Version, At: ack.At}}, p.Remote.States()...))
 }
 
 // Run publishes until ctx ends, beginning with what the API holds now.
@@ -87,12 +107,13 @@ func (p *Publish) publish(l *listeners) error {
 		}
 	}
 	snapshot.Version++
+	p.Acks.publish(snapshot) // before anybody can say that it runs it
 	if err := p.Proxy.Apply(snapshot); err != nil {
 		return err
 	}
 	p.last, p.good = snapshot, out.Good
-	p.Acks.publish(snapshot)
-	p.Acks.report([]ProxyState{{Name: thisProcess, Version: snapshot.Version, At: time.Now()}})
+	p.Remote.Set(snapshot)
+	p.Report()
 	return nil
 }
 

@@ -71,11 +71,13 @@ func (c *Client) WriteStanding(ctx context.Context, o mesh.Origin, s Standing) e
 	return nil
 }
 
+// pluralOf is the resource of a kind: virtualservices, gateways, serviceentries.
 func pluralOf(kind string) string {
-	if name, ok := strings.CutSuffix(kind, "y"); ok {
-		return strings.ToLower(name) + "ies"
+	kind = strings.ToLower(kind)
+	if stem, ok := strings.CutSuffix(kind, "entry"); ok {
+		return stem + "entries"
 	}
-	return strings.ToLower(kind) + "s"
+	return kind + "s"
 }
 
 // meshObject reads an object of Istio's from the cache; nil if there is none.

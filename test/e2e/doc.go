@@ -10,9 +10,9 @@
 // and these:
 //
 //	up [FLAG...]             start serin up in $WORK/data and wait until it is ready;
-//	                         sets KUBECONFIG, API and GATEWAY, and API_ADDRESS and
-//	                         GATEWAY_ADDRESS (the same without the scheme). ! up: it
-//	                         must refuse
+//	                         sets KUBECONFIG, API and GATEWAY, API_ADDRESS and
+//	                         GATEWAY_ADDRESS (the same without the scheme), and XDS.
+//	                         ! up: it must refuse
 //	down                     end it with SIGTERM; it must exit with 0 within 10 s
 //	crash                    end it with SIGKILL
 //	kubectl ARG...           the kubectl of `make tools`
@@ -30,6 +30,9 @@
 //	                         bodies must match
 //	capture NAME COMMAND ARG...
 //	                         like the command alone, and puts its output into $NAME
+//	proxy NAME FLAG...       start serin proxy, routed by the running serin up, and wait
+//	                         until it serves; its first address is put into $NAME, in
+//	                         upper case. It ends with the script
 //	browse URL [PICTURE.png] load a page in Chromium; stdout is the document it made of
 //	                         it. The condition [browser] tells whether there is one
 //

@@ -60,6 +60,7 @@ func TestScripts(t *testing.T) {
 			"share":   share,
 			"capture": capture,
 			"browse":  browse,
+			"proxy":   startProxy,
 		},
 	})
 }
@@ -119,6 +120,7 @@ func up(ts *testscript.TestScript, neg bool, flags []string) {
 	ts.Setenv("API", a.API)
 	ts.Setenv("API_ADDRESS", strings.TrimPrefix(a.API, "https://"))
 	ts.Setenv("GATEWAY", a.Gateway)
+	ts.Setenv("XDS", a.XDS)
 	ts.Setenv("GATEWAY_ADDRESS", strings.TrimPrefix(a.Gateway, "http://"))
 }
 

@@ -64,6 +64,7 @@ type addresses struct {
 	Kubeconfig string `json:"kubeconfig"`
 	API        string `json:"api"`
 	Gateway    string `json:"gateway"`
+	XDS        string `json:"xds"`
 	PID        int    `json:"pid"`
 }
 
@@ -96,7 +97,7 @@ func (o *output) String() string {
 // startSerin starts serin up and returns when it is ready, has given up, or
 // has taken too long. In each case the process is returned.
 func startSerin(bin, dataDir string, env, flags []string) (*process, addresses, error) {
-	args := append([]string{"up", "--data-dir", dataDir, "--api-address", "127.0.0.1:0", "--gateway-address", "127.0.0.1:0"}, flags...)
+	args := append([]string{"up", "--data-dir", dataDir, "--api-address", "127.0.0.1:0", "--gateway-address", "127.0.0.1:0", "--xds-address", "127.0.0.1:0"}, flags...)
 	p := &process{cmd: exec.Command(bin, args...), exited: make(chan struct{})}
 	p.cmd.Env = env
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
