@@ -65,6 +65,7 @@ func (c *Client) Run(ctx context.Context, conn *grpc.ClientConn) error {
 	}
 	state := newWorld()
 	wait := retryFirst
+	told := false
 	for {
 		got, err := c.stream(ctx, conn, state)
 		if ctx.Err() != nil {
@@ -74,9 +75,12 @@ func (c *Client) Run(ctx context.Context, conn *grpc.ClientConn) error {
 			return fmt.Errorf("xds server %s: %s", c.Server, status.Convert(err).Message())
 		}
 		if got {
-			wait = retryFirst
+			wait, told = retryFirst, false
 		}
-		log.Info("the connection to the xds server is lost", "server", c.Server, "err", err, "again in", wait)
+		if !told { // once, not at each attempt
+			told = true
+			log.Warn("no connection to the xds server; trying again", "server", c.Server, "err", status.Convert(err).Message())
+		}
 		// Half of the wait is drawn, so that the proxies of a server that came
 		// back do not come all at once.
 		timer := time.NewTimer(wait/2 + rand.N(wait/2))
