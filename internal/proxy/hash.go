@@ -46,7 +46,8 @@ func hashCall(keys []mesh.HashKey, c *call) (hash uint64, ok bool, setCookie str
 	return 0, false, ""
 }
 
-// hashHeader hashes a header; the order of several values does not count.
+// hashHeader hashes a header. Of several values the order does not count: the
+// hash of each is the seed of the next in order of the alphabet, as with Envoy.
 func hashHeader(h *wire.Head, name string) (hash uint64, ok bool) {
 	seen := 0
 	for i := range h.Fields {
@@ -58,8 +59,12 @@ func hashHeader(h *wire.Head, name string) (hash uint64, ok bool) {
 		value, present := headerOf(h, name)
 		return xxhash.Sum64String(value), present
 	}
-	all := slices.Sorted(h.Values(name))
-	return xxhash.Sum64String(strings.Join(all, "")), true
+	for _, value := range slices.Sorted(h.Values(name)) {
+		d := xxhash.NewWithSeed(hash)
+		_, _ = d.WriteString(value) // never fails
+		hash = d.Sum64()
+	}
+	return hash, true
 }
 
 // cookie returns the value of a request's cookie, without quotes; "" for none.
