@@ -57,6 +57,7 @@ type loopConfig struct {
 	dataDir        string
 	apiAddress     string
 	gatewayAddress string
+	gateways       map[uint16]string // where further ports of Gateways are served
 	xdsAddress     string
 	accessLog      proxy.AccessLog
 	etcdServers    []string
@@ -129,7 +130,7 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 		return nil, err
 	}
 	l.acks = &controller.Acks{}
-	publish := &controller.Publish{API: api, Proxy: plane, Acks: l.acks, Gateway: l.gateway.Addr(), Log: c.log.With("part", "publish")}
+	publish := &controller.Publish{API: api, Proxy: plane, Acks: l.acks, Gateway: l.gateway.Addr(), Addresses: c.gateways, Log: c.log.With("part", "publish")}
 	others := ads.New(ads.Config{Recorder: &hub, OnChange: publish.Report, Logger: c.log.With("part", "xds")})
 	publish.Remote = remotes{others}
 	standings := &controller.Standings{API: api, Acks: l.acks, Log: c.log.With("part", "publish")}

@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"serin.dev/serin/internal/apiserver"
+	"serin.dev/serin/internal/controller"
 	"serin.dev/serin/internal/xds/ads"
 )
 
@@ -21,6 +24,7 @@ const defaultGateway = "127.0.0.1:8080"
 func newUpCmd(opts *options) *cobra.Command {
 	c := loopConfig{}
 	var accessLog string
+	var gateways map[string]string
 	var level slog.LevelVar
 	level.Set(slog.LevelWarn)
 	cmd := &cobra.Command{
@@ -38,6 +42,9 @@ directory; after a stop or a crash the next start goes on from there.`,
 			if c.accessLog, err = accessLogTo(accessLog, opts.Out); err != nil {
 				return err
 			}
+			if c.gateways, err = gatewayPorts(gateways); err != nil {
+				return err
+			}
 			c.log = slog.New(slog.NewTextHandler(opts.ErrOut, &slog.HandlerOptions{Level: &level}))
 			apiserver.TuneProcess(c.log.With("part", "kubernetes"))
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -48,11 +55,32 @@ directory; after a stop or a crash the next start goes on from there.`,
 	flags := cmd.Flags()
 	flags.StringVar(&c.apiAddress, "api-address", apiserver.DefaultListen, "address of the Kubernetes API; port 0 takes a free one")
 	flags.StringVar(&c.gatewayAddress, "gateway-address", defaultGateway, "address of the ingress gateway; port 0 takes a free one")
+	flags.StringToStringVar(&gateways, "gateway-port", map[string]string{"443": "127.0.0.1:8443"},
+		"where Gateways of other ports are served, as PORT=IP:PORT; may be repeated (others: at the host of the gateway address and their own port)")
 	flags.StringVar(&c.xdsAddress, "xds-address", ads.DefaultListen, "address at which proxies of other processes get their routes (serin proxy, Envoy); port 0 takes a free one")
 	flags.StringVar(&accessLog, "access-log", "off", "write a line for each request: off, text or json")
 	flags.StringSliceVar(&c.etcdServers, "etcd-servers", nil, "URLs of an etcd cluster to keep objects in (default: an etcd of its own in the data directory)")
 	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
 	return cmd
+}
+
+// gatewayPorts reads the value of --gateway-port.
+func gatewayPorts(flags map[string]string) (map[uint16]string, error) {
+	out := map[uint16]string{}
+	for port, address := range flags {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return nil, usageErrorf("--gateway-port %s=%s: %q is not a port", port, address, port)
+		}
+		if n == controller.MainGatewayPort {
+			return nil, usageErrorf("--gateway-port %s=%s: port %d is served at --gateway-address", port, address, n)
+		}
+		if _, err := netip.ParseAddrPort(address); err != nil {
+			return nil, usageErrorf("--gateway-port %s=%s: %q is not IP:PORT", port, address, address)
+		}
+		out[uint16(n)] = address
+	}
+	return out, nil
 }
 
 func up(ctx context.Context, opts *options, c loopConfig) error {

@@ -132,7 +132,7 @@ func (l *listeners) closeAll() {
 
 // listenersFor reads from the API's objects which listeners there have to be.
 // main is the port of the main gateway listener, which is open already.
-func listenersFor(m *kube.MeshObjects, snapshot *mesh.Snapshot, host string, main uint16) map[listenerKey]mesh.Labels {
+func listenersFor(m *kube.MeshObjects, snapshot *mesh.Snapshot, host string, main uint16, addresses map[uint16]string) map[listenerKey]mesh.Labels {
 	// A pod can belong to several services; callers of its own address mean
 	// none of them in particular, so the first by name stands for it.
 	services := map[string]mesh.ServiceName{}
@@ -156,7 +156,10 @@ func listenersFor(m *kube.MeshObjects, snapshot *mesh.Snapshot, host string, mai
 	addUpstreams(keys, m.Pods, snapshot)
 	for _, g := range snapshot.Gateways {
 		if g.Port != MainGatewayPort && g.Port != main {
-			address := net.JoinHostPort(host, strconv.Itoa(int(g.Port)))
+			address := addresses[g.Port]
+			if address == "" {
+				address = net.JoinHostPort(host, strconv.Itoa(int(g.Port)))
+			}
 			keys[listenerKey{kind: gateway, address: address, port: g.Port}] = nil
 		}
 	}

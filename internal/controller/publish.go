@@ -32,7 +32,10 @@ type Publish struct {
 	Acks    *Acks
 	Gateway net.Addr // of the main gateway listener, which is open
 	Remote  Remote
-	Log     *slog.Logger
+	// Addresses are where further ports of Gateways are served; others are at
+	// the main listener's host and their own port.
+	Addresses map[uint16]string
+	Log       *slog.Logger
 
 	reporting sync.Mutex // reports reach Acks in the order in which they were made
 	last      *mesh.Snapshot
@@ -94,7 +97,7 @@ func (p *Publish) publish(l *listeners) error {
 	p.tell(out.Findings)
 	host, port := hostPort(p.Gateway)
 	snapshot.Gateways = onMainPort(snapshot.Gateways, port)
-	for _, err := range l.want(listenersFor(objects, snapshot, host, port)) {
+	for _, err := range l.want(listenersFor(objects, snapshot, host, port, p.Addresses)) {
 		p.Log.Error("listener", "err", err)
 	}
 	// Versions go on growing over restarts, since a proxy elsewhere may still
@@ -130,6 +133,8 @@ func onMainPort(gateways []mesh.Gateway, port uint16) []mesh.Gateway {
 		g.Port = MainGatewayPort
 		if i, ok := at[g.Name]; ok {
 			out[i].VirtualHosts = append(slices.Clip(out[i].VirtualHosts), g.VirtualHosts...)
+			out[i].TLS = append(slices.Clip(out[i].TLS), g.TLS...)
+			out[i].Streams = append(slices.Clip(out[i].Streams), g.Streams...)
 			continue
 		}
 		at[g.Name] = len(out)
