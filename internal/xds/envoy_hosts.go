@@ -32,6 +32,9 @@ const retryBuffer = 64 << 10
 type table struct {
 	envoy  *envoy
 	hosts  []mesh.VirtualHost
+	index  map[string][]int // of hosts, by pattern
+	sorted []string         // the patterns
+	wild   []string         // those with a wildcard, the most specific first
 	config *routev3.RouteConfiguration
 	// limits are the rate limits of routes. A route that has become several
 	// must keep one bucket, so buckets belong to the whole configuration and
@@ -42,11 +45,27 @@ type table struct {
 }
 
 func (e *envoy) table(name string, hosts []mesh.VirtualHost, between bool) *table {
-	return &table{envoy: e, hosts: hosts, limitedBy: map[string]bool{}, mesh: between, config: &routev3.RouteConfiguration{
-		Name:                           name,
-		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(mesh.MaxDirectBody),
-		IgnorePortInHostMatching:       !between,
-	}}
+	t := &table{
+		envoy: e, hosts: hosts, index: map[string][]int{}, limitedBy: map[string]bool{}, mesh: between,
+		config: &routev3.RouteConfiguration{
+			Name:                           name,
+			MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(mesh.MaxDirectBody),
+			IgnorePortInHostMatching:       !between,
+		},
+	}
+	for i := range hosts {
+		for _, pattern := range hosts[i].Hosts {
+			t.index[pattern] = append(t.index[pattern], i)
+		}
+	}
+	t.sorted = sortedKeys(t.index)
+	for _, pattern := range t.sorted {
+		if strings.HasPrefix(pattern, "*") {
+			t.wild = append(t.wild, pattern)
+		}
+	}
+	slices.SortStableFunc(t.wild, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	return t
 }
 
 // hostRoutes is what a called host stands for.
@@ -63,55 +82,34 @@ type hostRoutes struct {
 // of returns what a pattern stands for.
 func (t *table) of(pattern string) hostRoutes {
 	h := hostRoutes{key: pattern}
-	for i := range t.hosts {
-		if vh := &t.hosts[i]; slices.Contains(vh.Hosts, pattern) {
-			h.routed = true
-			for j := range vh.Routes {
-				h.routes = append(h.routes, vh.Routes[j])
-				h.ids = append(h.ids, fmt.Sprintf("%s %d", vh.Hosts[0], j))
-			}
-			h.streams = append(h.streams, vh.Streams...)
-			h.https = h.https || vh.RequireTLS
+	for _, i := range t.index[pattern] {
+		vh := &t.hosts[i]
+		h.routed = true
+		for j := range vh.Routes {
+			h.routes = append(h.routes, vh.Routes[j])
+			h.ids = append(h.ids, fmt.Sprintf("%s %d", vh.Hosts[0], j))
 		}
+		h.streams = append(h.streams, vh.Streams...)
+		h.https = h.https || vh.RequireTLS
 	}
 	return h
 }
 
 // find returns what a host stands for, by its most specific pattern.
 func (t *table) find(host string) hostRoutes {
-	best := ""
-	for _, pattern := range t.patterns() {
-		if mesh.HostMatches(pattern, host) && (best == "" || specificity(pattern) > specificity(best)) {
-			best = pattern
+	pattern := host
+	if t.index[host] == nil {
+		i := slices.IndexFunc(t.wild, func(p string) bool { return mesh.HostMatches(p, host) })
+		if i >= 0 {
+			pattern = t.wild[i]
 		}
 	}
-	h := t.of(best)
+	h := t.of(pattern)
 	h.key = host
 	if t.mesh {
 		h.service = t.envoy.view.Services[mesh.ServiceName(host)]
 	}
 	return h
-}
-
-// patterns lists all hosts of the routes once.
-func (t *table) patterns() []string {
-	seen := map[string]bool{}
-	for i := range t.hosts {
-		for _, h := range t.hosts[i].Hosts {
-			seen[h] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
-}
-
-// specificity orders patterns: any exact one is above all wildcards, a longer
-// one above a shorter one.
-func specificity(pattern string) int {
-	const exact = 1 << 20 // longer than any name
-	if strings.HasPrefix(pattern, "*") {
-		return len(pattern)
-	}
-	return exact + len(pattern)
 }
 
 // ports are those whose calls are told apart: a service's, else those that the
@@ -160,29 +158,23 @@ func (t *table) ports(h *hostRoutes) []uint16 {
 // ask for the authority; behind them is everything outside of the mesh.
 func (t *table) between(namespace string) error {
 	names := map[string]bool{}
-	for _, pattern := range t.patterns() {
-		names[pattern] = true
+	for _, pattern := range t.sorted {
+		names[pattern] = !strings.HasPrefix(pattern, "*")
 	}
 	for name := range t.envoy.view.Services {
 		names[string(name)] = true
 	}
-	var wild []string
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if strings.HasPrefix(name, "*") {
-			wild = append(wild, name)
-			continue
+	for _, name := range sortedKeys(names) {
+		forms := writtenAs(name, namespace)
+		if !names[name] || len(forms) == 0 {
+			continue // a wildcard, or no caller of this namespace can mean it
 		}
 		h := t.find(name)
-		forms := writtenAs(name, namespace)
-		if len(forms) == 0 {
-			continue // no caller of this namespace can mean it
-		}
 		if err := t.exact(&h, forms); err != nil {
 			return fmt.Errorf("host %s: %w", name, err)
 		}
 	}
-	slices.SortStableFunc(wild, func(a, b string) int { return cmp.Compare(specificity(b), specificity(a)) })
-	return t.rest(wild, namespace)
+	return t.rest(namespace)
 }
 
 // exact makes the virtual hosts of one host.
@@ -236,9 +228,9 @@ func noRoute(h *hostRoutes) *routev3.Route {
 const flagNoRoute = "NR"
 
 // rest makes the last virtual host: wildcards and what is outside.
-func (t *table) rest(wild []string, namespace string) error {
+func (t *table) rest(namespace string) error {
 	vh := t.virtualHost("*", []string{"*"})
-	for _, pattern := range wild {
+	for _, pattern := range t.wild {
 		h := t.of(pattern)
 		ports := t.ports(&h)
 		slices.Reverse(ports) // 0 last: it has no condition on the port
@@ -316,7 +308,7 @@ func writtenAs(host, namespace string) []string {
 // edge makes the virtual hosts of a gateway's port, on which the port of an
 // authority does not matter.
 func (t *table) edge(port uint16) error {
-	for _, pattern := range t.patterns() {
+	for _, pattern := range t.sorted {
 		h := t.of(pattern)
 		forms := []string{pattern}
 		if !strings.HasPrefix(pattern, "*") {

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 
@@ -119,28 +120,25 @@ func distribute(groups []*locality, distributions []mesh.Distribution, at mesh.P
 	patterns := sortedKeys(to)
 	// The most specific pattern that covers a place is the one that counts.
 	slices.SortStableFunc(patterns, func(a, b string) int { return cmp.Compare(precision(b), precision(a)) })
-	of := make([]string, len(groups))
-	sums := map[string]uint64{}
-	var total uint64
-	for i, g := range groups {
-		for _, p := range patterns {
-			if covers(p, g.place) {
-				of[i] = p
-				sums[p] += g.sum
-				break
-			}
+	own, of, sums := map[mesh.Place]float64{}, map[mesh.Place]string{}, map[string]float64{}
+	for _, g := range groups {
+		own[g.place] += float64(g.sum)
+		if i := slices.IndexFunc(patterns, func(p string) bool { return covers(p, g.place) }); i >= 0 {
+			of[g.place] = patterns[i]
+			sums[patterns[i]] += float64(g.sum)
 		}
 	}
-	for _, p := range patterns {
-		total += uint64(to[p])
+	var total float64
+	for _, weight := range to {
+		total += float64(weight)
 	}
 	out := make([]uint32, len(groups))
 	for i, g := range groups {
-		if weight := uint64(to[of[i]]); of[i] != "" && weight > 0 {
+		if p, ok := of[g.place]; ok && to[p] > 0 {
 			// In millionths of all, so that the parts of a share are not
 			// rounded away.
-			share := float64(weight) / float64(total) * float64(g.sum) / float64(sums[of[i]])
-			out[i] = max(1, uint32(share*1_000_000))
+			share := float64(to[p]) / total * own[g.place] / sums[p]
+			out[i] = max(1, uint32(math.Round(share*1_000_000)))
 		}
 	}
 	return out
