@@ -63,9 +63,9 @@ func (t *tunnel) pump(task *loop.Task, from int) {
 		case nil:
 			continue
 		case io.EOF:
-			if out.CloseWrite() != nil {
-				t.broke(brokenBy[1-from])
-			}
+			// If it fails, the connection is gone, and it may be that all was
+			// said: the other direction finds out.
+			_ = out.CloseWrite()
 		case errUnread:
 		default:
 			t.broke(brokenBy[from])
@@ -74,7 +74,8 @@ func (t *tunnel) pump(task *loop.Task, from int) {
 	}
 }
 
-// brokenBy has the flags for the side that broke its connection.
+// brokenBy has the flags for the side that broke its connection before it had
+// ended its direction.
 var brokenBy = [2]string{flagCallerGone, flagReset}
 
 // await waits until there is something to read, where the connection can tell
