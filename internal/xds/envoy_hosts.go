@@ -420,6 +420,7 @@ func (t *table) route(h *hostRoutes, r *mesh.Route, m *mesh.Match, port uint16, 
 		return nil, err
 	}
 	out.Match = encodeMatch(m)
+	onlyWhatIsThere(out, m)
 	if err := t.guard(out, r, port); err != nil {
 		return nil, err
 	}
@@ -443,6 +444,21 @@ func (t *table) route(h *hostRoutes, r *mesh.Route, m *mesh.Match, port uint16, 
 	}
 	out.Metadata = f.metadata()
 	return out, nil
+}
+
+// onlyWhatIsThere takes back what Envoy would do to nothing: replace a part of
+// the path that the match does not name, and tell the type of no content.
+func onlyWhatIsThere(out *routev3.Route, m *mesh.Match) {
+	switch m.URI.Kind {
+	case mesh.Exact, mesh.Prefix, mesh.Segments:
+	case mesh.Any, mesh.Present, mesh.Regex, mesh.Suffix:
+		if _, part := out.GetRedirect().GetPathRewriteSpecifier().(*routev3.RedirectAction_PrefixRewrite); part {
+			out.GetRedirect().PathRewriteSpecifier = nil
+		}
+	}
+	if direct := out.GetDirectResponse(); direct.GetStatus() == 204 || direct.GetStatus() == 304 {
+		direct.Body = nil
+	}
 }
 
 // metadataLimit is the bucket that a route takes from.

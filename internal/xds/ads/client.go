@@ -15,8 +15,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
-	spb "google.golang.org/genproto/googleapis/rpc/status"
-
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/xds"
 )
@@ -123,7 +121,7 @@ func (c *Client) stream(ctx context.Context, conn *grpc.ClientConn, state *world
 		got = true
 		answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: m.GetTypeUrl(), ResponseNonce: m.GetNonce()}
 		if err := c.take(state, m); err != nil {
-			answer.ErrorDetail = &spb.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
+			answer.ErrorDetail = status.New(codes.InvalidArgument, err.Error()).Proto()
 		}
 		if err := send(stream, answer); err != nil {
 			return got, err

@@ -76,21 +76,61 @@ func call(t *testing.T, c *http.Client, method, url string, headers ...string) (
 func TestEnvoyObeysTheFiner(t *testing.T) {
 	j := newJournal()
 	server := xdstest.Serve(t, j)
-	application := echo(t, "application")
 	n := startEnvoy(t, server, xds.Node{
 		ID: "front-1", Service: "front.default",
 		Caller:   mesh.Caller{Workload: mesh.Workload{Namespace: "default", Name: "front"}, Labels: mesh.Labels{"app": "front"}},
 		Outbound: xdstest.FreeAddress(t),
-		Inbounds: []xds.Inbound{{Address: xdstest.FreeAddress(t), Application: application}},
+		Inbounds: []xds.Inbound{{Address: xdstest.FreeAddress(t), Application: echo(t, "application")}},
 	}, xds.BootstrapOptions{})
 	mirrored := make(chan string, 10)
 	shadow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { mirrored <- r.Host + r.URL.Path }))
 	t.Cleanup(shadow.Close)
-	limited := mesh.Match{URI: mesh.StringMatch{Kind: mesh.Exact, Value: "/limited"}}
-	also := mesh.Match{URI: mesh.StringMatch{Kind: mesh.Exact, Value: "/also"}}
-	at := func(path string) []mesh.Match {
-		return []mesh.Match{{URI: mesh.StringMatch{Kind: mesh.Exact, Value: path}}}
+	s := finer(t)
+	s.Services["shadow.default"] = service("shadow.default", shadow.Listener.Addr().String())
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
 	}
+	server.Apply(t, s, n.ID)
+	c := through(t, n.Outbound)
+	for request, want := range map[string]string{
+		"GET http://closed/": "200 closed", "PUT http://closed/": "403 RBAC: access denied", "GET http://closed/secret": "403 RBAC: access denied",
+		"GET http://other/":    "403 RBAC: access denied",
+		"GET http://a/seg/1?q": "200 a GET a /x/1?q", "GET http://a/re/1?q": "200 a GET a /100%25?q", "GET http://a/Case?q=abc": "200 case",
+	} {
+		method, url, _ := strings.Cut(request, " ")
+		if code, body, _ := call(t, c, method, url); !strings.HasPrefix(fmt.Sprint(code, " ", body), want) {
+			t.Errorf("%s = %d %q, want %q", request, code, body, want)
+		}
+	}
+	if code, _, h := call(t, c, "GET", "http://a/from/x?q"); code != 302 || h.Get("Location") != "https://to.test/to/x?q" {
+		t.Errorf("redirect: %d %q", code, h.Get("Location"))
+	}
+	testLimit(t, c)
+	testCORS(t, c)
+	testAffinity(t, c)
+	testFinerRecords(t, c, j)
+	if _, body, _ := call(t, c, "GET", "http://a/mirror"); !strings.HasPrefix(body, "a GET") {
+		t.Errorf("mirrored request: %q", body)
+	}
+	select {
+	case got := <-mirrored:
+		if got != "a-shadow/mirror" {
+			t.Errorf("the mirror saw %q", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nothing was mirrored")
+	}
+	testInbound(t, j, n)
+	testConnect(t, n.Outbound, echo(t, "outside"))
+}
+
+// at matches one path.
+func at(path string) []mesh.Match {
+	return []mesh.Match{{URI: mesh.StringMatch{Kind: mesh.Exact, Value: path}}}
+}
+
+// finer is the snapshot of these cases.
+func finer(t *testing.T) *mesh.Snapshot {
 	closed := service("closed.default", echo(t, "closed"))
 	closed.Access = []mesh.Access{
 		{Sources: []mesh.Source{{Service: "front"}}, Matches: []mesh.Match{{Method: mesh.StringMatch{Kind: mesh.Exact, Value: "GET"}}}},
@@ -98,21 +138,23 @@ func TestEnvoyObeysTheFiner(t *testing.T) {
 	}
 	other := service("other.default", echo(t, "other"))
 	other.Access = []mesh.Access{{Sources: []mesh.Source{{Service: "front", Not: true}}}}
-	replica := service("ring.default", "")
-	replica.Endpoints = nil
+	ring := service("ring.default", "")
+	ring.Endpoints = nil
 	for i := range 5 {
-		replica.Endpoints = append(replica.Endpoints, mesh.Endpoint{Port: 80, Address: netip.MustParseAddrPort(echo(t, fmt.Sprint("replica", i)))})
+		ring.Endpoints = append(ring.Endpoints, mesh.Endpoint{Port: 80, Address: netip.MustParseAddrPort(echo(t, fmt.Sprint("replica", i)))})
 	}
-	replica.Policies = map[mesh.PolicyScope]*mesh.Policy{{}: {Balancer: mesh.RingHash, Hash: []mesh.HashKey{{Source: mesh.HashHeader, Name: "x-user"}}}}
-	s := &mesh.Snapshot{
+	ring.Policies = map[mesh.PolicyScope]*mesh.Policy{{}: {Balancer: mesh.RingHash, Hash: []mesh.HashKey{{Source: mesh.HashHeader, Name: "x-user"}}}}
+	return &mesh.Snapshot{
 		Version: 2,
 		Services: map[mesh.ServiceName]*mesh.Service{
 			"a.default": service("a.default", echo(t, "a")), "b.default": service("b.default", echo(t, "b")),
-			"shadow.default": service("shadow.default", shadow.Listener.Addr().String()),
-			"closed.default": closed, "other.default": other, "ring.default": replica,
+			"closed.default": closed, "other.default": other, "ring.default": ring,
 		},
 		Hosts: []mesh.VirtualHost{{Hosts: []string{"a.default"}, Routes: []mesh.Route{
-			{Matches: []mesh.Match{limited, also}, RateLimit: &mesh.RateLimit{Burst: 2, Fill: 1, Per: time.Hour}, Split: to("a.default")},
+			{
+				Matches: append(at("/limited"), at("/also")...), Split: to("a.default"),
+				RateLimit: &mesh.RateLimit{Burst: 2, Fill: 1, Per: time.Hour},
+			},
 			{
 				Matches: at("/cors"), Split: to("a.default"),
 				CORS: &mesh.CORS{Origins: []mesh.StringMatch{{Kind: mesh.Exact, Value: "https://x.test"}}, Methods: []string{"GET", "PUT"}, MaxAge: time.Minute},
@@ -133,12 +175,11 @@ func TestEnvoyObeysTheFiner(t *testing.T) {
 			},
 		}}},
 	}
-	if err := s.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	server.Apply(t, s, n.ID)
-	c := through(t, n.Outbound)
+}
 
+// testLimit: the matches of a route share its bucket of two.
+func testLimit(t *testing.T, c *http.Client) {
+	t.Helper()
 	codes := ""
 	for _, path := range []string{"/limited", "/also", "/limited", "/also"} {
 		code, _, _ := call(t, c, "GET", "http://a"+path)
@@ -147,6 +188,10 @@ func TestEnvoyObeysTheFiner(t *testing.T) {
 	if codes != "200 200 429 429 " {
 		t.Errorf("two matches of a route with a bucket of 2: %s", codes)
 	}
+}
+
+func testCORS(t *testing.T, c *http.Client) {
+	t.Helper()
 	if code, body, h := call(t, c, "OPTIONS", "http://a/cors", "Origin", "https://x.test", "Access-Control-Request-Method", "PUT"); code != 200 || body != "" ||
 		h.Get("Access-Control-Allow-Methods") != "GET,PUT" || h.Get("Access-Control-Max-Age") != "60" {
 		t.Errorf("preflight: %d %q %v", code, body, h)
@@ -154,44 +199,35 @@ func TestEnvoyObeysTheFiner(t *testing.T) {
 	if _, body, h := call(t, c, "GET", "http://a/cors", "Origin", "https://y.test"); h.Get("Access-Control-Allow-Origin") != "" || !strings.HasPrefix(body, "a GET") {
 		t.Errorf("another origin: %q %v", body, h)
 	}
+}
+
+// testAffinity: a user always gets the same share, or endpoint, and not all
+// users the same.
+func testAffinity(t *testing.T, c *http.Client) {
+	t.Helper()
 	for _, host := range []string{"a/sticky", "ring"} {
-		users := map[string]bool{}
+		all := map[string]bool{}
 		for user := range 20 {
 			first := ""
 			for range 3 {
 				_, body, _ := call(t, c, "GET", "http://"+host, "X-User", fmt.Sprint("user-", user))
 				who, _, _ := strings.Cut(body, " ")
-				if users[who] = true; first != "" && first != who {
+				if all[who] = true; first != "" && first != who {
 					t.Errorf("%s: user %d was sent to %s and to %s", host, user, first, who)
 				}
 				first = who
 			}
 		}
-		if len(users) < 2 {
-			t.Errorf("%s: all users were sent to %v", host, users)
+		if len(all) < 2 {
+			t.Errorf("%s: all users were sent to %v", host, all)
 		}
 	}
-	if _, body, _ := call(t, c, "GET", "http://a/mirror"); !strings.HasPrefix(body, "a GET") {
-		t.Errorf("mirrored request: %q", body)
-	}
-	select {
-	case got := <-mirrored:
-		if got != "a-shadow/mirror" {
-			t.Errorf("the mirror saw %q", got)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("nothing was mirrored")
-	}
-	for path, want := range map[string]string{
-		"GET http://closed/": "200 closed", "PUT http://closed/": "403 RBAC: access denied", "GET http://closed/secret": "403 RBAC: access denied",
-		"GET http://other/":    "403 RBAC: access denied",
-		"GET http://a/seg/1?q": "200 a GET a /x/1?q", "GET http://a/re/1?q": "200 a GET a /100%25?q", "GET http://a/Case?q=abc": "200 case",
-	} {
-		method, url, _ := strings.Cut(path, " ")
-		if code, body, _ := call(t, c, method, url); !strings.HasPrefix(fmt.Sprint(code, " ", body), want) {
-			t.Errorf("%s = %d %q, want %q", path, code, body, want)
-		}
-	}
+}
+
+// testFinerRecords: what Envoy's own entries do not say of requests that
+// reached no endpoint, or late.
+func testFinerRecords(t *testing.T, c *http.Client, j *journal) {
+	t.Helper()
 	guarded := map[string]int{}
 	for range 40 {
 		code, body, _ := call(t, c, "GET", "http://a/guarded")
@@ -209,11 +245,6 @@ func TestEnvoyObeysTheFiner(t *testing.T) {
 	if r := j.of(t, "delayed"); r.Flags != "DI" || r.Duration < 50*time.Millisecond || r.Backend != "a.default" {
 		t.Errorf("record of a delayed request: %+v", r)
 	}
-	if code, _, h := call(t, c, "GET", "http://a/from/x?q"); code != 302 || h.Get("Location") != "https://to.test/to/x?q" {
-		t.Errorf("redirect: %d %q", code, h.Get("Location"))
-	}
-	testInbound(t, j, n)
-	testConnect(t, n.Outbound, echo(t, "outside"))
 }
 
 func ptr(s string) *string { return &s }
@@ -303,7 +334,7 @@ func TestEnvoyIsAGateway(t *testing.T) {
 	}
 	server.Apply(t, s, n.ID)
 	plain, secure, raw := n.Gateways[0].Address, n.Gateways[1].Address, n.Gateways[2].Address
-	at := func(address string, certificate *tls.Certificate) *http.Client {
+	via := func(address string, certificate *tls.Certificate) *http.Client {
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(certificates["default/ca"].CA)
 		config := &tls.Config{RootCAs: roots}
@@ -324,33 +355,33 @@ func TestEnvoyIsAGateway(t *testing.T) {
 		"other.net":            "404 ",
 		"b.example.org":        "301 https://b.example.org/",
 	} {
-		code, body, h := call(t, at(plain, nil), "GET", "http://"+host+"/", "X-Forwarded-Proto", "https")
+		code, body, h := call(t, via(plain, nil), "GET", "http://"+host+"/", "X-Forwarded-Proto", "https")
 		if got := fmt.Sprint(code, " ", body, h.Get("Location")); !strings.HasPrefix(got, want) {
 			t.Errorf("%s = %q, want %q", host, got, want)
 		}
 	}
-	if code, body, _ := call(t, at(secure, nil), "GET", "https://www.example.org/x"); code != 200 || !strings.HasPrefix(body, "a GET www.example.org /x X-Forwarded-Proto=https") {
+	if code, body, _ := call(t, via(secure, nil), "GET", "https://www.example.org/x"); code != 200 || !strings.HasPrefix(body, "a GET www.example.org /x X-Forwarded-Proto=https") {
 		t.Errorf("TLS = %d %q", code, body)
 	}
 	pair, err := tls.X509KeyPair(certificates["default/client"].Chain, certificates["default/client"].Key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, body, _ := call(t, at(secure, &pair), "GET", "https://a.test/x"); code != 200 || !strings.HasPrefix(body, "a GET a.test") {
+	if code, body, _ := call(t, via(secure, &pair), "GET", "https://a.test/x"); code != 200 || !strings.HasPrefix(body, "a GET a.test") {
 		t.Errorf("with a client certificate = %d %q", code, body)
 	}
-	for what, c := range map[string]*http.Client{"https://a.test/": at(secure, nil), "https://b.example.org/": at(secure, nil), "http://www.example.org/": at(secure, nil)} {
+	for what, c := range map[string]*http.Client{"https://a.test/": via(secure, nil), "https://b.example.org/": via(secure, nil), "http://www.example.org/": via(secure, nil)} {
 		if a, err := c.Get(what); err == nil {
 			t.Errorf("%s = %d, want to be cut off", what, a.StatusCode)
 			a.Body.Close()
 		}
 	}
-	insecure := at(secure, nil)
+	insecure := via(secure, nil)
 	insecure.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
 	if _, body, _ := call(t, insecure, "GET", "https://raw.test/"); body != "passed raw.test" {
 		t.Errorf("passed on = %q", body)
 	}
-	if _, body, _ := call(t, at(raw, nil), "GET", "http://any/"); !strings.HasPrefix(body, "a GET any / ") && body != "a GET any /" {
+	if _, body, _ := call(t, via(raw, nil), "GET", "http://any/"); !strings.HasPrefix(body, "a GET any / ") && body != "a GET any /" {
 		t.Errorf("bytes = %q", body)
 	}
 }
