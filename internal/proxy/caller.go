@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
+	"strings"
+	"time"
 
 	"serin.dev/serin/internal/proxy/http1"
+	"serin.dev/serin/internal/proxy/http2"
 	"serin.dev/serin/internal/proxy/loop"
 	"serin.dev/serin/internal/proxy/wire"
 )
@@ -17,11 +21,15 @@ type callerConn struct {
 	conn       *loop.Conn
 	prev, next *callerConn // in the listener's list
 
-	http1    *http1.ServerConn // nil until the first bytes told the protocol
-	serves   func(*loop.Task)  // c.serve
-	wake     func()            // c.resume
+	// What it speaks; both nil until the first bytes told.
+	http1    *http1.ServerConn
+	http2    *http2.Server
+	streams  int              // of HTTP/2, whose handlers have not returned
+	ended    func()           // wakes who waits for them
+	serves   func(*loop.Task) // c.serve
+	wake     func()           // c.resume
 	idle     loop.Timer
-	expire   func() // c.close
+	expire   func() // c.retire
 	ex       *exchange
 	relay    *relay // of bytes
 	cutOff   bool
@@ -34,7 +42,7 @@ type callerConn struct {
 
 func newCallerConn(l *Listener, w *worker, conn *loop.Conn) {
 	c := &callerConn{listener: l, worker: w, conn: conn, scheme: "http"}
-	c.serves, c.wake, c.expire = c.serve, c.resume, c.close
+	c.serves, c.wake, c.expire = c.serve, c.resume, c.retire
 	c.remoteIP = conn.Remote().Addr().String()
 	if c.next = l.conns[w.index]; c.next != nil {
 		c.next.prev = c
@@ -64,10 +72,9 @@ func (c *callerConn) resting() bool { return c.idle.Running() }
 
 // serve carries the requests that have arrived.
 func (c *callerConn) serve(t *loop.Task) {
-	if c.http1 == nil {
-		if !c.begin(t) {
-			return
-		}
+	if c.http1 == nil && !c.begin(t) {
+		c.close()
+		return
 	}
 	for c.request(t) {
 		if c.http1.Idle() && !c.conn.Readable() {
@@ -83,22 +90,50 @@ func (c *callerConn) serve(t *loop.Task) {
 func (c *callerConn) begin(t *loop.Task) bool {
 	arrived := c.arrive(t)
 	if !arrived.requests {
-		c.close()
 		return false
-	}
-	if len(arrived.early) > 0 {
-		c.http1 = http1.NewServerConn(c.conn, c.worker.loop, c.worker.server, arrived.early)
-		return true
 	}
 	buf := c.worker.loop.Buffer()
 	defer c.worker.loop.Release(buf)
-	n, err := c.conn.Read(buf)
-	if err != nil {
-		c.close()
+	early := c.firstBytes(buf, copy(buf, arrived.early))
+	switch {
+	case len(early) == 0:
+		return false
+	case bytes.HasPrefix(early, []byte(http2.Preface)):
+		c.serveHTTP2(t, early)
 		return false
 	}
-	c.http1 = http1.NewServerConn(c.conn, c.worker.loop, c.worker.server, buf[:n])
+	c.http1 = http1.NewServerConn(c.conn, c.worker.loop, c.worker.server, early)
 	return true
+}
+
+// firstBytes reads until the bytes in buf, of which n are there already, tell
+// HTTP/1.1 from HTTP/2, or nothing more comes in time.
+func (c *callerConn) firstBytes(buf []byte, n int) []byte {
+	timed := false
+	for n == 0 || n < len(http2.Preface) && strings.HasPrefix(http2.Preface, string(buf[:n])) {
+		if n > 0 && !timed {
+			timed = true
+			c.limitReading(c.worker.proxy.limits.HeaderTime)
+		}
+		more, err := c.conn.Read(buf[n:])
+		n += more
+		if err != nil {
+			break // the codec meets it again
+		}
+	}
+	if timed {
+		c.limitReading(0)
+	}
+	return buf[:n]
+}
+
+// limitReading lets reading fail in d from now; 0 = not.
+func (c *callerConn) limitReading(d time.Duration) {
+	var at time.Time
+	if d > 0 {
+		at = c.worker.loop.Now().Add(d)
+	}
+	_ = c.conn.SetReadDeadline(at) // of a closed connection, reading tells as well
 }
 
 // request carries one request and reports whether there may be another.
@@ -122,9 +157,20 @@ func (c *callerConn) request(t *loop.Task) bool {
 	return c.http1.Finish() && !c.listener.leaving.Load()
 }
 
+// retire ends the connection because nobody has used it for long.
+func (c *callerConn) retire() {
+	if c.http2 != nil {
+		c.http2.Drain()
+		return
+	}
+	c.close()
+}
+
 // leave lets the request under way finish, and closes the connection then.
 func (c *callerConn) leave() {
 	switch {
+	case c.http2 != nil:
+		c.http2.Drain()
 	case c.resting():
 		c.close()
 	case c.ex != nil:
@@ -134,12 +180,15 @@ func (c *callerConn) leave() {
 
 // cut ends the connection and what is under way on it.
 func (c *callerConn) cut() {
-	if c.resting() {
+	if c.http2 == nil && c.resting() {
 		c.close()
 		return
 	}
 	if c.ex != nil {
 		c.ex.cancel(errCut)
+	}
+	if c.http2 != nil {
+		c.http2.Close()
 	}
 	if c.relay != nil {
 		c.relay.task.Interrupt(errCut)
@@ -156,7 +205,7 @@ func (c *callerConn) close() {
 	c.idle.Stop()
 	if c.http1 != nil {
 		c.http1.Close()
-	} else {
+	} else { // HTTP/2 has closed it already
 		_ = c.conn.Close() // a close that fails has closed nevertheless
 	}
 	if c.prev != nil {

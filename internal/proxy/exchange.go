@@ -68,8 +68,9 @@ type exchange struct {
 	caller   callerStream
 	task     *loop.Task
 
-	head    wire.Head  // memory for request, where the codec has none
-	request *wire.Head // as the caller sent it
+	head    wire.Head   // memory for request, where the codec has none
+	stream  http2Stream // memory for caller, where it speaks HTTP/2
+	request *wire.Head  // as the caller sent it
 	seen    glance
 	call    call
 	out     wire.Head // as the endpoint is sent it
@@ -123,7 +124,7 @@ func newExchange(w *worker) *exchange {
 // reset lets go of everything that belongs to the request.
 func (ex *exchange) reset() {
 	ex.timer.Stop()
-	ex.listener, ex.conn, ex.caller, ex.task = nil, nil, nil, nil
+	ex.listener, ex.conn, ex.caller, ex.task, ex.stream = nil, nil, nil, nil, http2Stream{}
 	ex.request, ex.table, ex.target, ex.member = nil, nil, nil, nil
 	ex.dec, ex.call = decision{}, call{}
 	ex.prepared, ex.retries, ex.wait, ex.limit = false, 0, 0, ""

@@ -52,6 +52,10 @@ func (cl *Client) Lost() bool {
 	return cl.conn.err != nil || cl.conn.leaving || cl.next >= maxStreamID
 }
 
+// MaxStreams is how many requests may be under way at once; an endpoint may
+// change it at any time.
+func (cl *Client) MaxStreams() int { return int(cl.conn.peer.streams) }
+
 // Streams is how many requests are under way.
 func (cl *Client) Streams() int { return len(cl.conn.streams) }
 

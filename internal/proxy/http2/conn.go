@@ -106,11 +106,12 @@ type conn struct {
 		frameSize int
 		streams   uint32
 	}
-	reading   bool  // run reads
-	lingering bool  // our direction is ended, the peer's is not
-	settled   bool  // the peer's settings were read
-	leaving   bool  // no new streams: GOAWAY was sent or received
-	err       error // why the connection is over
+	reading   bool       // run reads
+	task      *loop.Task // of run
+	lingering bool       // our direction is ended, the peer's is not
+	settled   bool       // the peer's settings were read
+	leaving   bool       // no new streams: GOAWAY was sent or received
+	err       error      // why the connection is over
 	free      []*Stream
 }
 
@@ -152,13 +153,13 @@ func (c *conn) begin(push bool) {
 // run reads frames until the connection ends. The reason is never nil; io.EOF
 // is the peer's own end between frames.
 func (c *conn) run(t *loop.Task) error {
-	c.reading = true
+	c.reading, c.task = true, t
 	err := c.err
 	for err == nil {
 		err = c.next(t)
 	}
 	c.fail(err)
-	c.linger()
+	c.linger(t)
 	if c.buf != nil {
 		c.loop.Release(c.buf)
 		c.buf = nil
@@ -170,17 +171,23 @@ func (c *conn) run(t *loop.Task) error {
 const lingerTime = time.Second
 
 // linger reads on, and throws away, until the peer has closed: closing with
-// bytes unread would make the kernel take back what was just written.
-func (c *conn) linger() {
+// bytes unread would make the kernel take back what was just written. What is
+// still to be written is waited for.
+func (c *conn) linger(t *loop.Task) {
 	c.reading = false
-	for c.lingering && c.buf != nil {
+	if c.lingering && c.buf == nil {
+		c.buf = c.loop.Buffer()
+	}
+	for c.lingering {
 		if _, err := c.tr.Read(c.buf); err != nil {
 			break
 		}
 	}
-	if c.lingering || !c.writing {
-		c.close()
+	for c.writing {
+		_ = t.Park() // whoever interrupts it has interrupted the connection, too
 	}
+	c.task = nil
+	c.close()
 }
 
 // next reads one frame and acts on it.
@@ -247,7 +254,9 @@ func (c *conn) rest(t *loop.Task) error {
 	c.loop.Release(c.buf)
 	c.buf = nil
 	w.OnReadable(t.Wake)
-	return t.Park()
+	err := t.Park()
+	w.OnReadable(nil)
+	return err
 }
 
 // take acts on one frame. An error ends the connection.
@@ -546,6 +555,9 @@ func (c *conn) writeOut(*loop.Task) {
 		c.room.wakeAll()
 	}
 	c.writing = false
+	if c.err != nil && c.task != nil {
+		c.task.Wake()
+	}
 	if len(c.streams) == 0 && cap(c.out)+cap(c.spare) > backlog {
 		c.out, c.spare = nil, nil
 	}
@@ -573,6 +585,12 @@ func (c *conn) fail(err error) {
 		s.fail(lost)
 	}
 	c.room.wakeAll()
+	if c.task != nil {
+		c.task.Wake() // it may rest
+	}
+	if timed, ok := c.tr.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = timed.SetWriteDeadline(c.loop.Now().Add(lingerTime)) // of one that is closed, writing tells
+	}
 	if len(c.out) > 0 {
 		c.flush()
 		return

@@ -108,9 +108,10 @@ func (s *Server) idle() {
 	}
 }
 
-// Inform sends a 1xx answer before the one that counts.
+// Inform sends a 1xx answer before the one that counts; after that it does
+// nothing.
 func (s *Stream) Inform(h *wire.Head) error {
-	if s.err != nil {
+	if s.err != nil || s.answered {
 		return s.err
 	}
 	c := s.conn

@@ -130,7 +130,8 @@ const maxInforms = 8
 func (s *Stream) begin(b *block, end bool) {
 	if _, client := s.conn.side.(*Client); client {
 		if h := &s.conn.scratch; h.Status < 200 {
-			if end || len(s.informs) == maxInforms {
+			// HTTP/2 has no 101 (RFC 9113, section 8.6).
+			if end || h.Status == 101 || len(s.informs) == maxInforms {
 				s.reset(ProtocolError)
 				return
 			}
@@ -152,7 +153,9 @@ func (s *Stream) begin(b *block, end bool) {
 		h.Body = wire.Sized // for HTTP/1.1, where the head alone does not say so
 	case end:
 		h.Body = wire.NoBody
-	case b.length >= 0:
+	case b.length == 0:
+		h.Body, s.expected = wire.Chunked, 0 // trailers follow, which a Sized body has no place for
+	case b.length > 0:
 		h.Body, s.expected = wire.Sized, b.length
 	default:
 		h.Body = wire.Chunked
@@ -227,6 +230,9 @@ func (s *Stream) Next() ([]byte, error) {
 	s.lent, s.ready = s.ready, s.lent[:0]
 	return s.lent, nil
 }
+
+// Waits reports whether Next would wait.
+func (s *Stream) Waits() bool { return len(s.ready) == 0 && !s.received && s.err == nil }
 
 // giveBack opens the stream's window again by what was taken, once that is
 // worth a frame.
