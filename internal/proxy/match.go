@@ -94,17 +94,6 @@ func (m *match) covers(who *mesh.Caller) bool {
 	return (m.namespace == "" || m.namespace == who.Workload.Namespace) && who.Labels.Contains(m.labels)
 }
 
-// anyHolds returns the first match that holds, everything when there is none
-// to hold.
-func anyHolds(matches []match, c *call) *match {
-	for i := range matches {
-		if matches[i].holds(c) {
-			return &matches[i]
-		}
-	}
-	return nil
-}
-
 // headerOf returns the value of a request's header; several are joined (RFC
 // 9110, section 5.3). Of the headers that a Head keeps elsewhere than among its
 // fields, it knows host and upgrade.

@@ -11,11 +11,11 @@ import (
 // routing is one request's way through the tables: host, route, share, edits,
 // endpoint and the answer, with all the caller has to say.
 type routing struct {
-	table         *table
-	call          *call
-	head, answer  wire.Head
-	fields, edits []wire.Field
-	draws         draws
+	table        *table
+	call         *call
+	head, answer wire.Head
+	fields       []wire.Field
+	draws        draws
 }
 
 // browser is what a browser's request carries behind a gateway.

@@ -15,7 +15,6 @@ type upload struct {
 	read    int64  // bytes that the caller has sent
 	kept    []byte // all of them, while another try may need them
 	lost    bool   // they are not kept: more came than the limit allows
-	begun   bool   // a piece was taken
 	ended   bool   // the caller's end was reached
 	to      calleeStream
 	running bool // a task carries

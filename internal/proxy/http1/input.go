@@ -168,6 +168,7 @@ func (in *input) take() (piece []byte, err error) {
 				break
 			}
 		}
+	case wire.NoBody:
 	}
 	return piece, err
 }

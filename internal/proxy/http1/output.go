@@ -74,6 +74,7 @@ func (o *output) write(p []byte) error {
 		}
 		o.out = append(o.gather(), "\r\n"...)
 		return nil
+	case wire.NoBody, wire.UntilClose:
 	}
 	return o.put(p)
 }

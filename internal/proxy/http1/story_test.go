@@ -296,6 +296,7 @@ func tellHead(h *wire.Head) string {
 		text += " chunked"
 	case wire.UntilClose:
 		text += " until-close"
+	case wire.NoBody:
 	}
 	if h.Upgrade != "" {
 		text += " upgrade=" + h.Upgrade

@@ -44,7 +44,9 @@ func (g *guard) check(f *frame, now time.Time) error {
 			return &ConnError{Code: EnhanceYourCalm, Reason: "too many empty frames"}
 		}
 	case frameReset:
-	default:
+	case framePriority, frameSettings, framePushPromise, framePing, frameGoAway, frameWindow:
+		fallthrough
+	default: // an extension
 		if g.idle++; g.idle > maxIdleFrames {
 			return &ConnError{Code: EnhanceYourCalm, Reason: tooMany}
 		}

@@ -65,6 +65,7 @@ func (h *Head) AppendAnswer(dst []byte) []byte {
 		if h.Length >= 0 && !silent {
 			dst = appendLength(dst, h.Length)
 		}
+	case UntilClose:
 	}
 	dst = h.appendConnection(dst)
 	return append(dst, "\r\n"...)

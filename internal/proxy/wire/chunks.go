@@ -83,6 +83,7 @@ func (c *Chunks) Next(buf []byte) (data []byte, n int, done bool, err error) {
 			c.state = atEnd
 		}
 		return nil, n + k, k > 0, err
+	case atSize, atDataEnd, atEnd:
 	}
 	return nil, n, true, nil
 }
