@@ -36,14 +36,14 @@ type decision struct {
 	backend *backend // nil with NR or a reply
 	group   *group   // nil with NR, NC or a reply
 
-	route     *route   // nil when there was none
-	match     *match   // of the route, that held; nil when it has none
-	share     *share   // of the route's split; nil without a group
-	corsFor   string   // the origin for which the route's CORS marks the answer; "" = none
-	preflight bool     // the reply is CORS' own
-	cookies   []string // that the answer sets, for hash keys that the request lacks
-	hash      uint64   // for the group's balancer
-	hashed    bool
+	route    *route   // nil when there was none
+	match    *match   // of the route, that held; nil when it has none
+	share    *share   // of the route's split; nil without a group
+	corsFor  string   // the origin for which the route's CORS marks the answer; "" = none
+	unedited bool     // none of the route's edits counts for the reply
+	cookies  []string // that the answer sets, for hash keys that the request lacks
+	hash     uint64   // for the group's balancer
+	hashed   bool
 }
 
 // decide routes one call. It does not allocate where the answer is nothing that
@@ -137,18 +137,20 @@ func (out *decision) deny(b *backend) {
 }
 
 // interfere does what the route does to every request: CORS, the rate limit and
-// faults, in this order. It reports whether that is the answer.
+// faults, in this order. It reports whether that is the answer. As with Envoy,
+// the route's edits count for it where the route leads to a destination, though
+// not for what CORS says itself.
 func (out *decision) interfere(c *call, d *draws) bool {
 	r := out.route
 	if r.cors != nil {
 		out.corsFor = r.cors.covers(c.head)
 		if out.corsFor != "" && isPreflight(c.head) {
-			out.reply, out.preflight = r.cors.permission(), true
+			out.reply, out.unedited = r.cors.permission(), true
 			return true
 		}
 	}
 	if r.limit != nil && !r.limit.take(c.now) {
-		out.reply = rateLimited()
+		out.reply, out.unedited = rateLimited(), out.share == nil
 		out.note(flagRateLimited)
 		return true
 	}
@@ -158,7 +160,7 @@ func (out *decision) interfere(c *call, d *draws) bool {
 			out.note(flagDelay)
 		}
 		if f.Abort != nil && drawn(f.Abort.Share, d) {
-			out.reply = abort(f.Abort)
+			out.reply, out.unedited = abort(f.Abort), out.share == nil
 			out.note(flagFault)
 		}
 	}

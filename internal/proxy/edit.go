@@ -114,7 +114,7 @@ func (out *decision) editRequest(c *call) {
 // sees.
 func (out *decision) editAnswer(answer *wire.Head) {
 	r := out.route
-	if r != nil && !out.preflight {
+	if r != nil && !out.unedited {
 		r.answer.apply(answer)
 		if out.share != nil {
 			out.share.answer.apply(answer)

@@ -362,7 +362,9 @@ func (ex *exchange) refuse(code int, flag, reason string) {
 		addFlag(&ex.record, flag)
 	}
 	own := reply{status: code, grpc: noGRPC, body: "serin: " + reason + "\n"}
-	ex.say(own.head(ex.request, &ex.local))
+	text := own.head(ex.request, &ex.local)
+	ex.dec.editAnswer(&ex.local)
+	ex.say(text)
 }
 
 // reply sends an answer that routing made.

@@ -49,7 +49,6 @@ func TestHashKeys(t *testing.T) {
 		{"a header", []mesh.HashKey{header}, "/", []string{"end-user: jason"}, "jason", ""},
 		{"an empty header is one", []mesh.HashKey{header}, "/", []string{"end-user: "}, "", ""},
 		{"no header", []mesh.HashKey{header}, "/", nil, "-", ""},
-		{"several values, in any order", []mesh.HashKey{header}, "/", []string{"end-user: b", "end-user: a"}, "ab", ""},
 		{"the first key that is there", []mesh.HashKey{header, query, ip}, "/?user=x", nil, "x", ""},
 		{"a parameter as it was sent", []mesh.HashKey{query}, "/?a=1&user=a%20b&user=c", nil, "a%20b", ""},
 		{"no parameter", []mesh.HashKey{query}, "/?users=1", nil, "-", ""},
@@ -67,6 +66,19 @@ func TestHashKeys(t *testing.T) {
 		hash, ok, cookie := hashCall(tt.keys, newCall("GET", tt.target, tt.headers...))
 		if ok != (tt.of != "-") || ok && hash != xxhash.Sum64String(tt.of) || cookie != tt.cookie {
 			t.Errorf("%s: hash %x, %t, cookie %q; want that of %q, cookie %q", tt.about, hash, ok, cookie, tt.of, tt.cookie)
+		}
+	}
+}
+
+func TestSeveralValuesAreHashedInOneOrder(t *testing.T) {
+	keys := []mesh.HashKey{{Source: mesh.HashHeader, Name: "end-user"}}
+	second := xxhash.NewWithSeed(xxhash.Sum64String("a"))
+	if _, err := second.WriteString("b"); err != nil {
+		t.Fatal(err)
+	}
+	for _, headers := range [][]string{{"end-user: a", "end-user: b"}, {"end-user: b", "end-user: a"}} {
+		if hash, ok, _ := hashCall(keys, newCall("GET", "/", headers...)); !ok || hash != second.Sum64() {
+			t.Errorf("%v: hash %x, %t; want %x", headers, hash, ok, second.Sum64())
 		}
 	}
 }

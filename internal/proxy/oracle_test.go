@@ -122,7 +122,7 @@ func compareDecisions(t *testing.T, about about, found *target, c *call, want me
 		} else if dec.route == nil || dec.origin != want.Route.Origin {
 			t.Fatalf("%s\ntook route of %v, want %v", about, dec.origin, want.Route.Origin)
 		}
-		if dec.reply != nil && (dec.flag != "" && dec.flag != flagDelay || dec.preflight) {
+		if dec.reply != nil && (dec.flag != "" && dec.flag != flagDelay || dec.unedited) {
 			return // made up by the route or by an access rule, which Resolve does not play
 		}
 		if dec.reply != nil && (want.Route == nil || !answers(dec.reply, want.Route)) {
