@@ -91,6 +91,9 @@ type exchange struct {
 	tried    []*upstream
 	limit    string // flag of what forbade another try
 
+	mirrored bool    // mirrors were drawn
+	shadow   *shadow // for them, while the body is not whole
+
 	names   identity
 	forward []byte // memory of x-forwarded-for
 
@@ -129,6 +132,8 @@ func (ex *exchange) reset() {
 	ex.dec, ex.call = decision{}, call{}
 	ex.prepared, ex.retries, ex.wait, ex.limit = false, 0, 0, ""
 	ex.retrying.release()
+	ex.dropShadow("the request was not whole")
+	ex.mirrored = false
 	clear(ex.tried)
 	ex.tried = ex.tried[:0]
 	ex.record = telemetry.Request{}

@@ -174,6 +174,7 @@ func (ex *exchange) isStale(c lease, err error) bool {
 func (ex *exchange) ask(c calleeStream) error {
 	if !ex.prepared {
 		ex.prepare()
+		ex.mirror()
 	}
 	whole := ex.request.Body == wire.NoBody
 	if err := c.Send(&ex.out, whole); err != nil && whole {

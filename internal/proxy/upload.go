@@ -104,6 +104,7 @@ func (u *upload) piece() bool {
 	ex.moved = ex.worker.now()
 	u.read += int64(len(p))
 	u.keep(p)
+	ex.mirrorPiece(p)
 	return u.to.Write(p) == nil
 }
 
@@ -111,6 +112,7 @@ func (u *upload) piece() bool {
 func (u *upload) finish() {
 	// If this fails, who waits for the answer finds out.
 	_ = u.to.End(u.ex.caller.Trailers())
+	u.ex.mirrorEnd(u.ex.caller.Trailers())
 	u.ex.startClocks()
 }
 

@@ -19,9 +19,10 @@ type worker struct {
 	server http1.ServerOptions
 	http2  http2.Limits
 
-	free    []*exchange
-	outside map[string]*upstream // hosts that are not of the mesh, by host:port
-	mirrors int                  // under way
+	free           []*exchange
+	outside        map[string]*upstream // hosts that are not of the mesh, by host:port
+	mirrors        int                  // under way
+	mirrorsDropped uint64
 
 	dateAt int64 // second of date
 	date   []byte

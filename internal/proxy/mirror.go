@@ -1,0 +1,259 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"serin.dev/serin/internal/proxy/loop"
+	"serin.dev/serin/internal/proxy/wire"
+)
+
+// A request is copied for mirrors while it is sent. Once its body is whole, the
+// copy goes to each of them in a task of its own, and nobody waits for that: a
+// mirror that is slow, down or wrong changes nothing for the caller. What is
+// held for mirrors is bounded by Limits.Mirrors and Limits.MirrorBuffer.
+
+// mirrorTime is how long a copy may take where the route has no timeout: what
+// Envoy gives each request by default.
+const mirrorTime = 15 * time.Second
+
+// shadow is the copy of one request, with nothing in it that is the request's
+// own. The nil one is of a request that is not mirrored.
+type shadow struct {
+	worker   *worker
+	draws    *draws
+	call     call // by the copied head
+	head     wire.Head
+	body     []byte
+	trailers []wire.Field
+	timeout  time.Duration
+	to       []groupKey // each counts in worker.mirrors
+}
+
+// mirror begins a copy when the request is sent first: ex.out is its head.
+func (ex *exchange) mirror() {
+	r := ex.dec.route
+	if ex.mirrored || r == nil || len(r.mirrors) == 0 || ex.out.Upgrade != "" {
+		return
+	}
+	ex.mirrored = true
+	var to []groupKey
+	for i := range r.mirrors {
+		m := &r.mirrors[i]
+		if g := m.backend.reach(ex.call.port); g != nil && m.drawn(&ex.listener.draws) && ex.worker.admitMirror() {
+			to = append(to, g.groupKey)
+		}
+	}
+	if len(to) == 0 {
+		return
+	}
+	s := &shadow{worker: ex.worker, draws: &ex.listener.draws, head: cloneHead(&ex.out), timeout: r.timeout, to: to}
+	if s.timeout <= 0 {
+		s.timeout = mirrorTime
+	}
+	s.head.Authority = shadowHost(s.head.Authority)
+	s.call = ex.call
+	s.call.head = &s.head
+	s.call.host = strings.Clone(ex.call.host)
+	s.call.path, s.call.query, _ = strings.Cut(s.head.Path, "?")
+	if ex.out.Body == wire.NoBody {
+		s.send()
+		return
+	}
+	ex.shadow = s
+}
+
+// admitMirror asks whether another copy may be under way.
+func (w *worker) admitMirror() bool {
+	if w.mirrors >= w.proxy.limits.Mirrors {
+		w.dropMirror("too many are under way")
+		return false
+	}
+	w.mirrors++
+	return true
+}
+
+// dropMirror counts a copy that is not sent.
+func (w *worker) dropMirror(why string) {
+	w.mirrorsDropped++
+	w.proxy.log.Debug("request is not mirrored", "why", why, "dropped", w.mirrorsDropped)
+}
+
+// mirrorPiece copies a piece of the body.
+func (ex *exchange) mirrorPiece(p []byte) {
+	s := ex.shadow
+	switch {
+	case s == nil:
+	case len(s.body)+len(p) > ex.worker.proxy.limits.MirrorBuffer:
+		ex.dropShadow("its body is too long")
+	default:
+		s.body = append(s.body, p...)
+	}
+}
+
+// mirrorEnd sends the copy on its way, when the body is whole.
+func (ex *exchange) mirrorEnd(trailers []wire.Field) {
+	s := ex.shadow
+	if s == nil {
+		return
+	}
+	ex.shadow = nil
+	for _, f := range trailers {
+		s.trailers = append(s.trailers, wire.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)})
+	}
+	s.send()
+}
+
+// dropShadow lets go of a copy that was not sent, if there is one.
+func (ex *exchange) dropShadow(why string) {
+	if s := ex.shadow; s != nil {
+		ex.shadow = nil
+		s.worker.mirrors -= len(s.to)
+		s.worker.dropMirror(why)
+	}
+}
+
+// send starts a task for each mirror.
+func (s *shadow) send() {
+	w := s.worker
+	for _, key := range s.to {
+		w.loop.Go(func(t *loop.Task) {
+			if err := s.copyTo(t, key); err != nil {
+				w.proxy.log.Debug("mirror failed", "to", key.service, "err", err)
+			}
+			w.mirrors--
+		})
+	}
+}
+
+// copyTo sends the copy to an endpoint of a group and throws the answer away.
+func (s *shadow) copyTo(t *loop.Task, key groupKey) error {
+	p := s.worker.proxy
+	var m *member
+	u := p.acquire(func(table *table) *upstream {
+		m = nil
+		if g := table.groups[key]; g != nil {
+			m = g.pickFor(&s.call, s.draws)
+		}
+		if m == nil {
+			return nil
+		}
+		return m.upstream
+	})
+	if u == nil {
+		return errNoMirror
+	}
+	defer p.release(u)
+	admitted, ok := m.group.admitRequest()
+	if !ok {
+		return errOverflow
+	}
+	defer admitted.release()
+	var limit loop.Timer
+	late := false
+	s.worker.loop.Start(&limit, s.timeout, func() {
+		late = true
+		t.Interrupt(errTimeout)
+	})
+	out, err := s.exchange(m)
+	limit.Stop()
+	if late {
+		out.kind = timedOut
+	}
+	m.done(out, s.worker.loop.Now())
+	return err
+}
+
+var errNoMirror = errors.New("no ready endpoint")
+
+// exchange sends the copy, once more on a new connection if a kept one had been
+// closed by the endpoint.
+func (s *shadow) exchange(m *member) (outcome, error) {
+	for fresh := false; ; fresh = true {
+		c, err := s.worker.take(m.upstream, m.group, fresh)
+		if err != nil {
+			kind, _ := classify(err)
+			return outcome{kind: kind, grpc: noGRPC}, err
+		}
+		var answer wire.Head
+		if err = s.ask(c, &answer); err == nil {
+			out := outcome{kind: answered, status: answer.Status, grpc: grpcStatus(&answer), sent: true}
+			c.put()
+			return out, nil
+		}
+		again := !fresh && c.kept() && isUnanswered(err)
+		c.Close()
+		if !again {
+			kind, _ := classify(err)
+			return outcome{kind: kind, grpc: noGRPC, sent: true}, err
+		}
+	}
+}
+
+// ask sends the copy and reads the answer to its end.
+func (s *shadow) ask(c calleeStream, answer *wire.Head) error {
+	head, whole := s.head, s.head.Body == wire.NoBody
+	err := c.Send(&head, whole)
+	if err == nil && !whole {
+		if err = c.Write(s.body); err == nil {
+			err = c.End(s.trailers)
+		}
+	}
+	// If that failed, there may be an answer that came early, or Answer tells
+	// the reason.
+	for answer.Status = 0; answer.Status < 200; {
+		if e := c.Answer(answer); e != nil {
+			return e
+		}
+		if answer.Status == 101 {
+			return errNoUpgrade
+		}
+	}
+	for answer.Body != wire.NoBody {
+		if _, e := c.Next(); e == io.EOF {
+			break
+		} else if e != nil {
+			return e
+		}
+	}
+	return err
+}
+
+// cloneHead copies a head with all that its strings are views of.
+func cloneHead(h *wire.Head) wire.Head {
+	out := *h
+	texts := [...]*string{&out.Method, &out.Scheme, &out.Authority, &out.Path, &out.Upgrade}
+	size := 0
+	for _, s := range texts {
+		size += len(*s)
+	}
+	for i := range h.Fields {
+		size += len(h.Fields[i].Name) + len(h.Fields[i].Value)
+	}
+	var all strings.Builder
+	all.Grow(size)
+	keep := func(s string) string {
+		begin := all.Len()
+		all.WriteString(s)
+		return all.String()[begin:]
+	}
+	for _, s := range texts {
+		*s = keep(*s)
+	}
+	out.Fields = make([]wire.Field, len(h.Fields))
+	for i := range h.Fields {
+		out.Fields[i] = wire.Field{Name: keep(h.Fields[i].Name), Value: keep(h.Fields[i].Value)}
+	}
+	return out
+}
+
+// shadowHost marks a host as that of a copy, as Envoy does.
+func shadowHost(authority string) string {
+	host, port := authority, ""
+	if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
+		host, port = authority[:colon], authority[colon:]
+	}
+	return host + "-shadow" + port
+}
