@@ -20,6 +20,8 @@ func classify(err error) (outcomeKind, failure) {
 	var stream *http2.StreamError
 	var conn *http2.ConnError
 	switch {
+	case errors.Is(err, errOverflow):
+		return answered, failure{503, flagOverflow, "too many requests wait for a connection to %s"}
 	case errors.As(err, &connect):
 		return connectFailed, failure{503, flagConnect, "could not connect to %s"}
 	case errors.Is(err, errNoUpgrade),

@@ -306,6 +306,7 @@ func (c *compiler) group(svc *callee, port uint16, subset string) *group {
 	}
 	at, _ := svc.Port(port)
 	g := &group{groupKey: key, protocol: at.Protocol, policy: svc.Policy(port, subset)}
+	g.transport = c.transport(g)
 	c.table.groups[key] = g
 	old := c.old.groups[key]
 	if old == nil {

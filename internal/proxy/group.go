@@ -13,11 +13,12 @@ import (
 type group struct {
 	groupKey
 	*groupState
-	protocol mesh.Protocol
-	policy   *mesh.Policy
-	members  []*member
-	places   []placeWeight // where calls from here go; nil = to any place
-	roster   atomic.Pointer[roster]
+	protocol  mesh.Protocol
+	policy    *mesh.Policy
+	transport transport
+	members   []*member
+	places    []placeWeight // where calls from here go; nil = to any place
+	roster    atomic.Pointer[roster]
 }
 
 // groupKey tells groups apart across snapshots.

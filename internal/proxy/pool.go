@@ -1,21 +1,19 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"serin.dev/serin/internal/mesh"
-	"serin.dev/serin/internal/proxy/http1"
 	"serin.dev/serin/internal/proxy/loop"
 )
 
 // keptConnections per endpoint and loop: above the concurrency of one endpoint
 // that a single machine reaches, so that a burst does not end in reconnects.
 const keptConnections = 512
-
-// noLimits is for endpoints that no snapshot speaks of.
-var noLimits mesh.Pool
 
 // lease is the use of a connection to an endpoint for one request.
 type lease interface {
@@ -31,150 +29,175 @@ type lease interface {
 	Close()
 }
 
-// take leases a kept connection, or a new one; with fresh only a new one. g
-// says how the endpoint is spoken to; nil: as one that no snapshot knows. The
-// error is an errConnect or what ended the wait. The running task may wait.
+// take leases a kept connection, or a new one; with fresh none that has carried
+// a request. g says how the endpoint is spoken to, and what limits there are;
+// nil: as one that no snapshot knows. The error is an errConnect, errOverflow,
+// or what ended the wait. The running task may wait.
 func (w *worker) take(u *upstream, g *group, fresh bool) (lease, error) {
-	c, err := w.poolOf(u, g).take(fresh)
-	if err != nil {
-		return nil, err
+	p := w.poolOf(u, g)
+	if l := p.ready(fresh); l != nil {
+		return l, nil
 	}
-	return c, nil
+	var waits permit
+	if g != nil {
+		var ok bool
+		if waits, ok = g.admitPending(); !ok {
+			return nil, errOverflow
+		}
+	}
+	defer waits.release()
+	if p.transport.http2 {
+		return p.awaitStream()
+	}
+	return p.awaitConn(g)
 }
 
-// pool has the connections of one loop to one endpoint by one transport. The
-// one that was used last is used next: the others grow idle and are closed.
+// pool has the connections of one loop to one endpoint by one transport.
 type pool struct {
-	worker   *worker
-	upstream *upstream
-	next     *pool // of another transport
-	limits   *mesh.Pool
+	worker    *worker
+	upstream  *upstream
+	transport transport
+	next      *pool // of another transport
+	limits    *mesh.Pool
 
-	idle    []*upstreamConn // the one used last is the last
+	conns   int             // open ones, idle or not
+	idle    []*upstreamConn // HTTP/1.1; the one used last is the last, and used next, so that others grow old
+	shared  []*sharedConn   // HTTP/2; those that take more requests, or will again
+	dials   int             // HTTP/2; under way
+	waiters []*waiter       // for a connection, the first is served first
 	sweeper loop.Timer
 	sweep   func() // p.closeOld
 }
 
-// upstreamConn is one HTTP/1.1 connection to an endpoint.
-type upstreamConn struct {
-	*http1.ClientConn
-	pool   *pool
-	conn   *loop.Conn
-	used   bool          // it has carried a request before
-	idleAt time.Duration // since when it is idle
-	ended  func()        // c.drop
+// waiter is a task that waits for a connection.
+type waiter struct {
+	task  *loop.Task
+	done  bool
+	lease lease // what it was given; nil: it has to look again
+	err   error
 }
+
+// noLimits is for endpoints that no snapshot speaks of.
+var noLimits mesh.Pool
 
 // poolOf finds or makes the pool of an upstream.
 func (w *worker) poolOf(u *upstream, g *group) *pool {
-	limits := &noLimits
+	limits, how := &noLimits, transport{}
 	if g != nil {
-		limits = &g.policy.Pool
+		limits, how = &g.policy.Pool, g.transport
 	}
 	for p := u.pools[w.index]; p != nil; p = p.next {
-		p.limits = limits
-		return p
+		if p.transport == how {
+			p.limits = limits
+			return p
+		}
 	}
-	p := &pool{worker: w, upstream: u, limits: limits, next: u.pools[w.index]}
+	u.dropEmptyPools(w)
+	p := &pool{worker: w, upstream: u, transport: how, limits: limits, next: u.pools[w.index]}
 	p.sweep = p.closeOld
 	u.pools[w.index] = p
 	u.pooled.Store(true)
 	return p
 }
 
-// take returns a kept connection, or a new one. With fresh, it is a new one.
-// It waits in the running task.
-func (p *pool) take(fresh bool) (*upstreamConn, error) {
-	for n := len(p.idle) - 1; n >= 0 && !fresh; n-- {
-		c := p.idle[n]
-		p.idle[n] = nil
-		p.idle = p.idle[:n]
-		// Whatever it has to say without being asked, it ends the connection.
-		if c.conn.Readable() || c.conn.HungUp() {
-			c.Close()
-			continue
+// dropEmptyPools forgets the pools of transports that policies no longer want.
+func (u *upstream) dropEmptyPools(w *worker) {
+	for at := &u.pools[w.index]; *at != nil; {
+		if p := *at; p.conns == 0 && p.dials == 0 && len(p.waiters) == 0 {
+			*at = p.next
+		} else {
+			at = &p.next
 		}
-		c.conn.OnReadable(nil)
-		return c, nil
 	}
-	return p.dial()
 }
 
-func (p *pool) dial() (*upstreamConn, error) {
-	conn, err := p.worker.connect(p.upstream, p.connectTimeout())
-	if err != nil {
-		return nil, errConnect{err}
+// ready leases a connection that is there; nil for none.
+func (p *pool) ready(fresh bool) lease {
+	if p.transport.http2 {
+		if l := p.readyStream(fresh); l != nil {
+			return l
+		}
+		return nil
 	}
-	c := &upstreamConn{pool: p, conn: conn}
-	c.ended = c.drop
-	c.ClientConn = http1.NewClientConn(conn, p.worker.loop, p.worker.server.Limits)
-	return c, nil
+	if fresh {
+		return nil
+	}
+	if c := p.readyConn(); c != nil {
+		return c
+	}
+	return nil
+}
+
+// await lets the running task wait until serve is called for it. Without a
+// lease and an error, it has to look again.
+func (p *pool) await() (lease, error) {
+	w := &waiter{task: p.worker.loop.Current()}
+	p.waiters = append(p.waiters, w)
+	for !w.done {
+		if err := w.task.Park(); err != nil {
+			p.forget(w)
+			return nil, err
+		}
+	}
+	return w.lease, w.err
+}
+
+// forget drops a waiter that was interrupted. What it may have been given at
+// the same time is for others.
+func (p *pool) forget(w *waiter) {
+	switch {
+	case !w.done:
+		p.waiters = slices.DeleteFunc(p.waiters, func(other *waiter) bool { return other == w })
+	case w.lease != nil:
+		w.lease.Close()
+	default:
+		p.serve(nil, nil)
+	}
+}
+
+// serve ends the wait of the first waiter, if there is one.
+func (p *pool) serve(l lease, err error) {
+	if len(p.waiters) == 0 {
+		return
+	}
+	w := p.waiters[0]
+	p.waiters = slices.Delete(p.waiters, 0, 1)
+	w.done, w.lease, w.err = true, l, err
+	w.task.Wake()
 }
 
 func (p *pool) connectTimeout() time.Duration {
-	if p.limits.ConnectTimeout > 0 {
-		return p.limits.ConnectTimeout
-	}
-	return mesh.DefaultConnectTimeout
+	return cmp.Or(p.limits.ConnectTimeout, mesh.DefaultConnectTimeout)
 }
 
 func (p *pool) idleTimeout() time.Duration {
-	if p.limits.IdleTimeout > 0 {
-		return p.limits.IdleTimeout
-	}
-	return mesh.DefaultIdleTimeout
+	return cmp.Or(p.limits.IdleTimeout, mesh.DefaultIdleTimeout)
 }
 
-func (c *upstreamConn) kept() bool { return c.used }
+// mayServe reports whether a connection may serve another request after so
+// many, for so long.
+func (p *pool) mayServe(requests uint32, since time.Duration) bool {
+	l := p.limits
+	return !p.upstream.retired.Load() && (l.RequestsPerConn == 0 || requests < l.RequestsPerConn) &&
+		(l.MaxConnectionAge == 0 || p.worker.now()-since < l.MaxConnectionAge)
+}
 
-// put takes a connection back after its request: it is kept, or closed when it
-// cannot be used again.
-func (c *upstreamConn) put() {
-	p := c.pool
-	if !c.Finish() || c.conn.HungUp() || p.upstream.retired.Load() || len(p.idle) >= keptConnections {
-		c.Close()
-		return
+// closeOld closes the connections that were idle for too long.
+func (p *pool) closeOld() {
+	if next := max(p.closeOldConns(), p.closeOldStreams()); next > 0 {
+		p.worker.loop.Start(&p.sweeper, next-p.worker.now(), p.sweep)
 	}
-	c.used = true
-	c.idleAt = p.worker.now()
-	p.idle = append(p.idle, c)
-	c.conn.OnReadable(c.ended)
+}
+
+// sweepLater makes sure that connections that are idle from now on are closed
+// some time.
+func (p *pool) sweepLater() {
 	if !p.sweeper.Running() {
 		p.worker.loop.Start(&p.sweeper, p.idleTimeout(), p.sweep)
 	}
 }
 
-// drop closes an idle connection that the endpoint has ended.
-func (c *upstreamConn) drop() {
-	p := c.pool
-	for i := range p.idle {
-		if p.idle[i] == c {
-			copy(p.idle[i:], p.idle[i+1:])
-			p.idle[len(p.idle)-1] = nil
-			p.idle = p.idle[:len(p.idle)-1]
-			c.Close()
-			return
-		}
-	}
-}
-
-// closeOld closes the connections that were idle for too long: the first ones.
-func (p *pool) closeOld() {
-	now, timeout := p.worker.now(), p.idleTimeout()
-	old := 0
-	for old < len(p.idle) && now-p.idle[old].idleAt >= timeout {
-		p.idle[old].Close()
-		old++
-	}
-	kept := copy(p.idle, p.idle[old:])
-	clear(p.idle[kept:])
-	p.idle = p.idle[:kept]
-	if kept > 0 {
-		p.worker.loop.Start(&p.sweeper, p.idle[0].idleAt+timeout-now, p.sweep)
-	}
-}
-
-// closeIdle closes all kept connections.
+// closeIdle closes all connections that are not used.
 func (p *pool) closeIdle() {
 	p.sweeper.Stop()
 	for i, c := range p.idle {
@@ -182,6 +205,9 @@ func (p *pool) closeIdle() {
 		p.idle[i] = nil
 	}
 	p.idle = p.idle[:0]
+	for _, c := range slices.Clone(p.shared) {
+		c.retire()
+	}
 }
 
 // connect opens a connection to an endpoint, within the time. A name is looked
