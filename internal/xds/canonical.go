@@ -84,7 +84,8 @@ func canonicalEdits(h *mesh.HeaderEdits) *mesh.HeaderEdits {
 	return out
 }
 
-// canonicalRewrite gives the authority that a header edit sets its own place.
+// canonicalRewrite gives the authority that a header edit sets its own place,
+// where no rewrite is there already: that counts more.
 func canonicalRewrite(r *mesh.Route) {
 	var out mesh.Rewrite
 	if r.Rewrite != nil {
@@ -93,7 +94,7 @@ func canonicalRewrite(r *mesh.Route) {
 	if r.Headers != nil {
 		headers := *r.Headers
 		authority, set := takeAuthority(headers.Request.Set)
-		if authority != "" {
+		if out.Authority == "" {
 			out.Authority = authority
 		}
 		headers.Request.Set = set
