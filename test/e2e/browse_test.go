@@ -13,14 +13,15 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// browser is the condition under which a script may browse. Without the
-// pinned browser such a script skips itself, except where CI=true: there the
-// command fails.
-func browser(condition string) (bool, error) {
-	if condition != "browser" {
+// hasPart tells whether a program of others is there, for the conditions
+// [browser] and [envoy]. Without it a script skips itself, except where
+// CI=true: there the command that needs it fails.
+func hasPart(condition string) (bool, error) {
+	path, known := map[string]string{"browser": chromium, "envoy": envoy}[condition]
+	if !known {
 		return false, fmt.Errorf("unknown condition %q", condition)
 	}
-	_, err := os.Stat(chromium)
+	_, err := os.Stat(path)
 	return err == nil || os.Getenv("CI") == "true", nil
 }
 

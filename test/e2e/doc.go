@@ -33,6 +33,9 @@
 //	proxy NAME FLAG...       start serin proxy, routed by the running serin up, and wait
 //	                         until it serves; its first address is put into $NAME, in
 //	                         upper case. It ends with the script
+//	envoy NAME FLAG...       start an Envoy with what serin proxy bootstrap makes of the
+//	                         flags. Its addresses are best at $LOOPBACK, which no other
+//	                         script uses. The condition [envoy] tells whether there is one
 //	browse URL [PICTURE.png] load a page in Chromium; stdout is the document it made of
 //	                         it. The condition [browser] tells whether there is one
 //

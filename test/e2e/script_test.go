@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Dir(tools.serin) + ":" + filepath.Dir(tools.kubectl) + ":" + os.Getenv("PATH")
+	var scripts atomic.Int64
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata",
 		UpdateScripts:      *rewrite,
@@ -39,6 +41,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", path)
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("KUBECONFIG", "")
+			env.Setenv("LOOPBACK", loopback(int(scripts.Add(1))))
 			s := &scene{tools: tools, dataDir: filepath.Join(env.WorkDir, "data")}
 			for _, v := range env.Vars {
 				name, _, _ := strings.Cut(v, "=")
@@ -48,7 +51,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(s.end)
 			return nil
 		},
-		Condition: browser,
+		Condition: hasPart,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"up":      up,
 			"down":    stopWith(syscall.SIGTERM),
@@ -61,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"capture": capture,
 			"browse":  browse,
 			"proxy":   startProxy,
+			"envoy":   startEnvoy,
 		},
 	})
 }
