@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"io"
 	"strings"
 	"time"
 
@@ -22,14 +21,11 @@ const mirrorTime = 15 * time.Second
 // shadow is the copy of one request, with nothing in it that is the request's
 // own. The nil one is of a request that is not mirrored.
 type shadow struct {
-	worker   *worker
-	draws    *draws
-	call     call // by the copied head
-	head     wire.Head
-	body     []byte
-	trailers []wire.Field
-	timeout  time.Duration
-	to       []groupKey // each counts in worker.mirrors
+	errand
+	draws   *draws
+	call    call // by the copied head
+	timeout time.Duration
+	to      []groupKey // each counts in worker.mirrors
 }
 
 // mirror begins a copy when the request is sent first: ex.out is its head.
@@ -49,7 +45,7 @@ func (ex *exchange) mirror() {
 	if len(to) == 0 {
 		return
 	}
-	s := &shadow{worker: ex.worker, draws: &ex.listener.draws, head: cloneHead(&ex.out), timeout: r.timeout, to: to}
+	s := &shadow{errand: errand{worker: ex.worker, head: cloneHead(&ex.out)}, draws: &ex.listener.draws, timeout: r.timeout, to: to}
 	if s.timeout <= 0 {
 		s.timeout = mirrorTime
 	}
@@ -120,7 +116,7 @@ func (s *shadow) send() {
 	w := s.worker
 	for _, key := range s.to {
 		w.loop.Go(func(t *loop.Task) {
-			if err := s.copyTo(t, key); err != nil {
+			if err := s.goTo(t, key); err != nil {
 				w.proxy.log.Debug("mirror failed", "to", key.service, "err", err)
 			}
 			w.mirrors--
@@ -128,8 +124,8 @@ func (s *shadow) send() {
 	}
 }
 
-// copyTo sends the copy to an endpoint of a group and throws the answer away.
-func (s *shadow) copyTo(t *loop.Task, key groupKey) error {
+// goTo sends the copy to an endpoint of a group and throws the answer away.
+func (s *shadow) goTo(t *loop.Task, key groupKey) error {
 	p := s.worker.proxy
 	var m *member
 	u := p.acquire(func(table *table) *upstream {
@@ -151,75 +147,12 @@ func (s *shadow) copyTo(t *loop.Task, key groupKey) error {
 		return errOverflow
 	}
 	defer admitted.release()
-	var limit loop.Timer
-	late := false
-	s.worker.loop.Start(&limit, s.timeout, func() {
-		late = true
-		t.Interrupt(errTimeout)
-	})
-	out, err := s.exchange(m)
-	limit.Stop()
-	if late {
-		out.kind = timedOut
-	}
+	out, err := s.run(t, m, s.timeout)
 	m.done(out, s.worker.loop.Now())
 	return err
 }
 
 var errNoMirror = errors.New("no ready endpoint")
-
-// exchange sends the copy, once more on a new connection if a kept one had been
-// closed by the endpoint.
-func (s *shadow) exchange(m *member) (outcome, error) {
-	for fresh := false; ; fresh = true {
-		c, err := s.worker.take(m.upstream, m.group, fresh)
-		if err != nil {
-			kind, _ := classify(err)
-			return outcome{kind: kind, grpc: noGRPC}, err
-		}
-		var answer wire.Head
-		if err = s.ask(c, &answer); err == nil {
-			out := outcome{kind: answered, status: answer.Status, grpc: grpcStatus(&answer), sent: true}
-			c.put()
-			return out, nil
-		}
-		again := !fresh && c.kept() && isUnanswered(err)
-		c.Close()
-		if !again {
-			kind, _ := classify(err)
-			return outcome{kind: kind, grpc: noGRPC, sent: true}, err
-		}
-	}
-}
-
-// ask sends the copy and reads the answer to its end.
-func (s *shadow) ask(c calleeStream, answer *wire.Head) error {
-	head, whole := s.head, s.head.Body == wire.NoBody
-	err := c.Send(&head, whole)
-	if err == nil && !whole {
-		if err = c.Write(s.body); err == nil {
-			err = c.End(s.trailers)
-		}
-	}
-	// If that failed, there may be an answer that came early, or Answer tells
-	// the reason.
-	for answer.Status = 0; answer.Status < 200; {
-		if e := c.Answer(answer); e != nil {
-			return e
-		}
-		if answer.Status == 101 {
-			return errNoUpgrade
-		}
-	}
-	for answer.Body != wire.NoBody {
-		if _, e := c.Next(); e == io.EOF {
-			break
-		} else if e != nil {
-			return e
-		}
-	}
-	return err
-}
 
 // cloneHead copies a head with all that its strings are views of.
 func cloneHead(h *wire.Head) wire.Head {

@@ -46,8 +46,9 @@ type Proxy struct {
 	pods      map[netip.Addr]bool // of the snapshot in force
 	upstreams map[upstreamID]*upstream
 	listeners map[*Listener]bool
-	opened    uint64        // listeners so far
-	changed   chan struct{} // closed and replaced by broadcast
+	checks    map[*vitals]*check // of health, under way
+	opened    uint64             // listeners so far
+	changed   chan struct{}      // closed and replaced by broadcast
 	closed    bool
 }
 
@@ -105,6 +106,7 @@ func (p *Proxy) start() error {
 	}
 	p.group = group
 	group.Start()
+	p.checkMembers(p.table.Load())
 	return nil
 }
 
@@ -157,6 +159,7 @@ func (p *Proxy) Apply(s *mesh.Snapshot) error {
 		u.retired.Store(false)
 	}
 	p.table.Store(t)
+	p.checkMembers(t)
 	p.ack = mesh.Ack{Version: s.Version, At: time.Now()}
 	p.pods = podsOf(s)
 	p.retireUnused(used)
