@@ -125,7 +125,7 @@ func (c *check) pause(interval time.Duration) time.Duration {
 // only connects. Any answer from 200 to 299 is good.
 func (c *check) ask(t *loop.Task, m *member, p *mesh.HealthCheck) error {
 	if p.Path == "" {
-		conn, err := c.worker.connect(m.upstream, p.Timeout)
+		conn, err := c.worker.open(m.upstream, transport{tls: m.group.transport.tls}, p.Timeout)
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,12 @@
 //	upload.go     the request's body meanwhile
 //	record.go     one telemetry.Request, however it ended
 //
+// A connection that carries bytes takes relay.go in place of exchange.go, then
+// tcp.go: from ports that do not speak HTTP, from gateways by the name in sni.go,
+// and by CONNECT (connect.go). What the proxy sends on its own account is an
+// errand (errand.go): copies of requests (mirror.go) and health checks
+// (checker.go).
+//
 // What a decision obeys has a file of its own: match.go, access.go, cors.go,
 // limit.go, fault.go, redirect.go, reply.go, edit.go, hash.go, retry.go, and
 // stream.go for connections without requests. A group (group.go) is the endpoints

@@ -227,8 +227,8 @@ func (p *Proxy) AwaitAck(ctx context.Context, than mesh.SnapshotVersion) (mesh.A
 // Drained blocks until the snapshot in force has no endpoint with the pod's
 // address and no request to one is under way. Then the pod can be told to
 // stop, and nothing that came through this proxy's outbound and gateway
-// listeners is lost. An upgraded connection (WebSocket) counts as a request
-// under way: bound the wait with ctx.
+// listeners is lost. A connection of bytes (a TCP port, CONNECT, WebSocket)
+// counts as a request under way: bound the wait with ctx.
 //
 // Callers who connected to the pod's own address are not waited for; its
 // inbound listener's Shutdown does that.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/netip"
@@ -238,7 +239,7 @@ func (y *relay) pickUnder(t *table) *upstream {
 // used.
 type way struct {
 	upstream *upstream
-	conn     *loop.Conn
+	conn     socket
 	admitted permit
 }
 
@@ -275,18 +276,17 @@ func (y *relay) connect(u *upstream) (way, error) {
 	r, g := y.record, y.dec.group
 	r.Destination, r.Upstream = u.workload, u.dial
 	w, timeout := way{upstream: u}, time.Duration(mesh.DefaultConnectTimeout)
+	var by transport
 	if g != nil {
 		var ok bool
 		if w.admitted, ok = g.admitConnection(); !ok {
 			return way{}, errOverflow
 		}
-		if t := g.policy.Pool.ConnectTimeout; t > 0 {
-			timeout = t
-		}
+		timeout, by.tls = cmp.Or(g.policy.Pool.ConnectTimeout, timeout), g.transport.tls
 	}
 	r.Attempts++
 	var err error
-	if w.conn, err = y.worker.connect(u, timeout); err != nil {
+	if w.conn, err = y.worker.open(u, by, timeout); err != nil {
 		w.admitted.release()
 		return way{}, err
 	}
