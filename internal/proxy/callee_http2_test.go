@@ -329,7 +329,7 @@ func TestEndpointsResetWithinAnAnswer(t *testing.T) {
 		if b, err := io.ReadAll(res.Body); err == nil {
 			t.Errorf("%q was taken for a whole answer", b)
 		}
-		if rec := r.recorded(); rec.Code != 200 || rec.Flags != flagReset {
+		if rec := r.recorded(); rec.Code != 200 || rec.Flags != flagRemoteReset {
 			t.Errorf("record: %d %s", rec.Code, rec.Flags)
 		}
 	}

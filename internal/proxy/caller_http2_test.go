@@ -148,7 +148,7 @@ func TestBrokenAnswersResetTheStream(t *testing.T) {
 	if string(b) != "half" || err == nil || err == io.EOF {
 		t.Errorf("%q, %v, want the half and an error", b, err)
 	}
-	if rec := r.recorded(); rec.Code != 200 || rec.Flags != flagReset {
+	if rec := r.recorded(); rec.Code != 200 || rec.Flags != flagProtocol {
 		t.Errorf("record: %d %s", rec.Code, rec.Flags)
 	}
 }

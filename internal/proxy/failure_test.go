@@ -99,7 +99,7 @@ func TestAnAnswerThatBreaksOffBreaksOffForTheCallerToo(t *testing.T) {
 	if b, err := io.ReadAll(res.Body); string(b) != "half" || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("read %q, %v; want half of it and an unexpected EOF", b, err)
 	}
-	if got := r.recorded(); got.Code != 200 || got.Flags != "UC" || got.Sent != 4 {
+	if got := r.recorded(); got.Code != 200 || got.Flags != "UPE" || got.Sent != 4 {
 		t.Errorf("record = %+v", got)
 	}
 }

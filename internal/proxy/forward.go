@@ -317,7 +317,11 @@ func (ex *exchange) broken(err error) {
 	case errStreamIdle:
 		addFlag(&ex.record, flagIdle)
 	default:
-		addFlag(&ex.record, flagReset)
+		_, f := classify(err)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			f.flag = flagProtocol // an end within a body of HTTP/1.1 that says its length
+		}
+		addFlag(&ex.record, f.flag)
 	}
 }
 

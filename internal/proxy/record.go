@@ -17,11 +17,11 @@ const (
 	flagRateLimited = "RL"   // 429: beyond the route's rate limit
 	flagDenied      = "UAEX" // 403: the caller may not call the service
 	flagConnect     = "UF"   // 503: could not connect
-	flagReset       = "UC"   // 503: the connection ended before an answer, or 200 and it ended within
-	flagRemoteReset = "UR"   // 503: the endpoint reset the stream
+	flagReset       = "UC"   // 503: the connection ended before an answer
+	flagRemoteReset = "UR"   // 503: the endpoint reset the stream, or 200 and it did within
 	flagOverflow    = "UO"   // 503: the destination's limits are reached
 	flagTimeout     = "UT"   // 504: no answer in time
-	flagProtocol    = "UPE"  // 502: what came is not an answer
+	flagProtocol    = "UPE"  // 502: what came is not an answer, or 200 and it ended within
 	flagRetryLimit  = "URX"  // the last of all tries failed
 	flagIdle        = "SI"   // nothing moved for too long
 	flagMalformed   = "DPE"  // 400, 408, 431 …: what the caller sent is no request
