@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -63,26 +64,30 @@ func (c *callerConn) start() {
 
 // mayListenFirst reports whether callers may wait for the callee to speak.
 func (l *Listener) mayListenFirst(t *table) bool {
-	switch l.role {
-	case toOne:
-		return t.carriesBytes(l.service, l.port)
-	case atEdge:
+	if l.role == atEdge {
 		g := t.gateways[l.port]
 		return g != nil && len(g.plain) > 0
-	case outbound, inbound:
 	}
-	return false
+	return l.carriesBytes(t)
 }
 
-// carriesBytes reports whether connections to a port of a service are not
-// looked into.
-func (t *table) carriesBytes(service mesh.ServiceName, port uint16) bool {
-	if t.snapshot == nil {
+// carriesBytes reports whether connections to the listener's one service are
+// not looked into, by the protocol of its port.
+func (l *Listener) carriesBytes(t *table) bool {
+	if t.snapshot == nil || l.service == "" {
 		return false
 	}
-	svc := t.snapshot.Services[service]
+	svc := t.snapshot.Services[l.service]
 	if svc == nil {
 		return false
+	}
+	port := l.port
+	if l.role == inbound {
+		at := l.addr.(*net.TCPAddr).AddrPort() // of the TCP listener it was made with
+		at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+		if i := slices.IndexFunc(svc.Endpoints, func(e mesh.Endpoint) bool { return e.Address == at }); i >= 0 {
+			port = svc.Endpoints[i].Port
+		}
 	}
 	p, _ := svc.Port(port)
 	return p.Protocol == mesh.TCP || p.Protocol == mesh.HTTPS
@@ -93,21 +98,16 @@ func (t *table) carriesBytes(service mesh.ServiceName, port uint16) bool {
 func (c *callerConn) arrive(t *loop.Task) arrival {
 	l, table := c.listener, c.worker.proxy.table.Load()
 	var g *gateway
-	switch l.role {
-	case toOne:
-		if !table.carriesBytes(l.service, l.port) {
-			return arrival{requests: true}
-		}
-	case atEdge:
+	if l.role == atEdge {
 		if g = table.gateways[l.port]; g == nil || len(g.tls)+len(g.plain)+len(g.passed) == 0 {
 			return arrival{requests: true}
 		}
-	case outbound, inbound:
+	} else if !l.carriesBytes(table) {
 		return arrival{requests: true}
 	}
 	y := newRelay(c, string(l.service), l.port)
 	var early []byte
-	if g != nil && len(g.tls)+len(g.passed) > 0 || g == nil && y.asksForNames(table) {
+	if g != nil && len(g.tls)+len(g.passed) > 0 || l.role == toOne && y.asksForNames(table) {
 		var ok bool
 		if early, ok = y.look(c.conn, nil); !ok {
 			return arrival{}
@@ -193,7 +193,9 @@ func (y *relay) decide(t *table) {
 	switch l.role {
 	case atEdge:
 		y.dec, y.tls = t.streamAtGateway(&y.seen, &l.draws)
-	case outbound, toOne, inbound:
+	case inbound:
+		y.dec = decision{service: l.service}
+	case outbound, toOne:
 		y.dec = decision{}
 		found := t.inMesh(l.namespace(), y.host)
 		// Hosts that have routes alone are of the mesh for requests alone.
@@ -211,8 +213,11 @@ func (y *relay) decide(t *table) {
 func (y *relay) note() {
 	r, d := y.record, &y.dec
 	r.Snapshot, r.Service, r.Route, r.Split, r.Backend, r.Flags = y.table.version, d.service, d.origin, d.several, "", d.flag
-	if d.backend != nil {
+	switch {
+	case d.backend != nil:
 		r.Backend = d.backend.service
+	case y.listener.role == inbound:
+		r.Backend = d.service
 	}
 }
 
@@ -229,6 +234,8 @@ func (y *relay) pickUnder(t *table) *upstream {
 			return nil
 		}
 		return y.member.upstream
+	case y.listener.role == inbound:
+		return y.listener.inbound
 	case y.target == nil && y.listener.role == outbound && t.version > 0:
 		return y.worker.outsideHost(y.host, y.seen.port)
 	}

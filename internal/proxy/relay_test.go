@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -290,6 +291,30 @@ func TestADrainWaitsForConnections(t *testing.T) {
 	c.endWrite()
 	if err := r.Drained(t.Context(), pod(1)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAPodsOwnAddressCarriesBytes: for callers that do not use the mesh.
+func TestAPodsOwnAddressCarriesBytes(t *testing.T) {
+	r := newRig(t, Config{})
+	app := r.rawApp(greets("db"))
+	workload := mesh.Workload{Namespace: "default", Name: "db", Version: "v1", Pod: "db-1"}
+	l, err := r.ListenInbound("127.0.0.1:0", "db.default", workload, app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc := tcpService("db.default", app)
+	svc.Endpoints[0].Address = netip.MustParseAddrPort(l.Addr().String())
+	r.apply(svc)
+	c := r.dialTo(l)
+	if got := c.line(); got != "db" {
+		t.Errorf("greeting = %q", got)
+	}
+	c.endWrite()
+	c.rest()
+	q := r.recorded()
+	if q.Protocol != telemetry.TCP || q.Reporter != telemetry.DestinationSide || q.Service != "db.default" || q.Backend != "db.default" || q.Destination != workload {
+		t.Errorf("record = %+v", q)
 	}
 }
 
