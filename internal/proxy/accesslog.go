@@ -305,6 +305,6 @@ func (l *logLine) escaped(s string) {
 func (ex *exchange) entry() *logEntry {
 	e := &ex.logged
 	*e = logEntry{Request: &ex.record, target: ex.request.Path, forwardedFor: ex.seen.forwardedFor, userAgent: ex.seen.userAgent}
-	e.local, e.remote = ex.conn.conn.Local(), ex.conn.conn.Remote()
+	e.local, e.remote, e.serverName = ex.conn.conn.Local(), ex.conn.conn.Remote(), ex.conn.serverName
 	return e
 }

@@ -19,6 +19,7 @@ type callerConn struct {
 	listener   *Listener
 	worker     *worker
 	conn       *loop.Conn
+	socket     socket      // conn, or TLS over it
 	prev, next *callerConn // in the listener's list
 
 	// What it speaks; both nil until the first bytes told.
@@ -34,14 +35,17 @@ type callerConn struct {
 	relay    *relay // of bytes
 	cutOff   bool
 	requests int
+	arrived  bool // arrive was called
 
-	scheme   string // "http" or "https"
-	remoteIP string // as x-forwarded-for tells it
-	local    netip.AddrPort
+	scheme     string // "http" or "https"
+	serverName string // that was asked for by TLS
+	alpn       string // that was chosen
+	remoteIP   string // as x-forwarded-for tells it
+	local      netip.AddrPort
 }
 
 func newCallerConn(l *Listener, w *worker, conn *loop.Conn) {
-	c := &callerConn{listener: l, worker: w, conn: conn, scheme: "http"}
+	c := &callerConn{listener: l, worker: w, conn: conn, socket: conn, scheme: "http"}
 	c.serves, c.wake, c.expire = c.serve, c.resume, c.retire
 	c.remoteIP = conn.Remote().Addr().String()
 	if c.next = l.conns[w.index]; c.next != nil {
@@ -58,7 +62,7 @@ func (c *callerConn) rest() {
 		return
 	}
 	c.worker.loop.Start(&c.idle, c.worker.proxy.limits.IdleTime, c.expire)
-	c.conn.OnReadable(c.wake)
+	c.socket.OnReadable(c.wake)
 }
 
 // resume is called by the loop when there is something to read.
@@ -72,12 +76,19 @@ func (c *callerConn) resting() bool { return c.idle.Running() }
 
 // serve carries the requests that have arrived.
 func (c *callerConn) serve(t *loop.Task) {
-	if c.http1 == nil && !c.begin(t) {
-		c.close()
-		return
+	if c.http1 == nil {
+		switch c.begin(t) {
+		case over:
+			c.close()
+			return
+		case later:
+			c.rest()
+			return
+		case requests:
+		}
 	}
 	for c.request(t) {
-		if c.http1.Idle() && !c.conn.Readable() {
+		if c.http1.Idle() && !c.socket.Readable() {
 			c.rest()
 			return
 		}
@@ -85,25 +96,62 @@ func (c *callerConn) serve(t *loop.Task) {
 	c.close()
 }
 
-// begin looks at the first bytes for the protocol. It reports whether requests
-// of HTTP/1.1 are to be served; else the connection is over.
-func (c *callerConn) begin(t *loop.Task) bool {
-	arrived := c.arrive(t)
-	if !arrived.requests {
-		return false
+// beginning is what came of the first bytes of a connection.
+type beginning uint8
+
+const (
+	over     beginning = iota // it was served to its end, or nothing can be made of it
+	later                     // nothing has come yet
+	requests                  // HTTP/1.1
+)
+
+// begin finds out what a connection carries, and serves it unless it is
+// HTTP/1.1.
+func (c *callerConn) begin(t *loop.Task) beginning {
+	var early []byte
+	if !c.arrived {
+		c.arrived = true
+		arrived := c.arrive(t)
+		if !arrived.requests {
+			return over
+		}
+		early = arrived.early
+		if y := arrived.relay; y != nil {
+			if !c.endTLS(y, early) {
+				return over
+			}
+			if y.tls != nil {
+				return c.beginInTLS(t, y)
+			}
+		}
 	}
 	buf := c.worker.loop.Buffer()
 	defer c.worker.loop.Release(buf)
-	early := c.firstBytes(buf, copy(buf, arrived.early))
+	early = c.firstBytes(buf, copy(buf, early))
 	switch {
 	case len(early) == 0:
-		return false
+		return over
 	case bytes.HasPrefix(early, []byte(http2.Preface)):
 		c.serveHTTP2(t, early)
-		return false
+		return over
 	}
-	c.http1 = http1.NewServerConn(c.conn, c.worker.loop, c.worker.server, early)
-	return true
+	c.http1 = http1.NewServerConn(c.socket, c.worker.loop, c.worker.server, early)
+	return requests
+}
+
+// beginInTLS is begin for what comes out of TLS.
+func (c *callerConn) beginInTLS(t *loop.Task, y *relay) beginning {
+	switch {
+	case y.carries():
+		c.serveBytes(t, y, end{conn: c.socket})
+		return over
+	case c.alpn == alpnHTTP2:
+		c.serveHTTP2(t, nil)
+		return over
+	case c.socket.Readable():
+		return c.begin(t)
+	}
+	return later
 }
 
 // firstBytes reads until the bytes in buf, of which n are there already, tell
@@ -115,7 +163,7 @@ func (c *callerConn) firstBytes(buf []byte, n int) []byte {
 			timed = true
 			c.limitReading(c.worker.proxy.limits.HeaderTime)
 		}
-		more, err := c.conn.Read(buf[n:])
+		more, err := c.socket.Read(buf[n:])
 		n += more
 		if err != nil {
 			break // the codec meets it again
@@ -206,7 +254,7 @@ func (c *callerConn) close() {
 	if c.http1 != nil {
 		c.http1.Close()
 	} else { // HTTP/2 has closed it already
-		_ = c.conn.Close() // a close that fails has closed nevertheless
+		_ = c.socket.Close() // a close that fails has closed nevertheless
 	}
 	if c.prev != nil {
 		c.prev.next = c.next

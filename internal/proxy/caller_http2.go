@@ -9,7 +9,7 @@ import (
 // serveHTTP2 serves the requests of a caller that speaks HTTP/2, until the
 // connection has ended and they all have.
 func (c *callerConn) serveHTTP2(t *loop.Task, early []byte) {
-	c.http2 = http2.NewServer(c.conn, c.worker.loop, c.worker.http2, c.serveStream)
+	c.http2 = http2.NewServer(c.socket, c.worker.loop, c.worker.http2, c.serveStream)
 	c.ended = t.Wake
 	if c.listener.leaving.Load() {
 		c.http2.Drain()

@@ -44,6 +44,8 @@ func (c *compiler) compile() (*table, error) {
 		gateways: map[uint16]*gateway{},
 		groups:   map[groupKey]*group{},
 		limits:   map[limitKey]*bucket{},
+		servers:  map[serverKey]*serverTLS{},
+		clients:  map[clientKey]*clientTLS{},
 	}
 	c.table = t
 	if err := c.addServices(); err != nil {
@@ -126,7 +128,7 @@ func (c *compiler) addGateway(of *mesh.Gateway) error {
 		}
 	}
 	for i := range of.TLS {
-		g.tls = append(g.tls, &of.TLS[i])
+		g.tls, g.ends = append(g.tls, &of.TLS[i]), append(g.ends, c.serverTLS(&of.TLS[i]))
 	}
 	for i := range of.Streams {
 		to := &g.plain
@@ -306,7 +308,10 @@ func (c *compiler) group(svc *callee, port uint16, subset string) *group {
 	}
 	at, _ := svc.Port(port)
 	g := &group{groupKey: key, protocol: at.Protocol, policy: svc.Policy(port, subset)}
-	g.transport = c.transport(g)
+	g.transport.http2 = g.protocol == mesh.HTTP2 || g.protocol == mesh.GRPC || g.policy.Pool.HTTP2
+	if g.policy.TLS != nil {
+		g.transport.tls = c.clientTLS(g)
+	}
 	c.table.groups[key] = g
 	old := c.old.groups[key]
 	if old == nil {

@@ -350,7 +350,10 @@ func (ex *exchange) decide(t *table) {
 	case outbound, inbound:
 		ex.target = t.inMesh(l.caller.Workload.Namespace, ex.call.host)
 	}
-	if ex.target != nil {
+	switch {
+	case l.role == atEdge && t.misdirected(l.port, ex.conn.serverName, ex.call.host):
+		ex.target, ex.dec.reply = nil, misdirectedReply
+	case ex.target != nil:
 		ex.dec = ex.target.decide(&ex.call, &l.draws)
 	}
 	r := &ex.record

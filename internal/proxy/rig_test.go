@@ -125,7 +125,7 @@ func weighted(host string, weights ...uint32) mesh.VirtualHost {
 }
 
 // apply makes the next snapshot of the parts: *mesh.Service, mesh.VirtualHost
-// or mesh.Gateway.
+// mesh.Gateway or certificates by name.
 func (r *rig) apply(parts ...any) {
 	r.t.Helper()
 	r.version++
@@ -144,6 +144,8 @@ func snapshot(version mesh.SnapshotVersion, parts ...any) *mesh.Snapshot {
 			s.Hosts = append(s.Hosts, p)
 		case mesh.Gateway:
 			s.Gateways = append(s.Gateways, p)
+		case map[string]*mesh.Certificate:
+			s.Certificates = p
 		default:
 			panic(fmt.Sprintf("a snapshot has no %T", p))
 		}

@@ -65,14 +65,8 @@ func (t *table) streamAtGateway(c *connection, d *draws) (out decision, end *mes
 	if g == nil {
 		return out, nil
 	}
-	plain, best := c.plain(), -1
-	for _, tls := range g.tls {
-		for _, pattern := range tls.Hosts {
-			if s := specificity(pattern); s > best && mesh.HostMatches(pattern, plain.SNI) {
-				best, end = s, tls
-			}
-		}
-	}
+	plain := c.plain()
+	end, best := g.endsTLS(plain.SNI)
 	found, s := findStream(g.passed, plain)
 	switch {
 	case found != nil && s >= best:

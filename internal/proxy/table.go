@@ -16,16 +16,19 @@ type table struct {
 	local    map[string]localHosts // by namespace
 	gateways map[uint16]*gateway
 	// What the next table takes over where it has the same.
-	groups map[groupKey]*group
-	limits map[limitKey]*bucket
+	groups  map[groupKey]*group
+	limits  map[limitKey]*bucket
+	servers map[serverKey]*serverTLS
+	clients map[clientKey]*clientTLS
 }
 
 // gateway is what callers from outside find behind one port.
 type gateway struct {
 	hosts  hostIndex
 	tls    []*mesh.ServerTLS
-	plain  []stream // without SNI
-	passed []stream // by SNI: their TLS is not ended
+	ends   []*serverTLS // those of tls
+	plain  []stream     // without SNI
+	passed []stream     // by SNI: their TLS is not ended
 }
 
 // localHosts holds the targets of one namespace under their short names, so

@@ -1,10 +1,10 @@
 package proxy
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
-	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/proxy/http1"
 	"serin.dev/serin/internal/proxy/loop"
 )
@@ -26,6 +26,7 @@ type socket interface {
 
 var (
 	_ socket = (*loop.Conn)(nil)
+	_ socket = (*tlsConn)(nil)
 )
 
 // transport is how endpoints are spoken to. Connections of different ones are
@@ -33,15 +34,6 @@ var (
 type transport struct {
 	http2 bool
 	tls   *clientTLS // nil = plain
-}
-
-// transport finds out how the endpoints of a group are spoken to.
-func (c *compiler) transport(g *group) transport {
-	t := transport{http2: g.protocol == mesh.HTTP2 || g.protocol == mesh.GRPC || g.policy.Pool.HTTP2}
-	if g.policy.TLS != nil {
-		t.tls = c.clientTLS(g)
-	}
-	return t
 }
 
 // open opens a connection to an endpoint and shakes hands where the transport
@@ -55,9 +47,9 @@ func (w *worker) open(u *upstream, t transport, timeout time.Duration) (socket, 
 	if t.tls == nil {
 		return c, nil
 	}
-	return t.tls.shake(c, t.http2, begun.Add(timeout))
+	s, err := t.tls.call(c, begun.Add(timeout))
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return s, nil
 }
-
-type clientTLS struct{}
-func (c *compiler) clientTLS(g *group) *clientTLS { return nil }
-func (c *clientTLS) shake(*loop.Conn, bool, time.Time) (socket, error) { return nil, nil }

@@ -24,7 +24,7 @@ func (ex *exchange) upgrade(l lease) {
 			ex.conn.conn.OnHangup(nil)
 			ex.timer.Stop() // the tunnel has its own
 			t := tunnel{worker: ex.worker, idle: ex.idle}
-			t.run(ex.task, end{ex.conn.conn, fromCaller}, end{c.conn, fromCallee})
+			t.run(ex.task, end{ex.conn.socket, fromCaller}, end{c.conn, fromCallee})
 			r.Read, r.Sent = t.sent[0], t.sent[1]
 			if t.flag != "" {
 				addFlag(r, t.flag)

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// ErrWouldBlock is returned by TryRead when nothing has arrived.
-var ErrWouldBlock = errors.New("nothing to read yet")
+// ErrWouldBlock is returned by TryRead when nothing has arrived, and by
+// TryWrite when there is no room for more.
+var ErrWouldBlock = errors.New("the connection is not ready")
 
 // Conn is a socket of a loop. It implements net.Conn for the tasks of that
 // loop: Read and Write wait by giving the loop away. One task may read while
@@ -170,6 +171,33 @@ func (c *Conn) write(a, b []byte) (written int, err error) {
 	}
 	if t := c.loop.current; t != nil {
 		t.spend()
+	}
+	return written, nil
+}
+
+// TryWrite is Write that does not wait: it returns how much the kernel took,
+// with ErrWouldBlock if that is not all. It may be called outside of tasks,
+// too, but not while a task waits in Write.
+func (c *Conn) TryWrite(p []byte) (written int, err error) {
+	if err := c.usable(c.writeDeadline); err != nil {
+		return 0, err
+	}
+	for written < len(p) && c.can&canWrite != 0 {
+		n, errno := sysWrite(c.fd, p[written:], nil)
+		switch errno {
+		case 0:
+			if written += n; written < len(p) {
+				c.can &^= canWrite // full; the next room is a new event
+			}
+		case syscall.EAGAIN:
+			c.can &^= canWrite
+		case syscall.EINTR:
+		default:
+			return written, os.NewSyscallError("write", errno)
+		}
+	}
+	if written < len(p) {
+		return written, ErrWouldBlock
 	}
 	return written, nil
 }
