@@ -21,6 +21,7 @@ import (
 type contender struct {
 	name    string
 	program string   // looked up in PATH; "" is this program
+	fed     bool     // ours: configured by a feeder, found by serinPath
 	version string   // the argument that makes it tell its version
 	configs []string // templates in config/, filled in from a plan
 	args    []string // relative to the folder of the filled-in templates
@@ -28,6 +29,10 @@ type contender struct {
 }
 
 var contenders = []contender{
+	{
+		name: "serin", program: "serin", version: "version", fed: true,
+		counts: "a record of each request, sent to the server that feeds it",
+	},
 	{
 		name: "envoy", program: "envoy", version: "--version",
 		configs: []string{"envoy.yaml"},
@@ -149,6 +154,14 @@ type running struct {
 	contender
 	*group
 	*plan
+	feeder *feeder // nil where there is a file instead
+}
+
+func (r *running) stop() {
+	r.group.stop()
+	if r.feeder != nil {
+		r.feeder.stop()
+	}
 }
 
 // run starts a contender in a folder of its own below dir and waits until all
@@ -169,22 +182,55 @@ func (c contender) run(core int, dir string, id identity, backend [3]int) (*runn
 	if err != nil {
 		return nil, err
 	}
-	g, err := start(core, dir, nil, program, c.args...)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range p.Doors {
-		if err := g.opened(localhost(d.Port)); err != nil {
-			g.stop()
+	args := c.args
+	var f *feeder
+	if c.fed {
+		if f, err = p.startFeeder(); err != nil {
 			return nil, err
 		}
+		args = f.gatewayArgs(p)
 	}
-	return &running{c, g, p}, nil
+	g, err := start(core, dir, nil, program, args...)
+	if err != nil {
+		if f != nil {
+			f.stop()
+		}
+		return nil, err
+	}
+	r := &running{c, g, p, f}
+	if err := r.ready(); err != nil {
+		r.stop()
+		return nil, err
+	}
+	return r, nil
+}
+
+// ready waits until all doors are open, and lead where the plan says.
+func (r *running) ready() error {
+	for _, d := range r.Doors {
+		if err := r.opened(localhost(d.Port)); err != nil {
+			return err
+		}
+	}
+	if r.feeder == nil {
+		return nil
+	}
+	return r.feeder.applied(r.group)
 }
 
 func (c contender) path() (string, error) {
 	if c.program == "" {
 		return os.Executable()
+	}
+	if c.fed {
+		path, err := serinPath()
+		if err != nil {
+			return "", err
+		}
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("%w: run `make build`", err)
+		}
+		return path, nil
 	}
 	path, err := exec.LookPath(c.program)
 	if err != nil {

@@ -16,11 +16,12 @@
 // that a proxy that stalls cannot hide the requests it held up. Rounds are
 // interleaved, in turning order; every figure is the median of the rounds.
 //
-// All proxies are configured in config/, with their defaults and as few
-// exceptions as the job allows. HTTP/2 callers are served from HTTP/1.1
-// upstreams, as proxies do that stand in front of ordinary services; gRPC is
-// HTTP/2 on both sides. No proxy writes an access log; each counts what it
-// counts by default.
+// Ours is serin proxy as a gateway, which a server in this program feeds and
+// hears from of every request, as serin up would. The others are configured in
+// config/. All have their defaults, with as few exceptions as the job allows.
+// HTTP/2 callers are served from HTTP/1.1 upstreams, as proxies do that stand
+// in front of ordinary services; gRPC is HTTP/2 on both sides. No proxy writes
+// an access log; each counts what it counts by default.
 //
 // The program must never turn a figure into a verdict, and never print one of
 // a request that failed: a proxy that does not do the whole job in a case is

@@ -48,8 +48,11 @@ func TestEveryContenderDoesTheWholeJob(t *testing.T) {
 	defer backend.stop()
 	for _, c := range contenders {
 		t.Run(strings.ReplaceAll(c.name, "/", "-"), func(t *testing.T) {
-			if c.name == "envoy" {
+			switch {
+			case c.name == "envoy":
 				t.Setenv("PATH", filepath.Dir(parts.Envoy(t)))
+			case c.fed && os.Getenv("SERIN_BIN") == "":
+				t.Setenv("SERIN_BIN", buildSerin(t))
 			}
 			p, err := c.run(core, dir, id, ports)
 			if errors.Is(err, exec.ErrNotFound) {
@@ -74,6 +77,18 @@ func TestEveryContenderDoesTheWholeJob(t *testing.T) {
 			}
 		})
 	}
+}
+
+// buildSerin makes the program where `make test` has not.
+func buildSerin(t *testing.T) string {
+	t.Helper()
+	serin := filepath.Join(t.TempDir(), "serin")
+	build := exec.Command("go", "build", "-o", serin, "../../cmd/serin")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build serin: %v\n%s", err, out)
+	}
+	return serin
 }
 
 // A proxy that stalls holds up more requests than there are connections. All

@@ -145,8 +145,9 @@ var rooms = map[string]room{
 		why:    "it measures the program as people meet it, and speaks to its API as a client",
 	},
 	"bench/proxy": {
+		own:    []string{"internal/mesh", "internal/xds/ads"},
 		others: []string{"golang.org/x/", "google.golang.org/grpc/"},
-		why:    "it treats our proxy as it treats the others: a program with a configuration and ports",
+		why:    "it treats our proxy as it treats the others: a program with a configuration, which a server hands it, and ports",
 	},
 	"test/parts": {
 		why: "tests of every room use it, so it must not bring them anything",
