@@ -31,7 +31,7 @@ type tlsConn struct {
 	polling bool // tls must not wait for more
 
 	reading bool // a task is in tls.Read
-	more    bool // tls may hold plaintext
+	more    bool // tls may hold plaintext, or an end that it tells again
 	ahead   [1]byte
 	has     bool // ahead is plaintext that nobody has been given
 
@@ -111,9 +111,7 @@ func (c *tlsConn) Read(p []byte) (int, error) {
 	c.reading = true
 	n, err := c.tls.Read(p)
 	c.reading = false
-	c.more = n == len(p)
-	c.flushSoon()
-	return n, plainError(err)
+	return c.took(n, n == len(p), err)
 }
 
 // poll is Read that does not wait.
@@ -124,9 +122,15 @@ func (c *tlsConn) poll(p []byte) (int, error) {
 	c.polling = true
 	n, err := c.tls.Read(p)
 	c.polling = false
-	c.more = n == len(p)
+	return c.took(n, n == len(p), err)
+}
+
+// took notes what tls said.
+func (c *tlsConn) took(n int, full bool, err error) (int, error) {
+	err = plainError(err)
+	c.more = full || err != nil && err != loop.ErrWouldBlock
 	c.flushSoon()
-	return n, plainError(err)
+	return n, err
 }
 
 // Readable implements socket. It may read, but not more than tls and one byte
