@@ -365,3 +365,68 @@ func TestEndpointsLeavingLoseNothing(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestRequestsWaitForConnections where there may be no more, and are turned
+// away where too many wait.
+func TestRequestsWaitForConnections(t *testing.T) {
+	for _, two := range []bool{false, true} {
+		r := newRig(t, Config{Loops: 1})
+		busy := make(chan bool)
+		var conns sync.Map
+		h := func(w http.ResponseWriter, q *http.Request) {
+			conns.Store(q.RemoteAddr, true)
+			<-busy
+		}
+		address := ""
+		if two {
+			address, _ = r.appHTTP2(h)
+		} else {
+			address = r.app(h)
+		}
+		svc := service("music.default", address)
+		svc.Policies = map[mesh.PolicyScope]*mesh.Policy{{}: {Pool: mesh.Pool{MaxConnections: 2, MaxPending: 3, HTTP2: two}}}
+		r.apply(svc, weighted("music.default", 1))
+		_, c := r.outbound()
+		const n = 12
+		codes := make(chan int, n)
+		for range n {
+			go func() {
+				res, err := r.call(c, "GET", "http://music/", nil)
+				if err != nil {
+					t.Error(err)
+					codes <- 0
+					return
+				}
+				res.Body.Close()
+				codes <- res.StatusCode
+			}()
+		}
+		over := 0
+		if !two { // HTTP/2 has room for all on one connection, once that is open
+			for range n - 2 - 3 {
+				if code := <-codes; code != 503 {
+					t.Errorf("one too many: %d", code)
+				}
+				over++
+			}
+		}
+		close(busy)
+		for range n - over {
+			if code := <-codes; code == 503 {
+				over++
+			} else if code != 200 {
+				t.Errorf("status %d", code)
+			}
+		}
+		for range n {
+			if rec := r.recorded(); (rec.Flags == flagOverflow) != (rec.Code == 503) {
+				t.Errorf("%d %q", rec.Code, rec.Flags)
+			}
+		}
+		count := 0
+		conns.Range(func(any, any) bool { count++; return true })
+		if want := 2; !two && (count != want || over != n-2-3) || two && count != 1 {
+			t.Errorf("HTTP/2 %t: %d connections, %d turned away", two, count, over)
+		}
+	}
+}

@@ -278,4 +278,8 @@ func TestIdleHTTP2CallersAreLetGo(t *testing.T) {
 	if !away {
 		t.Error("the connection ended without GOAWAY")
 	}
+	// That this side does not close as well holds up nobody.
+	if err := l.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

@@ -34,7 +34,7 @@ func (ex *exchange) try(u *upstream) (again bool) {
 	ex.tryCause, ex.answerAt = nil, 0
 	c, err := ex.asked(u)
 	out, f := ex.outcome(err)
-	if ex.member != nil && ex.cause != errCallerGone && ex.cause != errCut {
+	if ex.member != nil && ex.cause != errCallerGone && ex.cause != errCut && err != errOverflow {
 		ex.member.done(out, ex.worker.loop.Now())
 	}
 	if ex.isWorthARetry(u, out) {
