@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"errors"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -41,7 +40,6 @@ type callerConn struct {
 	serverName string // that was asked for by TLS
 	alpn       string // that was chosen
 	remoteIP   string // as x-forwarded-for tells it
-	local      netip.AddrPort
 }
 
 func newCallerConn(l *Listener, w *worker, conn *loop.Conn) {
