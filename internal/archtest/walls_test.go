@@ -149,6 +149,9 @@ var rooms = map[string]room{
 		others: []string{"golang.org/x/", "google.golang.org/grpc/"},
 		why:    "it treats our proxy as it treats the others: a program with a configuration, which a server hands it, and ports",
 	},
+	"test/equivalence": {
+		why: "it is tests alone: they meet both data planes as their callers and their endpoints do",
+	},
 	"test/parts": {
 		why: "tests of every room use it, so it must not bring them anything",
 	},
