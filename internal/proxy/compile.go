@@ -308,10 +308,7 @@ func (c *compiler) group(svc *callee, port uint16, subset string) *group {
 	}
 	at, _ := svc.Port(port)
 	g := &group{groupKey: key, protocol: at.Protocol, policy: svc.Policy(port, subset)}
-	g.transport.http2 = g.protocol == mesh.HTTP2 || g.protocol == mesh.GRPC || g.policy.Pool.HTTP2
-	if g.policy.TLS != nil {
-		g.transport.tls = c.clientTLS(g)
-	}
+	g.transport = c.transport(g)
 	c.table.groups[key] = g
 	old := c.old.groups[key]
 	if old == nil {

@@ -4,16 +4,22 @@
 // A request passes these files in this order:
 //
 //	listener.go   accept; outbound, to one service, gateway or inbound
-//	caller.go     a caller's connection: one request after the other
+//	caller.go     a caller's connection: one request after the other, or with
+//	              caller_http2.go many at once
 //	exchange.go   one request: what becomes of it
 //	authority.go  which host and port are called
 //	table.go      the snapshot compiled: host → route → split
 //	decide.go     the decision by that table: an answer, or a group of endpoints
 //	upstream.go   an endpoint: its requests under way, its drain
-//	pool.go       the connections to it
+//	pool.go       the connections to it, of which a request leases one:
+//	              callee_http1.go, callee_http2.go
+//	transport.go  how it is spoken to
 //	forward.go    send the request, pass the answer on
 //	upload.go     the request's body meanwhile
 //	record.go     one telemetry.Request, however it ended
+//
+// Where a gateway's callers or an endpoint's policy have TLS, tls.go has its
+// configuration, and tlsconn.go puts it over a connection.
 //
 // A connection that carries bytes takes relay.go in place of exchange.go, then
 // tcp.go: from ports that do not speak HTTP, from gateways by the name in sni.go,

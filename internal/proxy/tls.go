@@ -177,14 +177,14 @@ type clientKey struct {
 }
 
 // clientTLS finds or makes how the endpoints of a group are spoken TLS to.
-func (c *compiler) clientTLS(g *group) *clientTLS {
+func (c *compiler) clientTLS(g *group, http2 bool) *clientTLS {
 	of := g.policy.TLS
 	key := clientKey{serverName: of.SNI, alts: strings.Join(of.SubjectAlts, "\x00"), insecure: of.Insecure}
 	if of.SNI == "" {
 		key.serverName = string(g.service)
 	}
 	switch {
-	case g.transport.http2:
+	case http2:
 		key.alpn = alpnHTTP2
 	case g.protocol == mesh.HTTP:
 		key.alpn = alpnHTTP1

@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
+	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/proxy/http1"
 	"serin.dev/serin/internal/proxy/loop"
 )
@@ -32,8 +34,10 @@ var (
 // transport is how endpoints are spoken to. Connections of different ones are
 // never used for each other.
 type transport struct {
-	http2 bool
-	tls   *clientTLS // nil = plain
+	http2     bool
+	tls       *clientTLS // nil = plain
+	probes    bool       // keepAlive is in force, else the loop's own
+	keepAlive loop.KeepAlive
 }
 
 // open opens a connection to an endpoint and shakes hands where the transport
@@ -44,6 +48,11 @@ func (w *worker) open(u *upstream, t transport, timeout time.Duration) (socket, 
 	if err != nil {
 		return nil, err
 	}
+	if t.probes {
+		if err := c.SetKeepAlive(t.keepAlive); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
 	if t.tls == nil {
 		return c, nil
 	}
@@ -52,4 +61,20 @@ func (w *worker) open(u *upstream, t transport, timeout time.Duration) (socket, 
 		return nil, fmt.Errorf("tls: %w", err)
 	}
 	return s, nil
+}
+
+// transport finds out how the endpoints of a group are spoken to.
+func (c *compiler) transport(g *group) transport {
+	pool := &g.policy.Pool
+	t := transport{
+		http2:  pool.HTTP2 || g.protocol == mesh.HTTP2 || g.protocol == mesh.GRPC,
+		probes: pool.TCPKeepalive,
+	}
+	if t.probes {
+		t.keepAlive = loop.KeepAlive{Idle: pool.TCPKeepaliveTime, Interval: pool.TCPKeepaliveInterval, Probes: int(pool.TCPKeepaliveProbes)}
+	}
+	if g.policy.TLS != nil {
+		t.tls = c.clientTLS(g, t.http2)
+	}
+	return t
 }

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -122,18 +123,43 @@ func (l *Loop) connect(fd int, sa unix.Sockaddr, remote netip.AddrPort, timeout 
 	return c, nil
 }
 
+// KeepAlive says when the kernel asks a silent peer whether it is still there.
+// Durations are counted in whole seconds, upwards; 0 is the default of
+// Linux: 2 h, 75 s, 9.
+type KeepAlive struct {
+	Idle     time.Duration // until the first probe
+	Interval time.Duration // between probes
+	Probes   int           // that go unanswered before the connection is broken
+}
+
+// SetKeepAlive takes the place of the loop's own.
+func (c *Conn) SetKeepAlive(k KeepAlive) error {
+	if c.closed {
+		return net.ErrClosed
+	}
+	return setOptions(c.fd,
+		option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		option{unix.IPPROTO_TCP, tcpKeepIdle, seconds(cmp.Or(k.Idle, 2*time.Hour))},
+		option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(cmp.Or(k.Interval, 75*time.Second))},
+		option{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, cmp.Or(k.Probes, 9)})
+}
+
 // setTCP sends without delay, and probes silent peers unless keep is negative.
 // Accepted connections inherit both from their listener.
 func setTCP(fd int, keep time.Duration) error {
-	type option struct{ level, name, value int }
 	options := []option{{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}}
 	if keep > 0 {
-		seconds := int(max((keep+time.Second-1)/time.Second, 1))
 		options = append(options,
 			option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-			option{unix.IPPROTO_TCP, tcpKeepIdle, seconds},
-			option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds})
+			option{unix.IPPROTO_TCP, tcpKeepIdle, seconds(keep)},
+			option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(keep)})
 	}
+	return setOptions(fd, options...)
+}
+
+type option struct{ level, name, value int }
+
+func setOptions(fd int, options ...option) error {
 	for _, o := range options {
 		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
 			return os.NewSyscallError("setsockopt", err)
@@ -141,3 +167,6 @@ func setTCP(fd int, keep time.Duration) error {
 	}
 	return nil
 }
+
+// seconds rounds up, to 1 at least.
+func seconds(d time.Duration) int { return int(max((d+time.Second-1)/time.Second, 1)) }

@@ -154,3 +154,66 @@ func TestDialDoesNotConnectToItself(t *testing.T) {
 		}
 	})
 }
+
+func TestSetKeepAlive(t *testing.T) {
+	g := started(t, 1, Options{KeepAlive: -1})
+	ln := listen(t, g, echo)
+	inTask(t, g.Loops()[0], func(task *Task) {
+		c, err := task.Loop().Dial(ln.Addr(), time.Second)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		for _, tt := range []struct {
+			k                      KeepAlive
+			idle, interval, probes int
+		}{
+			{KeepAlive{}, 7200, 75, 9},
+			{KeepAlive{Idle: 1500 * time.Millisecond, Interval: time.Millisecond, Probes: 3}, 2, 1, 3},
+		} {
+			if err := c.SetKeepAlive(tt.k); err != nil {
+				t.Error(err)
+			}
+			for name, want := range map[int]int{tcpKeepIdle: tt.idle, unix.TCP_KEEPINTVL: tt.interval, unix.TCP_KEEPCNT: tt.probes} {
+				if got, err := unix.GetsockoptInt(c.fd, unix.IPPROTO_TCP, name); got != want || err != nil {
+					t.Errorf("%+v: option %d = %d, %v; want %d", tt.k, name, got, err, want)
+				}
+			}
+			if on, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE); on == 0 || err != nil {
+				t.Errorf("%+v: SO_KEEPALIVE = %d, %v", tt.k, on, err)
+			}
+		}
+	})
+}
+
+func TestTryWriteDoesNotWait(t *testing.T) {
+	pollers(t, func(t *testing.T, o Options) {
+		g := started(t, 1, o)
+		ln := listen(t, g, func(*Task, *Conn) {}) // nobody reads
+		inTask(t, g.Loops()[0], func(task *Task) {
+			c, err := task.Loop().Dial(ln.Addr(), time.Second)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			p := make([]byte, 1<<20)
+			for range 1000 {
+				var n int
+				if n, err = c.TryWrite(p); err != nil {
+					if n == len(p) {
+						t.Error("all was written, and an error")
+					}
+					break
+				}
+			}
+			if err != ErrWouldBlock {
+				t.Errorf("TryWrite = %v; want ErrWouldBlock", err)
+			}
+			c.Close()
+			if _, err := c.TryWrite(p); err != net.ErrClosed {
+				t.Errorf("TryWrite on a closed connection = %v", err)
+			}
+		})
+	})
+}

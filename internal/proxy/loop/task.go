@@ -226,8 +226,12 @@ func (t *Task) expire(*Timer) {
 // wait gives the loop away until unblock. Whoever waits must look again at
 // what it waits for, because an interrupt comes this way too.
 func (t *Task) wait() error {
-	if t.err == nil && t.loop.abortion == nil {
+	switch {
+	case t.err != nil:
+	case t.loop.abortion == nil:
 		t.pause()
+	default:
+		t.Yield() // it may look again until another task has ended
 	}
 	if err := t.err; err != nil {
 		t.err = nil

@@ -301,3 +301,40 @@ func TestTasksAreKeptWithinBounds(t *testing.T) {
 		}
 	})
 }
+
+func TestAbortedTasksMayWaitForEachOther(t *testing.T) {
+	pollers(t, func(t *testing.T, o Options) {
+		l, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := make(chan bool)
+		l.Post(func() {
+			ended := false
+			l.Go(func(first *Task) {
+				l.Go(func(second *Task) {
+					close(begun)
+					if second.Park() == nil {
+						t.Error("nobody woke it")
+					}
+					ended = true
+					first.Wake()
+				})
+				for !ended {
+					if err := first.Park(); err != nil && !errors.Is(err, errTest) {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		})
+		go func() {
+			<-begun
+			l.Stop()
+			l.Abort(errTest)
+		}()
+		l.Run()
+	})
+}
+
+var errTest = errors.New("test")
