@@ -249,11 +249,18 @@ func (r *rig) framedApp(serve func(p *peer, n int, stream uint32) error) string 
 	return ln.Addr().String()
 }
 
-// answer sends a head.
+// answer sends a head of status 200.
 func (p *peer) answer(stream uint32, end bool) error {
+	return p.fields(stream, end, ":status", "200")
+}
+
+// fields sends HEADERS of names and values.
+func (p *peer) fields(stream uint32, end bool, pairs ...string) error {
 	p.out.Reset()
-	if err := p.enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"}); err != nil {
-		return err
+	for i := 0; i < len(pairs); i += 2 {
+		if err := p.enc.WriteField(hpack.HeaderField{Name: pairs[i], Value: pairs[i+1]}); err != nil {
+			return err
+		}
 	}
 	return p.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte(p.out.String()), EndHeaders: true, EndStream: end})
 }
@@ -293,6 +300,12 @@ func TestEndpointsThatReset(t *testing.T) {
 		{"malformed", once, func(p *peer, _ int, s uint32) error {
 			return p.WriteHeaders(http2.HeadersFrameParam{StreamID: s, EndHeaders: true})
 		}, 502, flagProtocol},
+		{"101, which HTTP/2 does not have", once, func(p *peer, _ int, s uint32) error {
+			return p.fields(s, false, ":status", "101")
+		}, 502, flagProtocol},
+		{"100 before the answer", once, func(p *peer, _ int, s uint32) error {
+			return errors.Join(p.fields(s, false, ":status", "100"), p.answer(s, true))
+		}, 200, ""},
 		{"no frames", once, func(p *peer, _ int, _ uint32) error {
 			_, err := io.WriteString(p.conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
 			return err
@@ -428,6 +441,26 @@ func TestRequestsWaitForConnections(t *testing.T) {
 		// Those for whom connections are being opened wait, too.
 		if !two && (count != 2 || over > n-3) || two && count != 1 {
 			t.Errorf("HTTP/2 %t: %d connections, %d turned away", two, count, over)
+		}
+	}
+}
+
+// TestTrailersBehindNothing: that an answer has no body must not end it before
+// its trailers.
+func TestTrailersBehindNothing(t *testing.T) {
+	r := newRig(t, Config{})
+	app := r.framedApp(func(p *peer, _ int, s uint32) error {
+		return errors.Join(p.fields(s, false, ":status", "200", "content-length", "0"), p.fields(s, true, "sum", "7"))
+	})
+	r.apply(serviceHTTP2(app), weighted("music.default", 1))
+	l, old := r.outbound()
+	for _, c := range []*http.Client{old, r.overHTTP2(l)} {
+		res, err := r.call(c, "GET", "http://music/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(res.Body); err != nil || len(b) > 0 || res.Trailer.Get("sum") != "7" {
+			t.Errorf("%s: %q %v, trailers %v", res.Proto, b, err, res.Trailer)
 		}
 	}
 }
