@@ -384,10 +384,11 @@ func TestEndpointsLeavingLoseNothing(t *testing.T) {
 func TestRequestsWaitForConnections(t *testing.T) {
 	for _, two := range []bool{false, true} {
 		r := newRig(t, Config{Loops: 1})
-		busy := make(chan bool)
+		busy, arrived := make(chan bool), make(chan bool, 12)
 		var conns sync.Map
 		h := func(w http.ResponseWriter, q *http.Request) {
 			conns.Store(q.RemoteAddr, true)
+			arrived <- true
 			<-busy
 		}
 		address := ""
@@ -402,7 +403,7 @@ func TestRequestsWaitForConnections(t *testing.T) {
 		_, c := r.outbound()
 		const n = 12
 		codes := make(chan int, n)
-		for range n {
+		for i := range n {
 			go func() {
 				res, err := r.call(c, "GET", "http://music/", nil)
 				if err != nil {
@@ -413,6 +414,9 @@ func TestRequestsWaitForConnections(t *testing.T) {
 				res.Body.Close()
 				codes <- res.StatusCode
 			}()
+			if !two && i < 2 {
+				<-arrived // a request whose connection is being opened waits, too
+			}
 		}
 		over := 0
 		if !two { // HTTP/2 has room for all on one connection, once that is open
