@@ -266,12 +266,9 @@ func (c *callerConn) close() {
 	c.listener.gone()
 }
 
-// protocolOf names the version that a head came in; "" when it was not read that
-// far.
+// protocolOf names the version that a head came in.
 func protocolOf(h *wire.Head) string {
 	switch {
-	case h.Major == 0:
-		return ""
 	case h.Major == 2:
 		return "HTTP/2"
 	case h.Major == 1 && h.Minor == 0:

@@ -8,7 +8,6 @@ import (
 
 // route is one mesh.Route.
 type route struct {
-	name    string
 	origin  mesh.Origin
 	service mesh.ServiceName
 	matches []match // any; none means always
