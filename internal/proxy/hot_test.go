@@ -88,7 +88,7 @@ func hotRoutes() mesh.VirtualHost {
 		{
 			Matches: []mesh.Match{{
 				URI:     mesh.StringMatch{Kind: mesh.Prefix, Value: "/api"},
-				Headers: map[string]mesh.StringMatch{"end-user": {Kind: mesh.Regex, Value: "ja.*n"}},
+				Headers: map[string]mesh.StringMatch{"end-user": {Kind: mesh.Prefix, Value: "ja"}},
 			}},
 			Split:   []mesh.Destination{{Service: "music.default", Subset: "v1", Weight: 50}, {Service: "music.default", Subset: "v2", Weight: 50}},
 			Headers: edits,
