@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +22,8 @@ const (
 	// 400 bytes ride out a disk that stalls for a tenth of a second at 40,000
 	// requests a second.
 	logQueue = 4096
-	// dropsTold is how often dropped lines are spoken of at most.
-	dropsTold = 10 * time.Second
+	// toldEvery is how often the same trouble is spoken of at most.
+	toldEvery = 10 * time.Second
 )
 
 // accessLog writes lines on one goroutine of its own. A loop that has a line
@@ -49,29 +51,29 @@ func (a *accessLog) write(to io.Writer, log *slog.Logger) {
 	defer close(a.done)
 	out := bufio.NewWriterSize(to, 64<<10)
 	var told uint64
-	var toldAt time.Time
-	failed := false
+	var toldAt, failedAt time.Time
+	check := func(err error) {
+		if err != nil {
+			if time.Since(failedAt) > toldEvery {
+				log.Error("access log cannot be written", "err", err)
+				failedAt = time.Now()
+			}
+			out.Reset(to) // a bufio.Writer stays broken otherwise
+		}
+	}
 	for line := range a.lines {
 		_, err := out.Write(*line)
 		a.pool.Put(line)
 		if err == nil && len(a.lines) == 0 {
 			err = out.Flush()
 		}
-		if err != nil {
-			if !failed {
-				log.Error("access log cannot be written", "err", err)
-			}
-			out.Reset(to) // a bufio.Writer stays broken otherwise
-		}
-		failed = err != nil
-		if n := a.dropped.Load(); n > told && time.Since(toldAt) > dropsTold {
+		check(err)
+		if n := a.dropped.Load(); n > told && time.Since(toldAt) > toldEvery {
 			log.Warn("access log is slower than the traffic", "dropped", n-told)
 			told, toldAt = n, time.Now()
 		}
 	}
-	if err := out.Flush(); err != nil && !failed {
-		log.Error("access log cannot be written", "err", err)
-	}
+	check(out.Flush())
 }
 
 // close writes what is queued. No line may be added any more.
@@ -304,7 +306,80 @@ func (l *logLine) escaped(s string) {
 // entry is what the access log tells of the exchange.
 func (ex *exchange) entry() *logEntry {
 	e := &ex.logged
-	*e = logEntry{Request: &ex.record, target: ex.request.Path, forwardedFor: ex.seen.forwardedFor, userAgent: ex.seen.userAgent}
-	e.local, e.remote, e.serverName = ex.conn.conn.Local(), ex.conn.conn.Remote(), ex.conn.serverName
+	*e = logEntry{
+		Request:      &ex.record,
+		details:      detailsOf(&ex.record),
+		forwardedFor: ex.seen.forwardedFor,
+		userAgent:    ex.seen.userAgent,
+		upstream:     ex.from,
+		local:        ex.conn.conn.Local(),
+		remote:       ex.conn.conn.Remote(),
+		serverName:   ex.conn.serverName,
+	}
+	if ex.request != nil {
+		e.target = ex.request.Path
+	}
+	if ex.headIn > 0 {
+		e.serviceTime = ex.headIn - ex.wholeIn
+	}
+	var connect errConnect
+	if errors.As(ex.failure, &connect) {
+		e.failure = connect.Error()
+	}
+	if g := ex.dec.group; g != nil {
+		e.cluster = clusterName{g.port, g.subset, g.service}
+	}
+	if r := ex.dec.route; r != nil {
+		e.route = r.name
+	}
 	return e
+}
+
+// detailsOf says in Envoy's words why the answer is what it is. The last flag
+// counts; that of a delay or of exhausted retries explains no answer.
+func detailsOf(r *telemetry.Request) string {
+	last := ""
+	for flag := range strings.SplitSeq(r.Flags, ",") {
+		if flag != flagDelay && flag != flagRetryLimit {
+			last = flag
+		}
+	}
+	switch last {
+	case "":
+		if r.Attempts == 0 {
+			return "direct_response"
+		}
+		return "via_upstream"
+	case flagNoRoute:
+		return "route_not_found"
+	case flagNoCluster:
+		return "cluster_not_found"
+	case flagNoHealthy:
+		return "no_healthy_upstream"
+	case flagFault:
+		return "fault_filter_abort"
+	case flagRateLimited:
+		return "local_rate_limited"
+	case flagDenied:
+		return "rbac_access_denied"
+	case flagConnect:
+		return "upstream_reset_before_response_started{remote_connection_failure}"
+	case flagReset:
+		return "upstream_reset{connection_termination}"
+	case flagRemoteReset:
+		return "upstream_reset{remote_reset}"
+	case flagProtocol:
+		return "upstream_reset{protocol_error}"
+	case flagOverflow:
+		return "upstream_reset_before_response_started{overflow}"
+	case flagTimeout:
+		return "response_timeout"
+	case flagIdle:
+		return "stream_idle_timeout"
+	case flagMalformed:
+		return "codec_error"
+	case flagCallerGone:
+		return "downstream_remote_disconnect"
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"time"
 
 	"serin.dev/serin/internal/proxy/http1"
@@ -79,6 +80,8 @@ func (p *pool) closed() {
 }
 
 func (c *upstreamConn) kept() bool { return c.requests > 0 }
+
+func (c *upstreamConn) local() netip.AddrPort { return c.conn.Local() }
 
 // put takes a connection back after its request: it is kept, or closed when it
 // cannot be used again.

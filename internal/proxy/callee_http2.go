@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"math"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 // are under way at once.
 type sharedConn struct {
 	pool     *pool
+	conn     socket
 	client   *http2.Client
 	since    time.Duration // when it is open
 	requests uint32        // so far
@@ -80,7 +82,7 @@ func (p *pool) dialShared(*loop.Task) {
 		}
 		return
 	}
-	c := &sharedConn{pool: p, since: p.worker.now()}
+	c := &sharedConn{pool: p, conn: conn, since: p.worker.now()}
 	c.idleAt = c.since
 	c.client = http2.NewClient(conn, p.worker.loop, p.worker.http2, c.changed)
 	p.conns++
@@ -153,6 +155,8 @@ type streamLease struct {
 }
 
 func (l *streamLease) kept() bool { return l.old }
+
+func (l *streamLease) local() netip.AddrPort { return l.conn.conn.Local() }
 
 // Send opens the stream.
 func (l *streamLease) Send(h *wire.Head, end bool) error {

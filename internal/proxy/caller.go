@@ -266,9 +266,12 @@ func (c *callerConn) close() {
 	c.listener.gone()
 }
 
-// protocolOf names the version that a head came in.
+// protocolOf names the version that a head came in; "" when it was not read that
+// far.
 func protocolOf(h *wire.Head) string {
 	switch {
+	case h.Major == 0:
+		return ""
 	case h.Major == 2:
 		return "HTTP/2"
 	case h.Major == 1 && h.Minor == 0:

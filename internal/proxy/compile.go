@@ -205,7 +205,7 @@ func (c *compiler) addService(x *hostIndex, svc *callee) {
 
 func (c *compiler) route(of *mesh.Route) (*route, error) {
 	r := &route{
-		origin: of.Origin, service: of.Service, affinity: of.Affinity,
+		name: of.Name, origin: of.Origin, service: of.Service, affinity: of.Affinity,
 		redirect: compileRedirect(of.Redirect), fault: of.Fault,
 		retry: of.Retry, timeout: of.Timeout, idle: max(of.IdleTimeout, 0),
 		interferes: of.CORS != nil || of.RateLimit != nil || of.Fault != nil,

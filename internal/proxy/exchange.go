@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -51,6 +52,7 @@ type calleeStream interface {
 // Why an exchange is ended from outside of its task.
 var (
 	errCallerGone  = errors.New("the caller went away")
+	errMalformed   = errors.New("the caller sent a body that is none")
 	errTimeout     = errors.New("no answer in time")
 	errTryTimeout  = errors.New("no answer to this try in time")
 	errStreamIdle  = errors.New("nothing moved for too long")
@@ -102,6 +104,12 @@ type exchange struct {
 	cause    error // of the end, when it came from outside of the task
 	tryCause error // the same, of this try alone
 	answered bool  // the head of the final answer was given to the caller
+	failure  error // of the last try; nil when it was answered
+
+	// For the access log.
+	from    netip.AddrPort // our end of the connection to the endpoint
+	wholeIn time.Duration  // when the request was sent whole
+	headIn  time.Duration  // when the head of its answer came
 
 	timer    loop.Timer
 	moved    time.Duration // when something moved last
@@ -129,7 +137,7 @@ func (ex *exchange) reset() {
 	ex.timer.Stop()
 	ex.listener, ex.conn, ex.caller, ex.task, ex.stream = nil, nil, nil, nil, http2Stream{}
 	ex.request, ex.table, ex.target, ex.member = nil, nil, nil, nil
-	ex.dec, ex.call = decision{}, call{}
+	ex.dec, ex.call, ex.seen = decision{}, call{}, glance{}
 	ex.prepared, ex.retries, ex.wait, ex.limit = false, 0, 0, ""
 	ex.retrying.release()
 	ex.dropShadow("the request was not whole")
@@ -137,7 +145,8 @@ func (ex *exchange) reset() {
 	clear(ex.tried)
 	ex.tried = ex.tried[:0]
 	ex.record = telemetry.Request{}
-	ex.cause, ex.tryCause, ex.answered = nil, nil, false
+	ex.cause, ex.tryCause, ex.answered, ex.failure = nil, nil, false, nil
+	ex.from, ex.wholeIn, ex.headIn = netip.AddrPort{}, 0, 0
 	ex.wholeAt, ex.answerAt = 0, 0
 	ex.body.reset()
 }
@@ -370,11 +379,12 @@ func (ex *exchange) decide(t *table) {
 // startClocks begins to count the time for the answer: once the request is
 // sent whole, as its caller takes the time before.
 func (ex *exchange) startClocks() {
+	now := ex.worker.now()
+	ex.wholeIn = now
 	r := ex.dec.route
 	if r == nil {
 		return
 	}
-	now := ex.worker.now()
 	if r.timeout > 0 && ex.wholeAt == 0 {
 		ex.wholeAt = now + r.timeout
 	}
@@ -410,6 +420,12 @@ func (ex *exchange) undeliverable() {
 // destination names where the call was to go.
 func (out *decision) destination() string {
 	return mesh.Destination{Service: out.backend.service, Subset: out.backend.subset}.String()
+}
+
+// isCallers reports whether the exchange was ended for what is no doing of the
+// endpoint.
+func (ex *exchange) isCallers() bool {
+	return ex.cause == errCallerGone || ex.cause == errMalformed || ex.cause == errCut
 }
 
 // cancel ends the exchange from outside of its task. The first cause counts.

@@ -138,11 +138,24 @@ func TestACallerThatStopsWithinItsBodyIsNotTheCalleesFailure(t *testing.T) {
 	})))
 	l, _ := r.outbound()
 	c := r.dialTo(l)
-	c.send("POST / HTTP/1.1", "Host: music", "Transfer-Encoding: chunked", "", "not a chunk", "")
-	if _, err := http.ReadResponse(c.in, nil); err == nil {
-		t.Error("an answer to half a request")
+	c.send("POST / HTTP/1.1", "Host: music", "Transfer-Encoding: chunked", "", "5", "he")
+	c.Close()
+	if got := r.recorded(); got.Code != 0 || got.Flags != "DC" || got.Failed() {
+		t.Errorf("record = %+v", got)
 	}
-	if got := r.recorded(); got.Code != 0 || got.Flags != "DC" {
+
+	// Who can still read is told what is wrong; then its connection is of no
+	// use any more.
+	c = r.dialTo(l)
+	c.send("POST / HTTP/1.1", "Host: music", "Transfer-Encoding: chunked", "", "not a chunk", "")
+	res, body := c.answer("POST")
+	if res.StatusCode != 400 || body != "serin: DPE: the body is malformed\n" || !res.Close {
+		t.Errorf("a malformed body: %d %q, close %t", res.StatusCode, body, res.Close)
+	}
+	if _, err := c.in.ReadByte(); err != io.EOF {
+		t.Errorf("behind the answer: %v, want the end", err)
+	}
+	if got := r.recorded(); got.Code != 400 || got.Flags != "DPE" || got.Failed() {
 		t.Errorf("record = %+v", got)
 	}
 }

@@ -33,8 +33,12 @@ func (ex *exchange) try(u *upstream) (again bool) {
 	defer ex.retrying.release()
 	ex.tryCause, ex.answerAt = nil, 0
 	c, err := ex.asked(u)
+	ex.failure = err
+	if ex.worker.proxy.access != nil && c != nil {
+		ex.from = c.local()
+	}
 	out, f := ex.outcome(err)
-	if ex.member != nil && ex.cause != errCallerGone && ex.cause != errCut && err != errOverflow {
+	if ex.member != nil && !ex.isCallers() && err != errOverflow {
 		ex.member.done(out, ex.worker.loop.Now())
 	}
 	if ex.isWorthARetry(u, out) {
@@ -186,6 +190,9 @@ func (ex *exchange) ask(c calleeStream) error {
 		ex.startClocks()
 	} else {
 		ex.body.send(c)
+		if ex.cause != nil { // what of a malformed request is gathered goes nowhere
+			return ex.cause
+		}
 	}
 	for {
 		if err := c.Answer(&ex.answer); err != nil {
@@ -257,6 +264,7 @@ func (ex *exchange) forwardedFor() string {
 // deliver passes the answer on, and reports whether that came to its end.
 func (ex *exchange) deliver(c calleeStream) bool {
 	h, r := &ex.answer, &ex.record
+	ex.headIn = ex.moved
 	r.Code = h.Status
 	r.GRPC, _ = h.Get("grpc-status")
 	ex.answered, ex.answerAt = true, 0
@@ -312,6 +320,8 @@ func (ex *exchange) broken(err error) {
 	switch err {
 	case errCallerGone, errCut:
 		addFlag(&ex.record, flagCallerGone)
+	case errMalformed:
+		addFlag(&ex.record, flagMalformed)
 	case errTimeout:
 		addFlag(&ex.record, flagTimeout)
 	case errStreamIdle:
@@ -343,6 +353,8 @@ func (ex *exchange) ended() {
 		ex.fail(504, flagTimeout, "no answer in time")
 	case errStreamIdle:
 		ex.fail(504, flagIdle, "nothing moved for too long")
+	case errMalformed:
+		ex.fail(400, flagMalformed, "the body is malformed")
 	default:
 		addFlag(&ex.record, flagCallerGone)
 	}

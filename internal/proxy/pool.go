@@ -21,6 +21,8 @@ type lease interface {
 	// kept reports whether the connection had carried a request before: the
 	// endpoint may have closed it meanwhile.
 	kept() bool
+	// local is our end of the connection.
+	local() netip.AddrPort
 	// put gives the lease back after both messages are complete: the
 	// connection may serve the next.
 	put()

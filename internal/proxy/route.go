@@ -8,6 +8,7 @@ import (
 
 // route is one mesh.Route.
 type route struct {
+	name    string
 	origin  mesh.Origin
 	service mesh.ServiceName
 	matches []match // any; none means always

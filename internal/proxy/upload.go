@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 
 	"serin.dev/serin/internal/proxy/loop"
+	"serin.dev/serin/internal/proxy/wire"
 )
 
 // upload carries a request's body to its endpoint. What has arrived with the
@@ -96,9 +98,7 @@ func (u *upload) piece() bool {
 		return false
 	}
 	if err != nil {
-		if !u.stopped {
-			ex.cancel(errCallerGone)
-		}
+		u.broken(err)
 		return false
 	}
 	ex.moved = ex.worker.now()
@@ -106,6 +106,18 @@ func (u *upload) piece() bool {
 	u.keep(p)
 	ex.mirrorPiece(p)
 	return u.to.Write(p) == nil
+}
+
+// broken ends the exchange because the body has no end.
+func (u *upload) broken(err error) {
+	var malformed *wire.ParseError
+	switch {
+	case u.stopped: // nobody waits for it any more
+	case errors.As(err, &malformed):
+		u.ex.cancel(errMalformed)
+	default:
+		u.ex.cancel(errCallerGone)
+	}
 }
 
 // finish ends the request, whose time for the answer begins.
