@@ -92,7 +92,7 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	})
 
 	var hub telemetry.Hub
-	plane := proxy.New(proxy.Config{Recorder: &hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog})
+	plane := proxy.New(proxy.Config{Recorder: &hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog, Loops: loops()})
 	l.close = append(l.close, func() { shutdown(plane, c.log) })
 	if l.gateway, err = plane.ListenGateway(c.gatewayAddress, controller.MainGatewayPort); err != nil {
 		return nil, fmt.Errorf("ingress gateway: %w: choose another address with --gateway-address", err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -134,6 +135,7 @@ func (r *remoteProxy) run(ctx context.Context) error {
 	records := ads.NewLog(r.node)
 	r.proxy = proxy.New(proxy.Config{
 		Recorder: records, Logger: r.log.With("part", "proxy"), AccessLog: r.access, Place: r.node.Place,
+		Loops: loops(),
 	})
 	if err := r.listen(); err != nil {
 		return errors.Join(err, r.shutdown())
@@ -155,6 +157,14 @@ func (r *remoteProxy) run(ctx context.Context) error {
 		r.log.Warn("the server was not told of all requests", "dropped", n)
 	}
 	return err
+}
+
+// loops is how many event loops a proxy gets: one for each processor that Go
+// may use. Go itself is given one more, see loop.NewGroup. It is called once.
+func loops() int {
+	n := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(n + 1)
+	return n
 }
 
 func (r *remoteProxy) shutdown() error {
