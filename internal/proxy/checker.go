@@ -8,10 +8,8 @@ import (
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/proxy/loop"
 	"serin.dev/serin/internal/proxy/wire"
+	"serin.dev/serin/internal/telemetry"
 )
-
-// checkerAgent is the user agent of health checks.
-const checkerAgent = "serin/health-check"
 
 // checkJitter is how far an interval may be from the wanted one, as a part of
 // it: so that proxies that started together do not check together for ever.
@@ -133,7 +131,7 @@ func (c *check) ask(t *loop.Task, m *member, p *mesh.HealthCheck) error {
 	}
 	e := errand{worker: c.worker, head: wire.Head{
 		Method: "GET", Scheme: "http", Authority: p.Host, Path: p.Path, Major: 1, Minor: 1,
-		Fields: []wire.Field{{Name: "user-agent", Value: checkerAgent}},
+		Fields: []wire.Field{{Name: "user-agent", Value: telemetry.CheckerAgent}},
 	}}
 	if p.Host == "" {
 		e.head.Authority = string(m.group.service)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/telemetry"
 )
 
 // checkedApp is an application that is well or not, and counts its checks and
@@ -73,7 +74,7 @@ func TestHealthChecksTurnAnEndpointOffAndOn(t *testing.T) {
 	r.apply(checkedService("/health", one.address, two.address))
 	_, client := r.outbound()
 	q := <-one.checks
-	if q.Host != "music.default" || q.Method != "GET" || q.UserAgent() != checkerAgent || !isProbe(q.UserAgent()) {
+	if q.Host != "music.default" || q.Method != "GET" || q.UserAgent() != telemetry.CheckerAgent || !telemetry.IsProbe(q.UserAgent()) {
 		t.Errorf("check = %s %s by %s", q.Method, q.Host, q.UserAgent())
 	}
 	one.ill.Store(true)

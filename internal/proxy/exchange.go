@@ -180,7 +180,7 @@ func (ex *exchange) begin() {
 		r.Source = ex.listener.caller.Workload
 	}
 	r.Method, r.Host, r.Path = q.Method, q.Authority, path
-	r.Probe = isProbe(ex.seen.userAgent)
+	r.Probe = telemetry.IsProbe(ex.seen.userAgent)
 	ex.idle = mesh.DefaultStreamIdle
 	ex.moved = ex.worker.now()
 	ex.arm()

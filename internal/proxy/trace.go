@@ -80,14 +80,3 @@ func glanceAt(fields []wire.Field) (g glance) {
 	}
 	return g
 }
-
-// isProbe reports whether a user agent is one of the health checkers: of
-// Kubernetes, the load balancers of clouds, Consul, Envoy, and our own.
-func isProbe(userAgent string) bool {
-	for _, prefix := range [...]string{"kube-probe/", "ELB-HealthChecker/", "GoogleHC/", "Envoy/HC", "Consul Health Check", checkerAgent} {
-		if len(userAgent) >= len(prefix) && userAgent[:len(prefix)] == prefix {
-			return true
-		}
-	}
-	return false
-}

@@ -146,7 +146,7 @@ func DecodeRequest(n *Node, e *datav3.HTTPAccessLogEntry, routed Routed) telemet
 	r.Read, r.Sent = int64(q.GetRequestBodyBytes()), int64(a.GetResponseBodyBytes())
 	r.Code = int(a.GetResponseCode().GetValue())
 	r.GRPC = cmp.Or(a.GetResponseTrailers()[grpcStatus], a.GetResponseHeaders()[grpcStatus])
-	r.Probe = tags[tagProbe] != "" || isProbe(q.GetUserAgent())
+	r.Probe = tags[tagProbe] != "" || telemetry.IsProbe(q.GetUserAgent())
 	if strings.HasPrefix(a.GetResponseCodeDetails(), deniedDetails) {
 		// Envoy has no flag for what its own rules deny.
 		r.Flags = flagDenied
@@ -260,15 +260,4 @@ func decodeFlags(f *datav3.ResponseFlags) string {
 		}
 	}
 	return strings.Join(out, ",")
-}
-
-// isProbe reports whether a user agent is one of the health checkers: of
-// Kubernetes, the load balancers of clouds, Consul, and Envoy.
-func isProbe(userAgent string) bool {
-	for _, prefix := range [...]string{"kube-probe/", "ELB-HealthChecker/", "GoogleHC/", "Envoy/HC", "Consul Health Check"} {
-		if strings.HasPrefix(userAgent, prefix) {
-			return true
-		}
-	}
-	return false
 }
