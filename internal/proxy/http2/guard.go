@@ -30,26 +30,39 @@ type guard struct {
 	empty  int
 }
 
+// check counts a frame. An error ends the connection.
 func (g *guard) check(f *frame, now time.Time) error {
 	if now.Sub(g.second) >= time.Second {
 		*g = guard{second: now, empty: g.empty}
 	}
 	switch f.kind {
 	case frameData, frameHeaders, frameContinuation:
-		if len(f.payload) > 0 || f.has(flagEndStream) || f.kind != frameData && f.has(flagEndHeaders) {
-			g.empty = 0
-			return nil
-		}
-		if g.empty++; g.empty > maxEmpty {
-			return &ConnError{Code: EnhanceYourCalm, Reason: "too many empty frames"}
-		}
+		return g.message(f)
 	case frameReset:
+		return nil // takeReset knows what it costs
 	case framePriority, frameSettings, framePushPromise, framePing, frameGoAway, frameWindow:
-		fallthrough
-	default: // an extension
-		if g.idle++; g.idle > maxIdleFrames {
-			return &ConnError{Code: EnhanceYourCalm, Reason: tooMany}
-		}
+		return g.idler()
+	}
+	return g.idler() // an extension
+}
+
+// message counts frames of messages that say nothing.
+func (g *guard) message(f *frame) error {
+	endsBlock := f.kind != frameData && f.has(flagEndHeaders)
+	if len(f.payload) > 0 || f.has(flagEndStream) || endsBlock {
+		g.empty = 0
+		return nil
+	}
+	if g.empty++; g.empty > maxEmpty {
+		return &ConnError{Code: EnhanceYourCalm, Reason: "too many empty frames"}
+	}
+	return nil
+}
+
+// idler counts frames that move nothing.
+func (g *guard) idler() error {
+	if g.idle++; g.idle > maxIdleFrames {
+		return &ConnError{Code: EnhanceYourCalm, Reason: tooMany}
 	}
 	return nil
 }
