@@ -26,8 +26,9 @@ type watch struct {
 // that it knows.
 //
 // Not counted are what the caller's side of the hop recorded already, health
-// checks, which are nobody's traffic, and connections, which are not
-// comparable with requests.
+// checks, which are nobody's traffic, and connections: one that fails is
+// recorded at once and one that serves only at its end, maybe hours later, so
+// shares of failed ones would say that all is bad.
 func (h *Hub) Record(r *Request) {
 	if r.Reporter == DestinationSide || r.Probe || r.Protocol == TCP {
 		return

@@ -56,8 +56,32 @@ const TCP = "TCP"
 // Failed reports whether the request counts as failed: 5xx, no answer from the
 // upstream, or a gRPC status that says that the server is at fault. A caller
 // that went away (DC) is not a failure of the callee.
+//
+// A connection has failed if it never reached an endpoint that could be called,
+// or the endpoint broke it off before it had sent a byte. How one ends later
+// depends on what is spoken inside: many a client and server end sessions that
+// went well with a reset.
 func (r *Request) Failed() bool {
+	if r.Protocol == TCP {
+		return r.connectionFailed()
+	}
 	return r.Code >= 500 || grpcFailed(r.GRPC)
+}
+
+// connectionFailed looks for the flags by which requests are answered 503: UF
+// (could not connect), UH (no healthy endpoint), UO (limits reached), NC (no
+// such service), and UC (broken off) before the first byte. NR and UAEX are the
+// caller's to mend.
+func (r *Request) connectionFailed() bool {
+	for flag := range strings.SplitSeq(r.Flags, ",") {
+		switch flag {
+		case "UF", "UH", "UO", "NC":
+			return true
+		case "UC":
+			return r.Sent == 0
+		}
+	}
+	return false
 }
 
 // grpcFailed draws the line where OpenTelemetry draws it for servers: UNKNOWN,

@@ -22,6 +22,45 @@ func TestFailuresOfGRPCAreThoseOfTheServer(t *testing.T) {
 	}
 }
 
+func TestAConnectionFailsWhenNothingCameOfIt(t *testing.T) {
+	for _, test := range []struct {
+		flags  string
+		sent   int64
+		failed bool
+	}{
+		{"", 0, false}, // both ended in good order, maybe without a word
+		{"", 10, false},
+		{"UF", 0, true},
+		{"UF,URX", 0, true},
+		{"UH", 0, true},
+		{"UO", 0, true},
+		{"NC", 0, true},
+		{"UC", 0, true},
+		{"UC", 10, false},
+		{"NR", 0, false},
+		{"UAEX", 0, false},
+		{"DC", 0, false},
+		{"DPE", 0, false},
+		{"SI", 10, false},
+	} {
+		r := Request{Protocol: TCP, Flags: test.flags, Sent: test.sent}
+		if got := r.Failed(); got != test.failed {
+			t.Errorf("flags %q after %d bytes: failed = %t, want %t", test.flags, test.sent, got, test.failed)
+		}
+	}
+}
+
+func TestHealthCheckersAreKnownByTheirUserAgents(t *testing.T) {
+	for agent, want := range map[string]bool{
+		"kube-probe/1.34": true, "ELB-HealthChecker/2.0": true, "GoogleHC/1.0": true, "Envoy/HC": true, "Consul Health Check": true,
+		CheckerAgent: true, "": false, "curl/8.5.0": false, "Mozilla/5.0 kube-probe/1.34": false,
+	} {
+		if got := IsProbe(agent); got != want {
+			t.Errorf("IsProbe(%q) = %t, want %t", agent, got, want)
+		}
+	}
+}
+
 // TestACloneOutlivesTheBuffer: strings of a record are views of bytes that
 // will be other bytes soon.
 func TestACloneOutlivesTheBuffer(t *testing.T) {
