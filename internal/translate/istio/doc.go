@@ -13,7 +13,8 @@
 // Where Istio leaves a choice, or one machine has no use for it:
 //   - every Gateway is served, whatever its selector: there is one gateway;
 //   - a host between services belongs to one VirtualService, the oldest; at a
-//     gateway several are merged, oldest first, routes without a match last;
+//     gateway several are merged: first that with the most specific host, then
+//     the oldest, routes without a match last;
 //   - a destination that does not exist answers 503 for its share alone;
 //   - a route that cannot be served answers 404; its requests never fall
 //     through to a later route;

@@ -1,7 +1,9 @@
 package istio
 
 import (
+	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -118,6 +120,9 @@ func (p *gatewayPort) virtualHosts(all []virtualService, gateway string, port ui
 			redirected[host] = redirected[host] || redirect[host]
 		}
 	}
+	for host, services := range byHost {
+		slices.SortStableFunc(services, func(a, b *virtualService) int { return cmp.Compare(b.precision(host), a.precision(host)) })
+	}
 	var out []mesh.VirtualHost
 	made := map[hostKey]int{}
 	for _, host := range slices.Sorted(maps.Keys(byHost)) {
@@ -134,6 +139,24 @@ func (p *gatewayPort) virtualHosts(all []virtualService, gateway string, port ui
 		out[i].Hosts = append(out[i].Hosts, host)
 	}
 	return out
+}
+
+// precision says how precisely a VirtualService names a host that it covers:
+// by the length of its pattern, and most precisely by the host itself. Where a
+// gateway serves one host of a wildcard, both the object for the wildcard and
+// that for the host are its; Istio leaves their order open, and everywhere else
+// the more specific host wins.
+func (vs *virtualService) precision(host string) int {
+	best := 0
+	for _, pattern := range vs.hosts {
+		switch {
+		case pattern == host:
+			return math.MaxInt
+		case mesh.HostMatches(pattern, host):
+			best = max(best, len(pattern))
+		}
+	}
+	return best
 }
 
 // streams collects the streams of VirtualServices whose hosts the port serves:
