@@ -18,24 +18,35 @@ import (
 // is an answer (503) and not an error. Certificates that are referred to must
 // be there. The order of checks is fixed, so the same snapshot gives the same
 // reason.
-func (s *Snapshot) Validate() error {
+func (s *Snapshot) Validate() error { return s.ValidateAfter(nil) }
+
+// ValidateAfter is Validate with less work: before is a valid snapshot, and what
+// s has from it (see Sharing) is not looked at again. With nil, all is.
+func (s *Snapshot) ValidateAfter(before *Snapshot) error {
 	if s == nil {
 		return fmt.Errorf("snapshot: none given")
 	}
 	if s.Version == 0 {
 		return fmt.Errorf("snapshot: version 0 means none; count from 1")
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Certificates)) {
+	if before == nil {
+		before = &Snapshot{}
+	}
+	for _, name := range changed(s.Certificates, before.Certificates) {
 		if err := s.Certificates[name].Validate(); err != nil {
 			return fmt.Errorf("certificate %q: %w", name, err)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
+	known := before.Services
+	if !maps.Equal(s.Certificates, before.Certificates) {
+		known = nil // services refer to certificates
+	}
+	for _, name := range changed(s.Services, known) {
 		if err := s.Services[name].validate(name, s.Certificates); err != nil {
 			return fmt.Errorf("service %s: %w", name, err)
 		}
 	}
-	if err := validateHosts(s.Hosts); err != nil {
+	if err := validateHosts(s.Hosts, before.Hosts); err != nil {
 		return err
 	}
 	type listener struct {
@@ -53,11 +64,28 @@ func (s *Snapshot) Validate() error {
 			return fmt.Errorf("gateway %s port %d: listed twice", g.Name, g.Port)
 		}
 		seen[id] = true
-		if err := g.validate(s.Certificates); err != nil {
+		var hosts []VirtualHost
+		if was := before.gateway(g.Name, g.Port); was != nil {
+			hosts = was.VirtualHosts
+		}
+		if err := g.validate(s.Certificates, hosts); err != nil {
 			return fmt.Errorf("gateway %s port %d: %w", g.Name, g.Port, err)
 		}
 	}
 	return nil
+}
+
+// changed lists the parts that are not before's, in order. A part that is nil is
+// not valid, and so no other one's.
+func changed[K cmp.Ordered, V any](parts, before map[K]*V) []K {
+	var keys []K
+	for key, part := range parts {
+		if part == nil || part != before[key] {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // Validate reports why the certificate cannot be used: its PEM is broken, or
@@ -134,12 +162,8 @@ func (e *Endpoint) validate(ports map[uint16]bool) error {
 	if !ports[e.Port] {
 		return fmt.Errorf("the service has no port %d", e.Port)
 	}
-	host, port, err := net.SplitHostPort(e.DialAddress())
-	if err != nil || host == "" || strings.ContainsAny(host, " /\t\r\n\x00") {
-		return fmt.Errorf("address is not host:port")
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("port is not in 1..65535")
+	if err := e.validateDial(); err != nil {
+		return err
 	}
 	if e.Priority > MaxPriority {
 		return fmt.Errorf("priority %d is not in 0..%d", e.Priority, MaxPriority)
@@ -150,21 +174,41 @@ func (e *Endpoint) validate(ports map[uint16]bool) error {
 	return nil
 }
 
-func validateHosts(hosts []VirtualHost) error {
-	seen := map[string]bool{}
+func (e *Endpoint) validateDial() error {
+	if e.Dial == "" && e.Address.IsValid() && e.Address.Port() != 0 {
+		return nil // most are so, and need not be written and parsed
+	}
+	host, port, err := net.SplitHostPort(e.DialAddress())
+	if err != nil || host == "" || strings.ContainsAny(host, " /\t\r\n\x00") {
+		return fmt.Errorf("address is not host:port")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("port is not in 1..65535")
+	}
+	return nil
+}
+
+// validateHosts looks into those that are not before's, which are valid.
+func validateHosts(hosts, before []VirtualHost) error {
+	known, seen := byFirstHost(before), make(map[string]bool, len(hosts))
 	for i := range hosts {
 		vh := &hosts[i]
 		if len(vh.Hosts) == 0 {
 			return fmt.Errorf("virtual host %d: has no hosts", i)
 		}
 		for _, h := range vh.Hosts {
-			if err := CheckHost(h); err != nil {
-				return fmt.Errorf("virtual host %q: %w", h, err)
-			}
 			if seen[h] {
 				return fmt.Errorf("virtual host %q: listed twice", h)
 			}
 			seen[h] = true
+		}
+		if was := known.find(vh); was != nil && was.Is(vh) {
+			continue
+		}
+		for _, h := range vh.Hosts {
+			if err := CheckHost(h); err != nil {
+				return fmt.Errorf("virtual host %q: %w", h, err)
+			}
 		}
 		for j := range vh.Routes {
 			if err := vh.Routes[j].Validate(); err != nil {
@@ -201,7 +245,8 @@ func (s *Stream) validate() error {
 	return validateSplit(s.Split)
 }
 
-func (g *Gateway) validate(certificates map[string]*Certificate) error {
+// validate: before are virtual hosts that are valid.
+func (g *Gateway) validate(certificates map[string]*Certificate, before []VirtualHost) error {
 	seen := map[string]bool{}
 	for i := range g.TLS {
 		t := &g.TLS[i]
@@ -215,7 +260,7 @@ func (g *Gateway) validate(certificates map[string]*Certificate) error {
 			seen[h] = true
 		}
 	}
-	return cmp.Or(validateHosts(g.VirtualHosts), validateStreams(g.Streams))
+	return cmp.Or(validateHosts(g.VirtualHosts, before), validateStreams(g.Streams))
 }
 
 func (t *ServerTLS) validate(certificates map[string]*Certificate) error {

@@ -51,13 +51,19 @@ type refusal struct {
 	want   string
 }
 
+// refuse validates alone, and as what follows a snapshot without the fault.
 func refuse(t *testing.T, all []refusal) {
 	t.Helper()
+	before := valid()
 	for _, test := range all {
 		s := valid()
 		test.change(s)
-		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), test.want) {
+		err := s.Validate()
+		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("Validate = %v, want %q", err, test.want)
+		}
+		if after := s.Sharing(before).ValidateAfter(before); after == nil || after.Error() != err.Error() {
+			t.Errorf("ValidateAfter = %v, want %q", after, err)
 		}
 	}
 }
