@@ -4,4 +4,7 @@
 //
 // It never slows a request down: recording does not block and does not fail.
 // Metric and label names live in one file. It knows nothing of Kubernetes.
+//
+// Read next: request.go, the record; hub.go, who hears of it; batch.go, how
+// records travel.
 package telemetry
