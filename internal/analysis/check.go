@@ -37,6 +37,7 @@ func (w checkWindow) observe(policy Policy, seen Samples, now time.Time) checkWi
 		w.Counts.CanaryRequests += seen.DirectRequests
 		w.Counts.CanaryFailures += seen.DirectFailures
 		w.Latency.Merge(&seen.CanaryLatency)
+		w.Latency.Merge(&seen.DirectLatency)
 	}
 	if now.Sub(w.Since) < policy.Interval {
 		return w

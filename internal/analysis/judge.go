@@ -3,46 +3,8 @@ package analysis
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 )
-
-// Policy sets how sure the judge must be, and of what.
-type Policy struct {
-	// FalseAlarm is the highest chance of failing a version that is no worse
-	// than stable, over a whole run: 0 < FalseAlarm <= 0.5.
-	FalseAlarm float64
-	// Tolerance is the share of all user requests that the next step may
-	// cost at most, 0 to 1. 0 asks for no evidence beyond the checks.
-	Tolerance float64
-	// Confidence with which Tolerance must hold, 0 < Confidence < 1.
-	Confidence float64
-	// Shares are the canary's shares, 0 to 1, that will be asked about in
-	// the run: evidence is kept for each from the run's beginning.
-	Shares []float64
-	// Checks are absolute limits, looked at once per Interval.
-	Checks []Check
-	// FailureLimit is the number of failed checks that fails the run; at
-	// least 1.
-	FailureLimit int
-	// Interval between two looks at the checks.
-	Interval time.Duration
-}
-
-// Metric names what a Check measures on the canary.
-type Metric string
-
-// The metrics.
-const (
-	SuccessRate Metric = "success-rate" // answers without failure, in percent
-	DurationP99 Metric = "duration-p99" // 99th percentile of the duration, in milliseconds
-)
-
-// Check is one absolute limit. A nil bound does not limit.
-type Check struct {
-	Metric   Metric
-	Min, Max *float64
-}
 
 // Judge is the judge's memory of one run. It is a plain value that survives a
 // trip through JSON; its fields are for this package and for storage alone.
@@ -244,34 +206,6 @@ func (p pace) add(requests int64, now time.Time) pace {
 		Requests: p.Requests*fade + float64(requests),
 		Seconds:  p.Seconds*fade + spent,
 	}
-}
-
-// deltas are the regressions that the run has to exclude.
-func (p *Policy) deltas() []float64 {
-	var out []float64
-	for _, share := range p.Shares {
-		if d := p.delta(share); d > 0 && !slices.Contains(out, d) {
-			out = append(out, d)
-		}
-	}
-	return out
-}
-
-// delta is the regression that must be excluded before the share is given:
-// 0 when none can cost more than the tolerance.
-func (p *Policy) delta(share float64) float64 {
-	if p.Tolerance <= 0 || p.Tolerance >= share {
-		return 0
-	}
-	return p.Tolerance / share
-}
-
-// enough is the evidence, as a log e-value, that excludes a regression.
-func (p *Policy) enough() float64 {
-	if p.Confidence <= 0 || p.Confidence >= 1 {
-		return math.Inf(1)
-	}
-	return -math.Log(1 - p.Confidence)
 }
 
 // rateText writes "5 of 11 requests (45.5 %)".

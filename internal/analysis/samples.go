@@ -1,5 +1,10 @@
 package analysis
 
+import (
+	"slices"
+	"time"
+)
+
 // Counts are requests, and the failures (5xx or no answer) among them, of both
 // sides of one split over the same time.
 type Counts struct {
@@ -46,21 +51,74 @@ type Samples struct {
 	// Counts are of requests that a weighted split sent to one of the two
 	// sides: these alone compare the versions fairly.
 	Counts
+	// Latency of the same requests, failed ones included.
+	CanaryLatency, StableLatency Histogram
+	// Strata are the same requests once more, by endpoint; their sums are the
+	// totals above. Those without a request may be left out, and all of them
+	// where nobody tells endpoints apart.
+	Strata []Stratum
+
 	// DirectRequests reached the canary otherwise, such as a load test that
 	// calls the canary's own service. They say what the canary does, and so
 	// count for the checks, but not how it compares.
 	DirectRequests, DirectFailures int64
-	// Latency of the requests of each side, the canary's direct ones included.
-	CanaryLatency Histogram
-	StableLatency Histogram
+	DirectLatency                  Histogram
+
+	// Measured are values of external metrics that were read since.
+	Measured []Measured
 }
 
-// Add returns the sum of two samples.
+// MaxStrata is how many endpoints a run tells apart. Whoever counts puts
+// requests of further ones into OtherEndpoints.
+const MaxStrata = 64
+
+// OtherEndpoints is the name of the stratum of all endpoints beyond MaxStrata.
+const OtherEndpoints = "other endpoints"
+
+// Stratum is one endpoint's part of the samples. A fault in an endpoint that
+// few requests ask for is lost in the total; here it is found, and named.
+type Stratum struct {
+	Name string // such as "GET /api/v1/music/{id}"
+	Counts
+	CanaryLatency, StableLatency Histogram
+}
+
+// Measured is one look at the metric of an external check: what a provider
+// answered for each side, or why it did not. No value and an error are neither
+// good nor bad; an error is never good.
+type Measured struct {
+	// Check is the index in Policy.Checks.
+	Check int
+	// Canary and Stable are the values, in the metric's own unit. Stable's is
+	// needed for bounds relative to it alone.
+	Canary, Stable       float64
+	HasCanary, HasStable bool
+	// Err is set when the provider could not be asked, or made no sense.
+	Err string
+	At  time.Time
+}
+
+// Add returns the sum of two samples. It leaves both as they are.
 func (s Samples) Add(t Samples) Samples {
 	s.Counts = s.Counts.Add(t.Counts)
-	s.DirectRequests += t.DirectRequests
-	s.DirectFailures += t.DirectFailures
 	s.CanaryLatency.Merge(&t.CanaryLatency)
 	s.StableLatency.Merge(&t.StableLatency)
+	s.DirectRequests += t.DirectRequests
+	s.DirectFailures += t.DirectFailures
+	s.DirectLatency.Merge(&t.DirectLatency)
+	s.Measured = append(slices.Clip(s.Measured), t.Measured...)
+	s.Strata = slices.Clone(s.Strata)
+	for i := range t.Strata {
+		add := &t.Strata[i]
+		at := slices.IndexFunc(s.Strata, func(o Stratum) bool { return o.Name == add.Name })
+		if at < 0 {
+			s.Strata = append(s.Strata, *add)
+			continue
+		}
+		o := &s.Strata[at]
+		o.Counts = o.Counts.Add(add.Counts)
+		o.CanaryLatency.Merge(&add.CanaryLatency)
+		o.StableLatency.Merge(&add.StableLatency)
+	}
 	return s
 }

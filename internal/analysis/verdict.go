@@ -39,18 +39,41 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return fmt.Errorf("verdict %q: want NoData, Collecting, Pass or Fail", text)
 }
 
+// Kind says which question a Fail answers.
+type Kind string
+
+// The kinds.
+const (
+	Failures Kind = "failures" // more requests fail than on stable
+	Latency  Kind = "latency"  // requests take longer than on stable
+	Budget   Kind = "budget"   // the canary caused as many failed requests as a run may cost
+	Checked  Kind = "check"    // a check failed, or checks too often
+	Hook     Kind = "hook"     // as Checked, and a hook failed last
+)
+
 // Evidence is a verdict with what it rests on. All rates and shares are 0 to 1.
 type Evidence struct {
 	Verdict Verdict `json:"verdict"`
 
+	// Kind and Stratum of a Fail; "" for other verdicts, and for all
+	// endpoints together.
+	Kind    Kind   `json:"kind,omitempty"`
+	Stratum string `json:"stratum,omitempty"`
+	// AtOnce: a Fail that no gradual abort may prolong: it was shown, and not
+	// by looks that may have been unlucky, or its check has severity Abort.
+	AtOnce bool `json:"atOnce,omitempty"`
+
 	// Counts of the run so far, on which the verdict rests.
 	Counts Counts `json:"counts"`
 
-	// LogE is the natural logarithm of the failure test's e-value, at its
-	// highest in this run; the canary is failed when it reaches
-	// ln(1/FalseAlarm).
-	LogE       float64 `json:"logE"`
+	// LogE is the natural logarithm of the failure test's e-value for all
+	// requests, at its highest in this run.
+	LogE float64 `json:"logE"`
+	// FalseAlarm is the policy's.
 	FalseAlarm float64 `json:"falseAlarm"`
+	// Questions are those that were asked: is the canary worse, is it slower,
+	// over all requests and in the endpoint where most speaks for it.
+	Questions []Question `json:"questions,omitempty"`
 
 	// Delta is the regression (canary's failure rate minus stable's) that
 	// must be excluded for the share asked about; 0 = none. Excluded is the
@@ -70,9 +93,55 @@ type Evidence struct {
 	// neither good enough nor worse enough, and more waiting will hardly help.
 	Overdue bool `json:"overdue,omitempty"`
 
-	// FailedChecks of this run, and how many of them fail it.
+	// Cost is the cost of the release: about how many failed requests the
+	// canary caused, beyond those that would have failed on stable at the same
+	// time. Never negative.
+	Cost float64 `json:"cost,omitempty"`
+
+	// FailedChecks of this run: looks that failed, of FailureLimit.
 	FailedChecks int `json:"failedChecks,omitempty"`
+	// Warnings of this run: looks that failed a check of severity Warn; and
+	// what the last one saw.
+	Warnings int    `json:"warnings,omitempty"`
+	Warning  string `json:"warning,omitempty"`
+	// Checks are the latest looks, in the order of Policy.Checks.
+	Checks []CheckResult `json:"checks,omitempty"`
 
 	// Reason says the same in one line.
 	Reason string `json:"reason,omitempty"`
+}
+
+// Question is one question that the judge asks, with its e-value.
+type Question struct {
+	Kind    Kind   `json:"kind"`              // Failures or Latency
+	Stratum string `json:"stratum,omitempty"` // "" = all endpoints
+	// LogE is the natural logarithm of the e-value, at its highest in this
+	// run; at Limit the canary fails.
+	LogE  float64 `json:"logE"`
+	Limit float64 `json:"limit"`
+	// Counts that the e-value rests on. Of a question about latency,
+	// failures are requests over Threshold (canary's over it and the
+	// tolerance), which is the quantile where most speaks for a regression.
+	Counts    Counts        `json:"counts"`
+	Threshold time.Duration `json:"threshold,omitempty"`
+}
+
+// CheckResult is the latest look at one check.
+type CheckResult struct {
+	Metric   Metric   `json:"metric"`
+	Severity Severity `json:"severity"`
+	// Verdict of the look. NoData: there was no value, or Err.
+	Verdict Verdict `json:"verdict"`
+	// Canary's value, and stable's where it was needed and known. Success and
+	// error rates are in percent, durations in milliseconds.
+	Canary float64  `json:"canary"`
+	Stable *float64 `json:"stable,omitempty"`
+	// Requests of the canary that a built-in metric rests on.
+	Requests int64 `json:"requests,omitempty"`
+	// Least and Most are the bounds that held in this look, of the absolute
+	// and the relative ones the narrower.
+	Least *float64  `json:"least,omitempty"`
+	Most  *float64  `json:"most,omitempty"`
+	Err   string    `json:"err,omitempty"`
+	At    time.Time `json:"at,omitzero"`
 }

@@ -175,7 +175,7 @@ func (t *Tally) addSample(r *Request, side Side, failed bool) {
 			if failed {
 				s.DirectFailures++
 			}
-			s.CanaryLatency.Observe(r.Duration)
+			s.DirectLatency.Observe(r.Duration)
 		}
 		return
 	}

@@ -55,8 +55,8 @@ func TestSamplesAreRequestsUnderTheBaseline(t *testing.T) {
 	if diff := cmp.Diff(want, got.Samples.Counts); diff != "" {
 		t.Errorf("samples (-want +got):\n%s", diff)
 	}
-	if n := got.Samples.CanaryLatency.Count(); n != 3 {
-		t.Errorf("canary latencies = %d, want 3", n)
+	if n, direct := got.Samples.CanaryLatency.Count(), got.Samples.DirectLatency.Count(); n != 2 || direct != 1 {
+		t.Errorf("canary latencies = %d and %d direct ones, want 2 and 1", n, direct)
 	}
 	if got.Samples.DirectRequests != 1 || got.Samples.DirectFailures != 1 {
 		t.Errorf("direct = %d, %d failed; want the one that the caller sent there itself", got.Samples.DirectRequests, got.Samples.DirectFailures)
