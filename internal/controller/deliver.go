@@ -388,7 +388,7 @@ func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, want roll
 	if _, n := d.Acks.Endpoints(backend(rel, rel.Names.StableService), ""); n == 0 && !rel.Route.Exists {
 		return nil
 	}
-	return d.API.MakeTraffic(ctx, rel, int32(want.CanaryPercent))
+	return d.API.MakeTraffic(ctx, rel, int32(want.Traffic.Share/rollout.Percent))
 }
 
 // scaleAway takes the canary's pods away. Between runs the target's replicas

@@ -74,8 +74,8 @@ func (d *Deliver) ack(rel *kube.Delivery, run *delivery) rollout.Ack {
 		run.tally.Rebase(base)
 	}
 	return rollout.Ack{
-		OK:      rel.Route.Percent == int32(run.stored.State.Want().CanaryPercent),
-		Percent: rollout.Percent(rel.Route.Percent),
+		OK:      rollout.Share(rel.Route.Percent)*rollout.Percent == run.stored.State.Want().Traffic.Share,
+		Traffic: rollout.Traffic{Share: rollout.Share(rel.Route.Percent) * rollout.Percent},
 		Since:   acked.At,
 	}
 }

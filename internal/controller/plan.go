@@ -65,7 +65,7 @@ func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {
 		},
 	}
 	for _, s := range spec.Steps {
-		p.Steps = append(p.Steps, rollout.Percent(s))
+		p.Steps = append(p.Steps, rollout.Share(s)*rollout.Percent)
 	}
 	for i, c := range j.Checks {
 		check := analysis.Check{Metric: analysis.Metric(c.Metric)}

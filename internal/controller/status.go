@@ -62,7 +62,7 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 }
 
 func (d *Deliver) split(rel *kube.Delivery, run *delivery) v1alpha1.Split {
-	out := v1alpha1.Split{Asked: int32(run.journal.State.Share), Since: v1alpha1.OptionalTime(run.journal.State.Asked), Acked: run.status.Split.Acked}
+	out := v1alpha1.Split{Asked: int32(run.journal.State.Traffic.Share / rollout.Percent), Since: v1alpha1.OptionalTime(run.journal.State.Asked), Acked: run.status.Split.Acked}
 	if _, ok := d.acked(rel); ok {
 		out.Acked = rel.Route.Percent
 	}

@@ -38,17 +38,17 @@ func checkStep(t *testing.T, plan Plan, was, next State, in Input, events []Even
 		t.Errorf("phase %s: stalling=%v with deadline %v", next.Phase, next.Stalling, next.Deadline)
 	}
 	w := next.Want()
-	if w.CanaryPercent > 0 {
+	if w.Traffic.Share > 0 {
 		switch next.Phase {
 		case Progressing, Promoting:
-			if next.Step < 1 || next.Phase == Progressing && w.CanaryPercent > plan.Steps[next.Step-1] {
-				t.Errorf("%s at step %d wants %v for the canary", next.Phase, next.Step, w.CanaryPercent)
+			if next.Step < 1 || next.Phase == Progressing && w.Traffic.Share > plan.Steps[next.Step-1] {
+				t.Errorf("%s at step %d wants %v for the canary", next.Phase, next.Step, w.Traffic.Share)
 			}
-		case Initializing, Idle, Starting, Finalizing, RollingBack:
-			t.Errorf("%s wants %v for the canary", next.Phase, w.CanaryPercent)
+		case Initializing, Idle, Starting, Testing, Finalizing, RollingBack:
+			t.Errorf("%s wants %v for the canary", next.Phase, w.Traffic.Share)
 		}
 		if !w.CanaryScaled {
-			t.Errorf("%s wants %v for a canary without pods", next.Phase, w.CanaryPercent)
+			t.Errorf("%s wants %v for a canary without pods", next.Phase, w.Traffic.Share)
 		}
 	}
 	if (next.Canary == "") != (next.Phase == Idle || next.Phase == Initializing) {
@@ -57,7 +57,7 @@ func checkStep(t *testing.T, plan Plan, was, next State, in Input, events []Even
 	if next.Run.Outcome == Promoted && next.Phase == Idle && next.Stable != next.Run.To {
 		t.Errorf("promoted %q, but stable is %q", next.Run.To, next.Stable)
 	}
-	if !was.MustWrite(next) && was.Want() != next.Want() {
+	if !was.MustWrite(next) && !was.Want().Equal(next.Want()) {
 		t.Errorf("the world changes from %+v to %+v without need to write", was.Want(), next.Want())
 	}
 }

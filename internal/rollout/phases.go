@@ -21,7 +21,7 @@ func (r *step) move() {
 		r.idle()
 	case Starting:
 		r.start()
-	case Progressing:
+	case Testing, Progressing:
 		r.advance()
 	case Promoting:
 		r.takeOver()
@@ -130,7 +130,7 @@ func (r *step) reach(n int) {
 	s.Step = n
 	r.ask(r.plan.Steps[n-1])
 	r.progress()
-	r.tell(false, "StepReached", "the canary gets %v: step %d of %d", s.Share, n, len(r.plan.Steps))
+	r.tell(false, "StepReached", "the canary gets %v: step %d of %d", s.Traffic.Share, n, len(r.plan.Steps))
 }
 
 // late rolls back when a deadline is over.
@@ -146,7 +146,7 @@ func (r *step) advance() {
 	if !r.follow() {
 		return
 	}
-	at := fmt.Sprintf("step %d of %d (%v)", s.Step, len(r.plan.Steps), s.Share)
+	at := fmt.Sprintf("step %d of %d (%v)", s.Step, len(r.plan.Steps), s.Traffic.Share)
 	held := r.plan.Hold - in.Now.Sub(s.Acked)
 	switch e := &s.Evidence; {
 	case !r.acked:
@@ -175,16 +175,16 @@ func (r *step) advance() {
 // share than the canary has earned. It reports whether the run is at a step.
 func (r *step) follow() bool {
 	s := &r.s
-	if s.Step >= 1 && s.Step <= len(r.plan.Steps) && r.plan.Steps[s.Step-1] == s.Share {
+	if s.Step >= 1 && s.Step <= len(r.plan.Steps) && r.plan.Steps[s.Step-1] == s.Traffic.Share {
 		return true
 	}
-	if n := r.plan.reached(s.Share); n > 0 {
+	if n := r.plan.reached(s.Traffic.Share); n > 0 {
 		s.Step = n
 		r.ask(r.plan.Steps[n-1])
-		r.tell(false, "PlanChanged", "the steps were changed: the run goes on with %v, step %d of %d", s.Share, n, len(r.plan.Steps))
+		r.tell(false, "PlanChanged", "the steps were changed: the run goes on with %v, step %d of %d", s.Traffic.Share, n, len(r.plan.Steps))
 		return true
 	}
-	r.tell(false, "PlanChanged", "the steps were changed, and none is as low as %v: the run goes back to the first", s.Share)
+	r.tell(false, "PlanChanged", "the steps were changed, and none is as low as %v: the run goes back to the first", s.Traffic.Share)
 	s.Step = 0
 	r.ask(0)
 	r.enter(Starting)

@@ -1,70 +1,97 @@
 package rollout
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
 )
 
-// Percent is a share of the traffic, 0 to 100.
-type Percent int32
+// Strategy is how the canary meets its users.
+type Strategy string
 
-func (p Percent) String() string { return fmt.Sprintf("%d %%", int32(p)) }
+// The strategies. "" is Canary.
+const (
+	// Canary: a growing share of all requests, by Plan.Steps.
+	Canary Strategy = "Canary"
+	// ABTest: all requests of the matched users, for Plan.Iterations. The
+	// matched are not like the others, so the canary is judged by the checks
+	// and hooks alone.
+	ABTest Strategy = "ABTest"
+	// BlueGreen: no user's request for Plan.Iterations, judged by the checks
+	// and hooks; then all of them.
+	BlueGreen Strategy = "BlueGreen"
+	// Mirror: copies of requests for Plan.Iterations, then promotion.
+	Mirror Strategy = "Mirror"
+	// Replicas: a growing share of the pods, by Plan.Steps, without a route.
+	Replicas Strategy = "Replicas"
+)
 
 // Plan is how a release wants its runs to go. It may change during a run.
 type Plan struct {
-	// Steps are the canary's shares, ascending, each 1 to 100. After the
-	// last one is judged good the version is promoted.
-	Steps []Percent
+	Strategy Strategy
+	// Steps are the canary's shares in Canary and Replicas, ascending, each
+	// above 0. After the last one is judged good the version is promoted.
+	// The other strategies leave them alone.
+	Steps []Share
 	// Hold is the shortest time at each step, from the proxies' ack.
 	Hold time.Duration
-	// Deadline is the longest time that pods and proxies may keep the run
-	// waiting. Waiting for evidence does not count: too little traffic is no
-	// fault of the version.
+	// Iterations is how many good looks the test of ABTest, BlueGreen or
+	// Mirror needs, one per Policy.Interval. A bad look is a failed check and
+	// takes none away. In Canary it is the same for the copies before the
+	// first step; 0 = those last for Hold.
+	Iterations int
+	// Mirror is the share of requests that are copied to the canary before
+	// it gets any of its own: in Mirror, and in Canary before the first
+	// step. 0 = none.
+	Mirror Share
+
+	// PromotionSteps are shares that the new stable pods get on the way from
+	// the canary back to them, ascending, each held for Hold; empty = at once.
+	PromotionSteps []Share
+	// AbortSteps are shares of the canary on the way down when a run ends
+	// otherwise than by the judge, descending, each held for AbortHold; empty
+	// = at once.
+	AbortSteps []Share
+	AbortHold  time.Duration
+
+	Gates []Gate
+	Hooks []Hook
+
+	// Skip promotes each version as soon as its pods are ready: no steps, no
+	// judge, no hooks. A gate at Start is asked.
+	Skip bool
+	// KeepWarm is how long the previous version keeps its pods after a
+	// promotion.
+	KeepWarm time.Duration
+
+	// Deadline is the longest time that pods, proxies and hooks that do not
+	// answer may keep the run waiting. Waiting for evidence does not count:
+	// too little traffic is no fault of the version.
 	Deadline time.Duration
+	// StepDeadline is the longest time at one step, or in a test, from the
+	// proxies' ack; gates do not count. Then a version that is neither shown
+	// to be good nor to be bad is rolled back. 0 = for ever.
+	StepDeadline time.Duration
+
 	// Policy of the judge; its Shares are set from Steps, whatever they hold.
 	Policy analysis.Policy
 }
 
-// Validate reports everything that is wrong with the plan: errors with the
-// path of the field in the spec, joined.
-func (p *Plan) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	check(len(p.Steps) > 0, "spec.steps: at least one share is needed, such as [10, 25, 50]")
-	for i, s := range p.Steps {
-		check(s >= 1 && s <= 100, "spec.steps[%d]: %d is not a share from 1 to 100", i, int32(s))
-		check(i == 0 || s > p.Steps[i-1], "spec.steps[%d]: steps must ascend, and %d follows %d", i, int32(s), int32(p.Steps[max(0, i-1)]))
-	}
-	check(p.Hold >= 0, "spec.hold: %v is negative", p.Hold)
-	check(p.Deadline > 0, "spec.progressDeadline: %v must be longer than 0s", p.Deadline)
+// NumSteps is the number of steps that a run has in which the canary answers
+// users. A test before them is none.
+func (p *Plan) NumSteps() int { return len(p.steps()) }
 
-	j := &p.Policy
-	check(j.FalseAlarm > 0 && j.FalseAlarm <= 0.5, "spec.judge.falseAlarm: %v is not above 0 and at most 0.5", j.FalseAlarm)
-	check(j.Tolerance >= 0 && j.Tolerance <= 1, "spec.judge.tolerance: %v %% is not from 0 to 100", 100*j.Tolerance)
-	check(j.Confidence > 0 && j.Confidence < 1, "spec.judge.confidence: %v %% is not between 0 and 100", 100*j.Confidence)
-	check(j.FailureLimit >= 1, "spec.judge.failureLimit: %d must be at least 1", j.FailureLimit)
-	check(len(j.Checks) == 0 || j.Interval > 0, "spec.judge.interval: %v must be longer than 0s", j.Interval)
-	for i, c := range j.Checks {
-		check(c.Metric == analysis.SuccessRate || c.Metric == analysis.DurationP99,
-			"spec.judge.checks[%d].metric: %q is unknown; use %s or %s", i, c.Metric, analysis.SuccessRate, analysis.DurationP99)
-		check(c.Min != nil || c.Max != nil, "spec.judge.checks[%d]: min or max is needed", i)
-		check(c.Min == nil || c.Max == nil || *c.Min <= *c.Max, "spec.judge.checks[%d]: min is larger than max", i)
-		switch c.Metric { // a limit that no value can keep
-		case analysis.SuccessRate:
-			check(c.Min == nil || *c.Min <= 100, "spec.judge.checks[%d].min: no success-rate is above 100 %%", i)
-			check(c.Max == nil || *c.Max >= 0, "spec.judge.checks[%d].max: no success-rate is below 0 %%", i)
-		case analysis.DurationP99:
-			check(c.Max == nil || *c.Max > 0, "spec.judge.checks[%d].max: no duration is as short as that", i)
-		}
+// steps are the canary's shares: of all requests, of the matched ones in
+// ABTest, of the pods in Replicas.
+func (p *Plan) steps() []Share {
+	switch p.Strategy {
+	case ABTest, BlueGreen:
+		return []Share{All}
+	case Mirror:
+		return nil
+	case Canary, Replicas, "":
 	}
-	return errors.Join(errs...)
+	return p.Steps
 }
 
 // policy is the judge's policy for this plan's steps.
@@ -72,26 +99,24 @@ func (p *Plan) policy() analysis.Policy {
 	policy := p.Policy
 	policy.Shares = nil
 	for i := range p.Steps {
-		policy.Shares = append(policy.Shares, fraction(p.next(i+1)))
+		policy.Shares = append(policy.Shares, p.next(i+1).Fraction())
 	}
 	return policy
 }
 
 // next is the share that follows step (from 1): after the last one, all.
-func (p *Plan) next(step int) Percent {
+func (p *Plan) next(step int) Share {
 	if step >= 0 && step < len(p.Steps) {
 		return p.Steps[step]
 	}
-	return 100
+	return All
 }
 
 // reached is the last step whose share is at most the given one; 0 = none.
-func (p *Plan) reached(share Percent) int {
+func (p *Plan) reached(share Share) int {
 	n := 0
 	for n < len(p.Steps) && p.Steps[n] <= share {
 		n++
 	}
 	return n
 }
-
-func fraction(p Percent) float64 { return float64(p) / 100 }

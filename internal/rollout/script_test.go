@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -99,7 +100,7 @@ func newPlayer(t *testing.T) *player {
 	p := &player{t: t, start: start, holds: map[string]string{}}
 	p.in.Now = start
 	p.plan = Plan{
-		Steps: []Percent{10, 25, 50}, Hold: 10 * time.Second, Deadline: time.Minute,
+		Steps: []Share{10 * Percent, 25 * Percent, 50 * Percent}, Hold: 10 * time.Second, Deadline: time.Minute,
 		Policy: analysis.Policy{
 			FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, FailureLimit: 1, Interval: 10 * time.Second,
 		},
@@ -126,7 +127,7 @@ func (p *player) do(out *strings.Builder, words []string) {
 	case "hook": // hook NAME: it failed
 		p.in.FailedHooks = append(p.in.FailedHooks, "webhook "+args[0]+" failed")
 	case "share": // share N: somebody else writes the route
-		p.in.Ack = Ack{OK: true, Percent: Percent(p.number(args[0])), Since: p.in.Now}
+		p.in.Ack = Ack{OK: true, Traffic: Traffic{Share: p.share(args[0])}, Since: p.in.Now}
 		p.holds["acks"] = foreign
 	case "copy": // copy REVISION: a stable copy exists already
 		p.in.Stable = Workload{Revision: Revision(args[0]), Ready: true}
@@ -155,6 +156,16 @@ func (p *player) number(s string) int64 {
 	return n
 }
 
+// share reads a number of percent, right or wrong.
+func (p *player) share(s string) Share {
+	p.t.Helper()
+	percent, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return Share(math.Round(percent * float64(Percent)))
+}
+
 func (p *player) duration(s string) time.Duration {
 	p.t.Helper()
 	d, err := time.ParseDuration(s)
@@ -178,7 +189,7 @@ func (p *player) setPlan(out *strings.Builder, args []string) {
 		case "steps":
 			p.plan.Steps = nil
 			for s := range strings.SplitSeq(value, ",") {
-				p.plan.Steps = append(p.plan.Steps, Percent(p.number(s)))
+				p.plan.Steps = append(p.plan.Steps, p.share(s))
 			}
 		case "hold":
 			p.plan.Hold = p.duration(value)
@@ -217,10 +228,10 @@ func (p *player) observe() {
 	} else if want.StableRevision != "" {
 		in.Stable = Workload{Revision: want.StableRevision, Ready: true}
 	}
-	if why, held := p.holds["acks"]; held && why != foreign && in.Ack.Percent != want.CanaryPercent {
+	if why, held := p.holds["acks"]; held && why != foreign && in.Ack.Traffic != want.Traffic {
 		in.Ack = Ack{} // the route was written and one proxy does not answer
-	} else if !held && want.Split && (!in.Ack.OK || in.Ack.Percent != want.CanaryPercent) {
-		in.Ack = Ack{OK: true, Percent: want.CanaryPercent, Since: in.Now.Add(-100 * time.Millisecond)}
+	} else if !held && want.Split && (!in.Ack.OK || in.Ack.Traffic != want.Traffic) {
+		in.Ack = Ack{OK: true, Traffic: want.Traffic, Since: in.Now.Add(-100 * time.Millisecond)}
 	}
 }
 
@@ -290,7 +301,7 @@ func (p *player) show(out *strings.Builder, events []Event) {
 		fmt.Fprintf(out, "%s %s %s: %s\n", p.clock(), mark, e.Reason, e.Message)
 	}
 	w := p.state.Want()
-	line := fmt.Sprintf("%s, canary %d %%", p.state.Phase, w.CanaryPercent)
+	line := fmt.Sprintf("%s, canary %v", p.state.Phase, w.Traffic.Share)
 	if w.StableRevision != "" {
 		line += ", stable " + string(w.StableRevision)
 	}

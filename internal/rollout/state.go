@@ -18,14 +18,19 @@ const (
 	Idle Phase = "Idle"
 	// Starting: the canary's pods come up, without traffic.
 	Starting Phase = "Starting"
+	// Testing: the canary answers no user. It gets copies of requests, or
+	// none but those that are sent to it directly, and is judged by them.
+	Testing Phase = "Testing"
 	// Progressing: the canary has the share of the present step.
 	Progressing Phase = "Progressing"
 	// Promoting: the stable copy is rolled to the canary's revision while the
-	// canary keeps its share, and is judged on.
+	// canary keeps its share; then it gets the traffic back in the plan's
+	// PromotionSteps. The canary is judged on.
 	Promoting Phase = "Promoting"
 	// Finalizing: the traffic goes to the new stable pods, and is seen there.
 	Finalizing Phase = "Finalizing"
-	// RollingBack: all traffic goes back to the old stable revision.
+	// RollingBack: all traffic goes back to the old stable revision, at once
+	// or in the plan's AbortSteps.
 	RollingBack Phase = "RollingBack"
 )
 
@@ -38,6 +43,7 @@ const (
 	RolledBack Outcome = "rolled-back" // failed by the judge, or by a deadline
 	Aborted    Outcome = "aborted"     // by a person, or the target was taken back
 	Superseded Outcome = "superseded"  // by a newer revision
+	Reverted   Outcome = "reverted"    // a person went back to the version before
 )
 
 // words says the outcome as part of a sentence.
@@ -67,12 +73,19 @@ type State struct {
 
 	// Step is the present step, from 1; it stays until the next run begins.
 	Step int `json:"step,omitempty"`
-	// Split: the stable copy takes part in the traffic. Share is the canary's
-	// share that is asked for, Asked when that was.
-	Split bool      `json:"split,omitempty"`
-	Share Percent   `json:"share,omitempty"`
-	Asked time.Time `json:"asked,omitzero"`
-	// Acked is when every proxy had Share for the first time since; zero =
+	// Part counts the PromotionSteps or AbortSteps that were taken.
+	Part int `json:"part,omitempty"`
+	// Looks counts the good ones of the present step, Looked is when the
+	// last of them was: see Plan.Iterations.
+	Looks  int       `json:"looks,omitempty"`
+	Looked time.Time `json:"looked,omitzero"`
+
+	// Split: the stable copy takes part in the traffic. Traffic is what the
+	// canary is asked to get, Asked when that was.
+	Split   bool      `json:"split,omitempty"`
+	Traffic Traffic   `json:"traffic,omitzero"`
+	Asked   time.Time `json:"asked,omitzero"`
+	// Acked is when every proxy had Traffic for the first time since; zero =
 	// not yet.
 	Acked time.Time `json:"acked,omitzero"`
 
@@ -84,6 +97,24 @@ type State struct {
 	// is set then. Run.Number tells runs apart, so that a caller adds each to
 	// its history once.
 	Run Run `json:"run,omitzero"`
+
+	// Gates that were asked at the present point of the run.
+	Gates []Asked `json:"gates,omitempty"`
+	// Approvals are the IDs of those that were used, or are of no use, as
+	// long as the input repeats them.
+	Approvals []string `json:"approvals,omitempty"`
+	// Calls are hooks whose results are not known yet, Called is how many
+	// were decided in all.
+	Calls  []HookCall `json:"calls,omitempty"`
+	Called int64      `json:"called,omitempty"`
+	// Hooks is what is remembered of the plan's hooks at the present point.
+	Hooks []Answer `json:"hooks,omitempty"`
+
+	// Previous is the revision that was stable before Stable, "" = none. The
+	// caller must be able to restore its template. It is kept warm until
+	// WarmUntil; zero = it is not.
+	Previous  Revision  `json:"previous,omitempty"`
+	WarmUntil time.Time `json:"warmUntil,omitzero"`
 
 	// Command is the ID of the last command that was obeyed.
 	Command string `json:"command,omitempty"`
@@ -126,6 +157,12 @@ type Run struct {
 	// Late counts requests that reached the canary after Effective.
 	Late int64 `json:"late,omitempty"`
 
+	// Mirrored sums up the comparison of the answers to copies.
+	Mirrored Mirrored `json:"mirrored,omitzero"`
+
+	// Commands of persons that the run obeyed, the latest at most.
+	Commands []Obeyed `json:"commands,omitempty"`
+
 	// Outcome is decided before the run ends; Ended is zero until then.
 	Outcome Outcome   `json:"outcome,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
@@ -136,45 +173,14 @@ type Run struct {
 	Evidence analysis.Evidence `json:"evidence,omitzero"`
 }
 
-// World is what the caller has to make true, and to keep true.
-type World struct {
-	// Split: the traffic goes through our split between the stable copy and
-	// the target. False: leave it as the user made it.
-	Split bool
-	// CanaryPercent is the target's share of it.
-	CanaryPercent Percent
-	// CanaryScaled: the target runs as many pods as its user asks for;
-	// false: none.
-	CanaryScaled bool
-	// StableRevision is the template that the stable copy has to run;
-	// "" = leave the copy alone.
-	StableRevision Revision
-}
-
-// Want returns the world that belongs to the state. It changes nothing in a
-// release that was never looked at.
-func (s State) Want() World {
-	w := World{Split: s.Split, CanaryPercent: s.Share, CanaryScaled: true, StableRevision: s.Stable}
-	switch s.Phase {
-	case Idle:
-		w.CanaryScaled = s.Next
-	case Promoting, Finalizing:
-		w.StableRevision = s.Canary
-	case Initializing, Starting, Progressing, RollingBack:
-	}
-	return w
-}
-
-// MustWrite reports whether next has to be stored before the world is made to
-// follow it. Otherwise it differs from s in nothing but counts and what people
-// read, which may be stored at leisure: a crash then loses some evidence, never
-// a decision.
-func (s State) MustWrite(next State) bool {
-	return s.Phase != next.Phase ||
-		s.Step != next.Step ||
-		s.Rejected != next.Rejected ||
-		s.Command != next.Command ||
-		s.Run.Number != next.Run.Number ||
-		s.Run.Outcome != next.Run.Outcome ||
-		s.Want() != next.Want()
+// Obeyed is a command or an approval in the records of a run.
+type Obeyed struct {
+	ID     string    `json:"id"`
+	Verb   Verb      `json:"verb"`
+	By     string    `json:"by,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	Gate   string    `json:"gate,omitempty"`
+	At     time.Time `json:"at,omitzero"`
+	Phase  Phase     `json:"phase"`
+	Step   int       `json:"step,omitempty"`
 }

@@ -28,13 +28,6 @@ const (
 	oldest = time.Minute
 )
 
-// Event tells people what happened. It may be told twice after a crash.
-type Event struct {
-	Warning bool
-	Reason  string // CamelCase, for machines: RunStarted, StepReached, ...
-	Message string // one line
-}
-
 // Step moves a release forward by one observation.
 //
 // It is pure: the same plan, state and input give the same result. The plan
@@ -103,14 +96,19 @@ func (r *step) miss(before string) {
 }
 
 func (r *step) tell(warning bool, reason, format string, args ...any) {
-	r.events = append(r.events, Event{Warning: warning, Reason: reason, Message: fmt.Sprintf(format, args...)})
+	s := &r.s
+	r.events = append(r.events, Event{
+		Warning: warning, Reason: reason, Message: fmt.Sprintf(format, args...), At: r.in.Now,
+		Run: s.Run.Number, Phase: s.Phase, Stable: s.Stable, Canary: s.Canary,
+		Step: s.Step, Steps: r.plan.NumSteps(), Traffic: s.Traffic, Evidence: s.Evidence,
+	})
 }
 
 // acknowledge notes whether the proxies have what was asked. An observation
 // that is not younger than the asking cannot tell.
 func (r *step) acknowledge() {
 	s, ack := &r.s, r.in.Ack
-	r.acked = s.Split && ack.OK && ack.Percent == s.Share && r.in.Now.After(s.Asked)
+	r.acked = s.Split && ack.OK && ack.Traffic == s.Traffic && r.in.Now.After(s.Asked)
 	if !r.acked || !s.Acked.IsZero() {
 		return
 	}
@@ -119,8 +117,8 @@ func (r *step) acknowledge() {
 		s.Acked = r.in.Now // noted before the clock was set back
 	}
 	s.Quiet = r.in.Now
-	if s.Share > 0 {
-		s.Judge = s.Judge.NextStep(r.policy, fraction(s.Share), r.in.Now)
+	if s.Traffic.Share > 0 {
+		s.Judge = s.Judge.NextStep(r.policy, s.Traffic.Share.Fraction(), r.in.Now)
 	}
 }
 
@@ -138,10 +136,10 @@ func (r *step) watch() {
 			s.Run.Late += in.Late
 		}
 		return
-	case Initializing, Idle, Starting:
+	case Initializing, Idle, Starting, Testing:
 		return
 	}
-	if s.Share == 0 {
+	if s.Traffic.Share == 0 {
 		return
 	}
 	if r.acked {
@@ -151,11 +149,11 @@ func (r *step) watch() {
 		s.Judge = s.Judge.HookFailed(r.policy, what)
 	}
 	failedBefore := s.Evidence.FailedChecks
-	next := Percent(100)
+	next := All
 	if s.Phase == Progressing {
 		next = r.plan.next(s.Step)
 	}
-	s.Evidence = s.Judge.Decide(r.policy, fraction(next))
+	s.Evidence = s.Judge.Decide(r.policy, next.Fraction())
 	s.Run.Counts = s.Evidence.Counts
 	if s.Evidence.FailedChecks > failedBefore && s.Evidence.Verdict != analysis.Fail {
 		r.tell(true, "CheckFailed", "%s", s.Evidence.Reason)
@@ -172,7 +170,7 @@ func (r *step) watch() {
 func (r *step) retarget() {
 	s, target := &r.s, r.in.Target.Revision
 	switch s.Phase {
-	case Starting, Progressing, Promoting:
+	case Starting, Testing, Progressing, Promoting:
 	case Initializing, Idle, Finalizing, RollingBack:
 		return
 	}
@@ -211,7 +209,7 @@ func (r *step) obey() {
 
 func (r *step) promoteNow(c Command) {
 	switch r.s.Phase {
-	case Starting, Progressing:
+	case Starting, Testing, Progressing:
 		r.promote(fmt.Sprintf("promoted by %s, without waiting for evidence", c))
 	case Initializing, Idle, Promoting, Finalizing, RollingBack:
 		r.tell(false, "NothingToPromote", "%s: no version waits to be promoted", c)
@@ -221,7 +219,7 @@ func (r *step) promoteNow(c Command) {
 func (r *step) abort(c Command) {
 	s := &r.s
 	switch s.Phase {
-	case Starting, Progressing, Promoting, Finalizing:
+	case Starting, Testing, Progressing, Promoting, Finalizing:
 		r.rollBack(Aborted, fmt.Sprintf("aborted by %s", c))
 		return
 	case Initializing:
@@ -247,12 +245,12 @@ func (r *step) progress() {
 }
 
 // ask changes the canary's share.
-func (r *step) ask(share Percent) {
+func (r *step) ask(share Share) {
 	s := &r.s
-	if s.Split && s.Share == share {
+	if s.Split && s.Traffic.Share == share {
 		return
 	}
-	s.Split, s.Share, s.Asked, s.Acked = true, share, r.in.Now, time.Time{}
+	s.Split, s.Traffic, s.Asked, s.Acked = true, Traffic{Share: share}, r.in.Now, time.Time{}
 	r.acked = false
 }
 
@@ -283,7 +281,7 @@ func (r *step) stall(format string, args ...any) bool {
 		switch s.Phase {
 		case Initializing, Finalizing, RollingBack: // these go on, but somebody should look
 			r.tell(true, "DeadlineExceeded", "%s, for longer than %v", s.Reason, r.plan.Deadline)
-		case Idle, Starting, Progressing, Promoting:
+		case Idle, Starting, Testing, Progressing, Promoting:
 		}
 	}
 	return over

@@ -114,7 +114,7 @@ type engine struct {
 	older  rollout.Input
 	memory rollout.State
 	stored rollout.State // what the API has
-	legal  rollout.Percent
+	legal  rollout.Share
 	result Result
 }
 
@@ -211,7 +211,7 @@ func (e *engine) step() {
 	if w.rand.Float64() < w.Faults.Stale && !e.older.Now.IsZero() && e.older.Now.Before(e.input.Now) {
 		before := e.memory
 		e.memory, _ = rollout.Step(w.Plan, e.memory, e.older)
-		if e.memory.Want() != before.Want() {
+		if !e.memory.Want().Equal(before.Want()) {
 			e.violate("a stale input changed the wanted world from %+v to %+v", before.Want(), e.memory.Want())
 		}
 	}
@@ -251,7 +251,7 @@ func (e *engine) store() bool {
 		e.result.Runs = append(e.result.Runs, back.Run)
 	}
 	e.stored = back
-	e.legal = max(e.legal, back.Want().CanaryPercent)
+	e.legal = max(e.legal, back.Want().Traffic.Share)
 	return true
 }
 
@@ -278,17 +278,17 @@ func (e *engine) scaleUp() {
 
 func (e *engine) makeRoute() {
 	want, r := e.stored.Want(), e.w.route
-	if !want.Split || r.generation > 0 && r.percent == want.CanaryPercent {
+	if !want.Split || r.generation > 0 && r.share == want.Traffic.Share {
 		return
 	}
-	if limit := earned(e.w.Plan, e.stored); want.CanaryPercent > limit {
-		e.violate("%s at step %d asks for %v, earned is %v", e.stored.Phase, e.stored.Step, want.CanaryPercent, limit)
+	if limit := earned(e.w.Plan, e.stored); want.Traffic.Share > limit {
+		e.violate("%s at step %d asks for %v, earned is %v", e.stored.Phase, e.stored.Step, want.Traffic.Share, limit)
 	}
-	e.w.write(want.CanaryPercent, false)
+	e.w.write(want.Traffic.Share, false)
 }
 
 // earned is the largest share that a state may ask for.
-func earned(plan rollout.Plan, s rollout.State) rollout.Percent {
+func earned(plan rollout.Plan, s rollout.State) rollout.Share {
 	if s.Phase != rollout.Progressing && s.Phase != rollout.Promoting || s.Step < 1 {
 		return 0
 	}
@@ -301,8 +301,8 @@ func (e *engine) scaleAway() {
 		return
 	}
 	for _, p := range e.w.proxies {
-		if p.percent != 0 && !p.foreign && !e.w.route.foreign {
-			e.violate("the canary's pods are taken away while a proxy gives them %v", p.percent)
+		if p.share != 0 && !p.foreign && !e.w.route.foreign {
+			e.violate("the canary's pods are taken away while a proxy gives them %v", p.share)
 		}
 	}
 	e.w.target.replicas = 0
@@ -315,11 +315,11 @@ func (e *engine) watchShare() {
 	all := true
 	for _, p := range w.proxies {
 		all = all && p.generation == w.route.generation
-		if p.percent > e.legal && !p.foreign {
-			e.violate("a proxy gives %v to the canary, legal is %v (%s)", p.percent, e.legal, e.stored.Phase)
+		if p.share > e.legal && !p.foreign {
+			e.violate("a proxy gives %v to the canary, legal is %v (%s)", p.share, e.legal, e.stored.Phase)
 		}
 	}
-	if want := e.stored.Want().CanaryPercent; all && w.route.percent == want {
+	if want := e.stored.Want().Traffic.Share; all && w.route.share == want {
 		e.legal = want
 	}
 }

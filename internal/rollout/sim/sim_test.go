@@ -19,7 +19,7 @@ const tolerance = 0.05
 
 func plan() rollout.Plan {
 	return rollout.Plan{
-		Steps: []rollout.Percent{10, 25, 50}, Hold: 3 * time.Second, Deadline: 40 * time.Second,
+		Steps: []rollout.Share{10 * rollout.Percent, 25 * rollout.Percent, 50 * rollout.Percent}, Hold: 3 * time.Second, Deadline: 40 * time.Second,
 		Policy: analysis.Policy{
 			FalseAlarm: 0.001, Tolerance: tolerance, Confidence: 0.95, FailureLimit: 2, Interval: 5 * time.Second,
 		},
@@ -202,7 +202,7 @@ func TestFalseRollbacksStayWithinAlpha(t *testing.T) {
 	const alpha, seeds = 0.01, 5000
 	sc := release(0.05, 0.05).with(func(sc *Scenario) {
 		sc.Plan.Policy.FalseAlarm = alpha
-		sc.Plan.Steps = []rollout.Percent{10, 50}
+		sc.Plan.Steps = []rollout.Share{10 * rollout.Percent, 50 * rollout.Percent}
 		sc.Outage, sc.OutageFails = Span{8 * time.Second, 11 * time.Second}, 0.4
 	})
 	failed := 0

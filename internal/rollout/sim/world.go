@@ -43,7 +43,7 @@ type pod struct {
 // proxy is one data plane: the route it applied.
 type proxy struct {
 	generation int
-	percent    rollout.Percent // -1 = no route: all to the target
+	share      rollout.Share // -1 = no route: all to the target
 	foreign    bool
 	at         time.Time
 	next       time.Time // when it applies the route that was pushed last
@@ -52,7 +52,7 @@ type proxy struct {
 // route is the object that carries the split.
 type route struct {
 	generation int // 0 = does not exist
-	percent    rollout.Percent
+	share      rollout.Share
 	foreign    bool
 }
 
@@ -85,7 +85,7 @@ func newWorld(sc Scenario, r *rand.Rand) *world {
 	w := &world{Scenario: sc, rand: r, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), userReplicas: 2}
 	w.target = side{rev: firstRevision, replicas: w.userReplicas}
 	for i := range w.proxies {
-		w.proxies[i].percent = -1
+		w.proxies[i].share = -1
 	}
 	w.resetTally()
 	return w
@@ -120,7 +120,7 @@ func (w *world) advance(since time.Duration) {
 
 func (w *world) misfortune() {
 	if w.chance(w.Faults.Foreign) && w.route.generation > 0 {
-		w.write(rollout.Percent(w.rand.IntN(101)), true)
+		w.write(rollout.Share(w.rand.IntN(101))*rollout.Percent, true)
 	}
 	if w.chance(w.Faults.Scaling) {
 		w.userReplicas = 1 + w.rand.IntN(4)
@@ -189,8 +189,8 @@ func (s *side) observe(now time.Time) rollout.Workload {
 }
 
 // write changes the route object, and starts to push it.
-func (w *world) write(percent rollout.Percent, foreign bool) {
-	w.route = route{generation: w.route.generation + 1, percent: percent, foreign: foreign}
+func (w *world) write(share rollout.Share, foreign bool) {
+	w.route = route{generation: w.route.generation + 1, share: share, foreign: foreign}
 	for i := range w.proxies {
 		w.proxies[i].next = w.now.Add(w.pushDelay())
 	}
@@ -207,7 +207,7 @@ func (w *world) push() {
 	for i := range w.proxies {
 		p := &w.proxies[i]
 		if p.generation != w.route.generation && !p.next.After(w.now) {
-			*p = proxy{generation: w.route.generation, percent: w.route.percent, foreign: w.route.foreign, at: w.now}
+			*p = proxy{generation: w.route.generation, share: w.route.share, foreign: w.route.foreign, at: w.now}
 		}
 	}
 }
@@ -225,10 +225,10 @@ func (w *world) ack() rollout.Ack {
 		}
 	}
 	if t := &w.tally; t.base != w.route.generation {
-		t.base, t.cutOff = w.route.generation, w.route.percent == 0
+		t.base, t.cutOff = w.route.generation, w.route.share == 0
 		t.samples, t.served, t.late = analysis.Samples{}, map[rollout.Revision]int64{}, 0
 	}
-	return rollout.Ack{OK: true, Percent: w.route.percent, Since: since}
+	return rollout.Ack{OK: true, Traffic: rollout.Traffic{Share: w.route.share}, Since: since}
 }
 
 // traffic sends the requests of one tick.
@@ -241,11 +241,11 @@ func (w *world) traffic(since time.Duration) {
 		p := &w.proxies[i]
 		n := poisson(w.rand, rate*tick.Seconds()/proxies)
 		w.tally.arrived += n
-		if p.percent < 0 {
+		if p.share < 0 {
 			w.answer(&w.target, n, since)
 			continue
 		}
-		canary := binomial(w.rand, n, float64(p.percent)/100)
+		canary := binomial(w.rand, n, p.share.Fraction())
 		stable := n - canary
 		canaryFailed := w.answer(&w.target, canary, since)
 		stableFailed := w.answer(&w.stable, stable, since)

@@ -1,0 +1,27 @@
+package rollout
+
+import (
+	"time"
+
+	"serin.dev/serin/internal/analysis"
+)
+
+// Event tells what happened, to people by Message and to machines by the rest.
+// It may be told twice after a crash.
+type Event struct {
+	Warning bool   `json:"warning,omitempty"`
+	Reason  string `json:"reason"`  // CamelCase: RunStarted, StepReached, ...
+	Message string `json:"message"` // one line
+
+	// What the release was at when it happened.
+	At      time.Time `json:"at"`
+	Run     int64     `json:"run,omitempty"` // Run.Number
+	Phase   Phase     `json:"phase"`
+	Stable  Revision  `json:"stable,omitempty"`
+	Canary  Revision  `json:"canary,omitempty"`
+	Step    int       `json:"step,omitempty"`
+	Steps   int       `json:"steps,omitempty"` // of the plan
+	Traffic Traffic   `json:"traffic,omitzero"`
+	// Evidence as the judge gave it last: counts, e-value, bounds, verdict.
+	Evidence analysis.Evidence `json:"evidence,omitzero"`
+}

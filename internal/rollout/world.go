@@ -1,0 +1,82 @@
+package rollout
+
+import "slices"
+
+// Traffic is what the canary gets of the users' requests.
+type Traffic struct {
+	// Share of the requests that the canary answers.
+	Share Share `json:"share,omitempty"`
+	// Match: Share is of the matched users' requests alone, and all others
+	// get the stable version.
+	Match bool `json:"match,omitempty"`
+	// Mirror is the share of the requests of which the canary gets a copy.
+	// Its answers to copies reach no user.
+	Mirror Share `json:"mirror,omitempty"`
+	// Warm: the pods of World.Warm answer in the place of the stable copy's.
+	Warm bool `json:"warm,omitempty"`
+}
+
+// World is what the caller has to make true, and to keep true. Fields of which
+// no strategy in use makes sense of stay at their zero values.
+type World struct {
+	// Split: the stable copy takes part in the traffic. False: leave the
+	// traffic as the user made it.
+	Split bool
+	// Traffic that goes to the target, by a route.
+	Traffic Traffic
+	// ByPods: there is no route. All pods of both sides get the same share,
+	// so there must be exactly CanaryPods and StablePods of them.
+	ByPods bool
+	// CanaryPods and StablePods without ByPods are the least number of pods
+	// that the side has to be scaled to, for the traffic that it will get
+	// next; 0 = as its user and autoscaler like.
+	CanaryPods, StablePods int32
+	// CanaryScaled: the target runs as many pods as its user asks for;
+	// false: none.
+	CanaryScaled bool
+	// StableRevision is the template that the stable copy has to run;
+	// "" = leave the copy alone.
+	StableRevision Revision
+	// Warm is a revision that has to run beside, as many pods as the stable
+	// copy, to go back to at once; "" = none.
+	Warm Revision
+	// Hooks are the calls that have to be made.
+	Hooks []HookCall
+}
+
+// Equal reports whether two worlds are the same.
+func (w World) Equal(v World) bool {
+	same := slices.EqualFunc(w.Hooks, v.Hooks, func(a, b HookCall) bool { return a.ID == b.ID })
+	return same &&
+		w.Split == v.Split && w.Traffic == v.Traffic &&
+		w.ByPods == v.ByPods && w.CanaryPods == v.CanaryPods && w.StablePods == v.StablePods &&
+		w.CanaryScaled == v.CanaryScaled && w.StableRevision == v.StableRevision && w.Warm == v.Warm
+}
+
+// Want returns the world that belongs to the state. It changes nothing in a
+// release that was never looked at.
+func (s State) Want() World {
+	w := World{Split: s.Split, Traffic: s.Traffic, CanaryScaled: true, StableRevision: s.Stable}
+	switch s.Phase {
+	case Idle:
+		w.CanaryScaled = s.Next
+	case Promoting, Finalizing:
+		w.StableRevision = s.Canary
+	case Initializing, Starting, Testing, Progressing, RollingBack:
+	}
+	return w
+}
+
+// MustWrite reports whether next has to be stored before the world is made to
+// follow it. Otherwise it differs from s in nothing but counts and what people
+// read, which may be stored at leisure: a crash then loses some evidence, never
+// a decision.
+func (s State) MustWrite(next State) bool {
+	return s.Phase != next.Phase ||
+		s.Step != next.Step ||
+		s.Rejected != next.Rejected ||
+		s.Command != next.Command ||
+		s.Run.Number != next.Run.Number ||
+		s.Run.Outcome != next.Run.Outcome ||
+		!s.Want().Equal(next.Want())
+}
