@@ -35,6 +35,9 @@ func (c *callerConn) serveStream(s *http2.Stream) {
 	ex := w.exchange(c)
 	ex.task, ex.stream.Stream = w.loop.Current(), s
 	s.OnGone(ex.onGone)
+	if s.Head().Upgrade != "" {
+		ex.asUpgrade(s.Head())
+	}
 	ex.serve(ex.task, &ex.stream, s.Head())
 	s.OnGone(nil)
 	if !ex.stream.ended {
@@ -52,7 +55,18 @@ func (c *callerConn) serveStream(s *http2.Stream) {
 // http2Stream is a caller's stream as exchanges use it.
 type http2Stream struct {
 	*http2.Stream
-	ended bool // the answer is complete
+	extended bool // its request was an extended CONNECT
+	ended    bool // the answer is complete
+}
+
+// asUpgrade makes of an extended CONNECT (RFC 8441) what HTTP/1.1 asks for in
+// its place, so that routes and endpoints see one kind of upgrade.
+func (ex *exchange) asUpgrade(h *wire.Head) {
+	ex.stream.extended = true
+	h.Method, h.Body, h.Length, h.Expect100 = "GET", wire.NoBody, 0, false
+	if h.Upgrade == "websocket" {
+		h.Set("sec-websocket-key", ex.names.webSocketKey())
+	}
 }
 
 // Next tells a caller that waits for "100 Continue" to go on, before it waits
@@ -79,8 +93,14 @@ func (s *http2Stream) Inform(h *wire.Head) error {
 }
 
 // Answer ends the stream with the head where no body follows, whatever the
-// head says of one: clients of gRPC tell an answer without messages by that.
+// head says of one: clients of gRPC tell an answer without messages by that. An
+// upgrade that is done is success, and proves nothing by a key.
 func (s *http2Stream) Answer(h *wire.Head, end bool) error {
+	if h.Status == 101 {
+		h.Status = 200
+		h.Del("sec-websocket-accept")
+		return s.Stream.Answer(h, false)
+	}
 	s.ended = end || h.Body == wire.Sized && h.Length == 0 || s.Head().Method == "HEAD" || h.Status == 204 || h.Status == 304
 	return s.Stream.Answer(h, s.ended)
 }

@@ -24,7 +24,7 @@ func classify(err error) (outcomeKind, failure) {
 		return answered, failure{503, flagOverflow, "too many requests wait for a connection to %s"}
 	case errors.As(err, &connect):
 		return connectFailed, failure{503, flagConnect, "could not connect to %s"}
-	case errors.Is(err, errNoUpgrade),
+	case errors.Is(err, errNoUpgrade), errors.Is(err, errNoTunnel),
 		errors.As(err, &answer) && (answer.Kind == http1.Malformed || answer.Kind == http1.Oversize),
 		errors.As(err, &stream) && !stream.Remote && stream.Code != http2.Cancel,
 		errors.As(err, &conn) && !conn.Remote:

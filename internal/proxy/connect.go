@@ -15,27 +15,26 @@ import (
 // which name the caller asks by TLS, which it does after the 200, a failure can
 // do no more than end the connection.
 func (ex *exchange) connect(host string, port uint16) {
-	c := ex.conn
-	if ex.listener.role != outbound || c.http1 == nil {
-		ex.refuse(405, "", "CONNECT is served by a workload's HTTP/1.1 proxy alone")
+	if ex.listener.role != outbound {
+		ex.refuse(405, "", "CONNECT is served by a workload's proxy alone")
 		return
 	}
-	y := newRelay(c, host, port)
+	y := newRelay(ex.conn, host, port)
 	y.task, y.record = ex.task, &ex.record
 	table := ex.worker.proxy.table.Load()
 	y.decide(table)
 	if y.target != nil && y.asksForNames(table) {
-		early, ok := ex.accept()
+		caller, ok := ex.accept()
 		if !ok {
 			return
 		}
-		if early, ok = y.look(c.conn, early); !ok {
+		if caller.early, ok = y.look(caller.conn, caller.early); !ok {
 			addFlag(&ex.record, flagCallerGone)
 			return
 		}
 		y.decide(table)
 		if w, ok := y.reach(); ok {
-			y.carry(end{c.conn, early}, w)
+			y.carry(caller, w)
 		}
 		return
 	}
@@ -49,33 +48,31 @@ func (ex *exchange) connect(host string, port uint16) {
 		ex.unconnected(y)
 		return
 	}
-	early, ok := ex.accept()
+	caller, ok := ex.accept()
 	if !ok {
 		y.close(w)
 		return
 	}
-	y.carry(end{c.conn, early}, w)
+	y.carry(caller, w)
 }
 
-// accept answers a CONNECT with 200, after which the connection carries bytes:
-// early ones have come already. From then on it is the record of a connection.
-func (ex *exchange) accept() (early []byte, ok bool) {
+// accept answers a CONNECT with 200, after which what it came on carries bytes.
+// From then on the record is that of a connection.
+func (ex *exchange) accept() (caller end, ok bool) {
 	ex.answered = true
 	ex.local.Reset()
 	ex.local.Major, ex.local.Minor, ex.local.Status = 1, 1, 200
 	err := ex.caller.Answer(&ex.local, false)
 	if err == nil {
-		early, err = ex.conn.http1.Hijack()
+		caller, err = ex.hijack()
 	}
 	if err != nil {
 		ex.broken(errCallerGone)
-		return nil, false
+		return end{}, false
 	}
-	ex.timer.Stop() // the tunnel has its own
-	ex.conn.conn.OnHangup(nil)
 	r := &ex.record
 	r.Protocol, r.ID, r.Path = telemetry.TCP, "", ""
-	return early, true
+	return caller, true
 }
 
 // unconnected answers a CONNECT for which no endpoint was reached; the record

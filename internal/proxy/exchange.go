@@ -237,7 +237,7 @@ func (ex *exchange) run() {
 	case !ok:
 		ex.refuse(400, "", fmt.Sprintf("%q is not host:port", q.Authority))
 		return
-	case q.Method == "CONNECT":
+	case q.Method == "CONNECT": // an extended one is a GET by now
 		ex.connect(host, port)
 		return
 	case q.Scheme != "" && q.Scheme != ex.conn.scheme:

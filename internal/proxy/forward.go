@@ -205,6 +205,8 @@ func (ex *exchange) ask(c calleeStream) error {
 				return errNoUpgrade
 			}
 			return nil
+		case ex.answer.Status < 300 && ex.answer.Status >= 200 && ex.stream.extended:
+			return errNoTunnel
 		case ex.answer.Status >= 200:
 			return nil
 		}
@@ -214,8 +216,6 @@ func (ex *exchange) ask(c calleeStream) error {
 		}
 	}
 }
-
-var errNoUpgrade = errors.New("101 to a request that asked for no upgrade")
 
 // prepare makes the head that the endpoint is sent, at the first try and after
 // each decision: what every hop adds, then what the route wants.

@@ -134,8 +134,8 @@ func (y *relay) asksForNames(t *table) bool {
 
 // look reads how the connection begins. ok is false when nothing is to be made
 // of it: it broke, ended without a byte, or takes too long.
-func (y *relay) look(c *loop.Conn, read []byte) (early []byte, ok bool) {
-	early, h, err := readHello(c, read, y.worker.proxy.limits.HeaderTime)
+func (y *relay) look(c helloConn, read []byte) (early []byte, ok bool) {
+	early, h, err := readHello(y.worker.loop, c, read, y.worker.proxy.limits.HeaderTime)
 	y.hello, y.seen.sni = h, h.serverName
 	return early, err == nil || isSilent(early, err) || err == io.EOF && len(early) > 0
 }

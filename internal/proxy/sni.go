@@ -29,15 +29,21 @@ const (
 	serverNameIsAHost = 0
 )
 
+// helloConn is a connection, or a stream of one, as far as its beginning is read.
+type helloConn interface {
+	Read([]byte) (int, error)
+	SetReadDeadline(time.Time) error
+}
+
 // readHello reads from a connection until it is known how it begins, within a
 // time; read is what was read of it already. All of that is handed back: whoever
 // serves the connection begins with it. An error is os.ErrDeadlineExceeded,
 // io.EOF before the end of a ClientHello, or the connection's; then too, early is
 // what was read.
-func readHello(c *loop.Conn, read []byte, within time.Duration) (early []byte, h hello, err error) {
-	buf := c.Loop().Buffer()
-	defer c.Loop().Release(buf)
-	if err := c.SetReadDeadline(c.Loop().Now().Add(within)); err != nil {
+func readHello(l *loop.Loop, c helloConn, read []byte, within time.Duration) (early []byte, h hello, err error) {
+	buf := l.Buffer()
+	defer l.Release(buf)
+	if err := c.SetReadDeadline(l.Now().Add(within)); err != nil {
 		return nil, hello{}, err
 	}
 	n, known := copy(buf, read), false

@@ -165,7 +165,7 @@ func TestAHelloIsReadWithinBounds(t *testing.T) {
 			}
 			got := make(chan helloRead, 1)
 			far := onALoop(t, func(c *loop.Conn) {
-				early, h, err := readHello(c, nil, within)
+				early, h, err := readHello(c.Loop(), c, nil, within)
 				got <- helloRead{early, h, err}
 			})
 			if _, err := far.Write(test.send); err != nil {

@@ -78,15 +78,14 @@ func (t *tunnel) pump(task *loop.Task, from int) {
 // ended its direction.
 var brokenBy = [2]string{flagCallerGone, flagReset}
 
-// await waits until there is something to read, where the connection can tell
-// without a buffer to read into.
+// await waits until there is something to read, for which no buffer is needed.
 func await(task *loop.Task, in byteConn, wake func()) error {
 	quiet, ok := in.(interface {
 		Readable() bool
 		OnReadable(func())
 	})
 	if !ok {
-		return nil
+		return in.(*streamConn).Await()
 	}
 	defer quiet.OnReadable(nil) // the task may end before it is called
 	for !quiet.Readable() {

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"math/rand/v2"
 
 	"serin.dev/serin/internal/proxy/wire"
@@ -17,6 +19,7 @@ import (
 type identity struct {
 	id     [36]byte // x-request-id
 	parent [55]byte // traceparent
+	key    [24]byte // sec-websocket-key
 }
 
 // requestID makes a random UUID (RFC 9562, version 4). It is a name, not a
@@ -41,6 +44,15 @@ func (n *identity) traceParent() string {
 	b = append(appendHex(b, rand.Uint64(), 16), '-')
 	b = append(appendHex(b, rand.Uint64()|1, 16), "-01"...)
 	return view(b)
+}
+
+// webSocketKey makes a key that an endpoint answers to (RFC 6455, section 4.1).
+// Who has asked by HTTP/2 has none. The result is valid until the next call.
+func (n *identity) webSocketKey() string {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), rand.Uint64())
+	b = binary.BigEndian.AppendUint64(b, rand.Uint64())
+	base64.StdEncoding.Encode(n.key[:], b)
+	return view(n.key[:])
 }
 
 // appendHex appends the lowest digits of v.

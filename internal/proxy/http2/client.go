@@ -103,7 +103,7 @@ func (s *Stream) AnswerHead() (*wire.Head, error) {
 		case s.err != nil:
 			return nil, s.err
 		}
-		if err := s.wait(&s.reader); err != nil {
+		if err := s.wait(&s.reader, s.readUntil); err != nil {
 			return nil, err
 		}
 	}

@@ -140,6 +140,7 @@ func (c *conn) begin(push bool) {
 		settings = appendSetting(settings, settingPush, 0)
 	} else {
 		settings = appendSetting(settings, settingStreams, c.limits.Streams)
+		settings = appendSetting(settings, settingConnect, 1)
 	}
 	settings = appendSetting(settings, settingWindow, c.limits.Window)
 	settings = appendSetting(settings, settingFieldsSize, uint32(c.limits.Head.HeadBytes))

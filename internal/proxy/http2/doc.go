@@ -24,7 +24,8 @@
 //
 // Not spoken: server push (we disable it and never do it), priorities (they are
 // read and ignored, RFC 9113 section 5.3), the upgrade from HTTP/1.1
-// (RFC 9113 removed it), extended CONNECT (RFC 8441).
+// (RFC 9113 removed it), extended CONNECT (RFC 8441) to endpoints. Callers may
+// use that: Head.Upgrade of such a CONNECT is its :protocol.
 //
 // Read next: stream.go, then internal/proxy for who uses it.
 package http2

@@ -51,6 +51,7 @@ const (
 	seenPath
 	seenStatus
 	seenHost
+	seenProtocol
 )
 
 func newBlock(l wire.Limits) *block {
@@ -182,6 +183,8 @@ func (b *block) pseudo(name, value string) error {
 		bit, b.head.Path = seenPath, value
 	case ":status":
 		bit, b.status = seenStatus, value
+	case ":protocol":
+		bit, b.head.Upgrade = seenProtocol, value
 	}
 	if bit == 0 || b.regular || b.trailer || b.seen&bit != 0 || b.answer != (bit == seenStatus) {
 		return errMalformed
@@ -210,7 +213,10 @@ func (b *block) complete() error {
 	if h.Authority == "" || h.Authority[0] == ':' || !wire.ValidAuthority(h.Authority) {
 		return errMalformed
 	}
-	if h.Method == "CONNECT" {
+	switch extended := b.seen&seenProtocol != 0; {
+	case extended && (h.Method != "CONNECT" || !validProtocol(h.Upgrade)):
+		return errMalformed
+	case h.Method == "CONNECT" && !extended:
 		if b.seen&(seenPath|seenScheme) != 0 {
 			return errMalformed
 		}
@@ -223,6 +229,12 @@ func (b *block) complete() error {
 		return errMalformed
 	}
 	return nil
+}
+
+// validProtocol wants one that HTTP/1.1 could be asked to upgrade to. h2c is none:
+// nobody may speak it behind a proxy.
+func validProtocol(name string) bool {
+	return httpguts.ValidHeaderFieldName(name) && !strings.EqualFold(name, "h2c")
 }
 
 // validPath wants what HTTP/1.1 could carry as a target in origin form.

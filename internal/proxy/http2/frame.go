@@ -47,6 +47,7 @@ const (
 	settingWindow      = 4
 	settingFrameSize   = 5
 	settingFieldsSize  = 6
+	settingConnect     = 8 // RFC 8441
 	maxWindow          = 1<<31 - 1
 	defaultWindow      = 1<<16 - 1
 	defaultTable       = 4096

@@ -3,6 +3,7 @@ package http2
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"serin.dev/serin/internal/proxy/loop"
 	"serin.dev/serin/internal/proxy/wire"
@@ -46,6 +47,7 @@ type Stream struct {
 	err      error // why nothing more comes or goes
 
 	reader, writer *loop.Task
+	readUntil      time.Time // when waiting for more fails; zero = never
 	gone           func()
 }
 
@@ -215,20 +217,37 @@ func (s *Stream) over() {
 // Next returns the next piece of the body that is received: it waits for one,
 // and returns io.EOF at the end. The piece is good until the next call.
 func (s *Stream) Next() ([]byte, error) {
+	if err := s.Await(); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(s.ready) > 0:
+		s.lent, s.ready = s.ready, s.lent[:0]
+		return s.lent, nil
+	case s.received:
+		return nil, io.EOF
+	}
+	return nil, s.err
+}
+
+// Await waits until Next would not; the piece that Next returned last is done
+// with. Its error is that of the wait alone: an interrupt's, or
+// os.ErrDeadlineExceeded.
+func (s *Stream) Await() error {
 	s.giveBack()
-	for len(s.ready) == 0 {
-		switch {
-		case s.received:
-			return nil, io.EOF
-		case s.err != nil:
-			return nil, s.err
-		}
-		if err := s.wait(&s.reader); err != nil {
-			return nil, err
+	for s.Waits() {
+		if err := s.wait(&s.reader, s.readUntil); err != nil {
+			return err
 		}
 	}
-	s.lent, s.ready = s.ready, s.lent[:0]
-	return s.lent, nil
+	return nil
+}
+
+// SetReadDeadline lets Next and Await wait no longer than that; the zero time
+// takes it back.
+func (s *Stream) SetReadDeadline(at time.Time) error {
+	s.readUntil = at
+	return nil
 }
 
 // Waits reports whether Next would wait.
@@ -250,11 +269,16 @@ func (s *Stream) giveBack() {
 // are good until Close.
 func (s *Stream) Trailers() []wire.Field { return s.trailer.Fields }
 
-// wait parks the running task until something happens to the stream.
-func (s *Stream) wait(who **loop.Task) error {
+// wait parks the running task until something happens to the stream, or the
+// time comes; zero = never.
+func (s *Stream) wait(who **loop.Task, until time.Time) (err error) {
 	t := s.conn.loop.Current()
 	*who = t
-	err := t.Park()
+	if until.IsZero() {
+		err = t.Park()
+	} else {
+		err = t.ParkFor(until.Sub(s.conn.loop.Now()))
+	}
 	*who = nil
 	return err
 }
@@ -302,7 +326,7 @@ func (s *Stream) waitForRoom() error {
 		c.room.add(t)
 		defer c.room.remove(t)
 	}
-	return s.wait(&s.writer)
+	return s.wait(&s.writer, time.Time{})
 }
 
 // End ends our side, with trailers if there are any.
