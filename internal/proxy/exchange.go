@@ -385,13 +385,19 @@ func (ex *exchange) startClocks() {
 	if r == nil {
 		return
 	}
-	if r.timeout > 0 && ex.wholeAt == 0 {
-		ex.wholeAt = now + r.timeout
-	}
+	ex.startWhole()
 	if r.retry.PerTryTimeout > 0 && !ex.answered {
 		ex.answerAt = now + r.retry.PerTryTimeout
 	}
 	ex.arm()
+}
+
+// startWhole begins to count the time for the whole answer, unless it has begun.
+func (ex *exchange) startWhole() {
+	if r := ex.dec.route; r != nil && r.timeout > 0 && ex.wholeAt == 0 {
+		ex.wholeAt = ex.worker.now() + r.timeout
+		ex.arm()
+	}
 }
 
 // undeliverable answers a request for which there is no endpoint.

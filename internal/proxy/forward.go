@@ -30,7 +30,11 @@ func (ex *exchange) try(u *upstream) (again bool) {
 		return false
 	}
 	defer admitted.release()
-	defer ex.retrying.release()
+	defer func() {
+		if !again { // else it is the permit of the try that follows
+			ex.retrying.release()
+		}
+	}()
 	ex.tryCause, ex.answerAt = nil, 0
 	c, err := ex.asked(u)
 	ex.failure = err
@@ -84,9 +88,13 @@ func (ex *exchange) admit() (permit, bool) {
 
 // asked sends the request to the endpoint and waits for the head of its answer.
 func (ex *exchange) asked(u *upstream) (lease, error) {
+	ex.startWhole() // a wait for a connection counts
 	c, err := ex.worker.take(u, ex.dec.group, false)
 	if err != nil {
 		return nil, err
+	}
+	if ex.wholeIn == 0 && ex.request.Body != wire.NoBody {
+		ex.wholeAt = 0 // its caller takes the time that follows
 	}
 	err = ex.ask(c)
 	if err == nil || !ex.isStale(c, err) {
@@ -140,12 +148,12 @@ func (ex *exchange) isWorthARetry(u *upstream, out outcome) bool {
 	case !next.again || !ex.body.repeatable():
 		return false
 	}
+	ex.retrying.release() // the try before was one, and is over
 	allowed, ok := ex.dec.group.admitRetry()
 	if !ok {
 		ex.limit = flagOverflow
 		return false
 	}
-	ex.retrying.release()
 	ex.retrying = allowed
 	ex.retries++
 	ex.wait = next.wait
