@@ -102,7 +102,7 @@ func distance(from, to mesh.Place, failover map[string]string) uint32 {
 		return 1
 	case from.Region == to.Region:
 		return 2
-	case failover[from.Region] == to.Region:
+	case to.Region != "" && failover[from.Region] == to.Region:
 		return 3
 	}
 	return 4

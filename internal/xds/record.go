@@ -9,22 +9,9 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
-)
-
-// Tags that our own proxy sends beside those that Envoy is told to make: what
-// Envoy's entry has no exact place for.
-const (
-	tagSnapshot = "snapshot"
-	tagFlags    = "flags"
-	tagProbe    = "probe"
-	tagMethod   = "method"
-	tagUpstream = "upstream" // host:port, where the host need not be an address
 )
 
 // routeRecord is metadataRecord as the access log carries it.
@@ -36,75 +23,7 @@ type routeRecord struct {
 	Flag    string      `json:"flag,omitempty"` // for what Envoy thinks is a plain answer
 }
 
-// EncodeRequest makes the entry of our own proxy's record of a request.
-func EncodeRequest(r *telemetry.Request) *datav3.HTTPAccessLogEntry {
-	method := corev3.RequestMethod(corev3.RequestMethod_value[r.Method])
-	out := &datav3.HTTPAccessLogEntry{
-		CommonProperties: encodeCommon(r),
-		ProtocolVersion:  protocolVersions[r.Protocol],
-		Request: &datav3.HTTPRequestProperties{
-			RequestMethod: method, Authority: valid(r.Host), Path: valid(r.Path), RequestId: valid(r.ID), RequestBodyBytes: uint64(r.Read),
-		},
-		Response: &datav3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(uint32(r.Code)), ResponseBodyBytes: uint64(r.Sent)},
-	}
-	if r.GRPC != "" {
-		out.Response.ResponseTrailers = map[string]string{grpcStatus: valid(r.GRPC)}
-	}
-	if r.Probe {
-		out.CommonProperties.CustomTags[tagProbe] = "true"
-	}
-	if method.String() != r.Method {
-		out.CommonProperties.CustomTags[tagMethod] = valid(r.Method)
-	}
-	return out
-}
-
 const grpcStatus = "grpc-status"
-
-// EncodeConnection makes the entry of our own proxy's record of a connection.
-func EncodeConnection(r *telemetry.Request) *datav3.TCPAccessLogEntry {
-	out := &datav3.TCPAccessLogEntry{
-		CommonProperties:     encodeCommon(r),
-		ConnectionProperties: &datav3.ConnectionProperties{ReceivedBytes: uint64(r.Read), SentBytes: uint64(r.Sent)},
-	}
-	out.CommonProperties.CustomTags[tagHost] = valid(r.Host)
-	return out
-}
-
-func encodeCommon(r *telemetry.Request) *datav3.AccessLogCommon {
-	out := &datav3.AccessLogCommon{
-		StartTime:                   timestamppb.New(r.Start),
-		Duration:                    durationpb.New(r.Duration),
-		UpstreamRequestAttemptCount: r.Attempts,
-		CustomTags: map[string]string{
-			tagReporter: reporterNames[r.Reporter],
-			tagRoute:    text(routeRecord{Service: string(r.Service), Origin: r.Route, Split: r.Split}),
-			tagSnapshot: strconv.FormatUint(uint64(r.Snapshot), 10),
-		},
-	}
-	for tag, value := range map[string]string{tagBackend: string(r.Backend), tagFlags: r.Flags, tagUpstream: r.Upstream} {
-		if value != "" {
-			out.CustomTags[tag] = valid(value)
-		}
-	}
-	if r.Destination != (mesh.Workload{}) {
-		out.CustomTags[tagWorkload] = text(r.Destination)
-	}
-	return out
-}
-
-// text is JSON of what can always be written as such.
-func text(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic("xds: a plain struct cannot be written: " + err.Error())
-	}
-	return string(b)
-}
-
-// valid replaces what a string of the protocol must not have: a caller may send
-// any bytes as host or path.
-func valid(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
 
 var protocolVersions = map[string]datav3.HTTPAccessLogEntry_HTTPVersion{
 	"HTTP/1.0": datav3.HTTPAccessLogEntry_HTTP10,
@@ -124,8 +43,7 @@ const (
 // Resources.Routings; 0 when it is not known.
 type Routed func(routing string) mesh.SnapshotVersion
 
-// DecodeRequest reads an entry that a node sent about a request, of an Envoy or
-// of our own proxy.
+// DecodeRequest reads an entry that an Envoy sent about a request.
 func DecodeRequest(n *Node, e *datav3.HTTPAccessLogEntry, routed Routed) telemetry.Request {
 	r := decodeCommon(n, e.GetCommonProperties(), routed)
 	tags := e.GetCommonProperties().GetCustomTags()
@@ -138,15 +56,13 @@ func DecodeRequest(n *Node, e *datav3.HTTPAccessLogEntry, routed Routed) telemet
 	r.ID = q.GetRequestId()
 	if q.GetRequestMethod() != corev3.RequestMethod_METHOD_UNSPECIFIED {
 		r.Method = q.GetRequestMethod().String()
-	} else {
-		r.Method = tags[tagMethod]
 	}
 	r.Host = cmp.Or(tags[tagHost], q.GetAuthority())
 	r.Path, _, _ = strings.Cut(cmp.Or(tags[tagPath], q.GetPath()), "?")
 	r.Read, r.Sent = int64(q.GetRequestBodyBytes()), int64(a.GetResponseBodyBytes())
 	r.Code = int(a.GetResponseCode().GetValue())
 	r.GRPC = cmp.Or(a.GetResponseTrailers()[grpcStatus], a.GetResponseHeaders()[grpcStatus])
-	r.Probe = tags[tagProbe] != "" || telemetry.IsProbe(q.GetUserAgent())
+	r.Probe = telemetry.IsProbe(q.GetUserAgent())
 	if strings.HasPrefix(a.GetResponseCodeDetails(), deniedDetails) {
 		// Envoy has no flag for what its own rules deny.
 		r.Flags = flagDenied
@@ -155,11 +71,10 @@ func DecodeRequest(n *Node, e *datav3.HTTPAccessLogEntry, routed Routed) telemet
 	return r
 }
 
-// DecodeConnection reads an entry that a node sent about a connection.
+// DecodeConnection reads an entry that an Envoy sent about a connection.
 func DecodeConnection(n *Node, e *datav3.TCPAccessLogEntry, routed Routed) telemetry.Request {
 	r := decodeCommon(n, e.GetCommonProperties(), routed)
 	r.Protocol = telemetry.TCP
-	r.Host = e.GetCommonProperties().GetCustomTags()[tagHost]
 	r.Read, r.Sent = int64(e.GetConnectionProperties().GetReceivedBytes()), int64(e.GetConnectionProperties().GetSentBytes())
 	return r
 }
@@ -168,7 +83,7 @@ func decodeCommon(n *Node, c *datav3.AccessLogCommon, routed Routed) telemetry.R
 	tags := c.GetCustomTags()
 	r := telemetry.Request{
 		Start: c.GetStartTime().AsTime(), Duration: c.GetDuration().AsDuration(), Attempts: c.GetUpstreamRequestAttemptCount(),
-		Backend: mesh.ServiceName(tags[tagBackend]), Upstream: tags[tagUpstream], Flags: tags[tagFlags],
+		Backend: mesh.ServiceName(tags[tagBackend]), Flags: decodeFlags(c.GetResponseFlags()),
 	}
 	if at := c.GetUpstreamRemoteAddress().GetSocketAddress(); at != nil {
 		r.Upstream = net.JoinHostPort(at.GetAddress(), strconv.Itoa(int(at.GetPortValue())))
@@ -190,13 +105,8 @@ func decodeCommon(n *Node, c *datav3.AccessLogCommon, routed Routed) telemetry.R
 	if json.Unmarshal([]byte(tags[tagWorkload]), &workload) == nil {
 		r.Destination = workload
 	}
-	if version, err := strconv.ParseUint(tags[tagSnapshot], 10, 64); err == nil {
-		r.Snapshot = mesh.SnapshotVersion(version)
-	} else if route.Routing != "" {
+	if route.Routing != "" {
 		r.Snapshot = routed(route.Routing)
-	}
-	if c.GetResponseFlags() != nil {
-		r.Flags = decodeFlags(c.GetResponseFlags())
 	}
 	r.Flags = cmp.Or(r.Flags, route.Flag)
 	if r.Backend == "" {

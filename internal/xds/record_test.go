@@ -4,9 +4,12 @@ import (
 	"testing"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
@@ -16,52 +19,57 @@ var recordNode = Node{ID: "front-1", Caller: mesh.Caller{Workload: mesh.Workload
 
 func notRouted(string) mesh.SnapshotVersion { return 0 }
 
-func TestRecordsArriveAsTheyWere(t *testing.T) {
-	request := telemetry.Request{
-		ID: "id", Start: time.Unix(1_700_000_000, 5).UTC(), Duration: 3 * time.Millisecond, Protocol: "HTTP/2",
-		Reporter: telemetry.SourceSide, Source: recordNode.Caller.Workload, Service: "music.default",
-		Destination: mesh.Workload{Namespace: "default", Name: "music-canary", Version: "v2", Revision: "abc", Pod: "p"},
-		Backend:     "music-canary.default", Split: true, Upstream: "127.0.0.1:9080", Attempts: 2, Snapshot: 1<<63 + 1,
-		Route:  mesh.Origin{Kind: "VirtualService", Namespace: "default", Name: "music"},
-		Method: "GET", Host: "music:80", Path: "/a", Code: 503, GRPC: "14", Flags: "UF,URX", Sent: 7, Read: 9, Probe: true,
-	}
-	odd := request
-	odd.Method, odd.Protocol, odd.Code, odd.Flags, odd.GRPC, odd.Probe = "PURGE", "HTTP/1.0", 0, "DC", "", false
-	outside := telemetry.Request{
-		ID: "o", Start: request.Start, Protocol: "HTTP/1.1", Reporter: telemetry.GatewaySide, Method: "POST", Host: "h", Path: "/", Code: 404, Flags: "NR", Snapshot: 3,
-	}
-	for _, want := range []telemetry.Request{request, odd, outside} {
-		entry := through(t, EncodeRequest(&want), &datav3.HTTPAccessLogEntry{})
-		if diff := cmp.Diff(want, DecodeRequest(&recordNode, entry, notRouted)); diff != "" {
-			t.Errorf("request (-sent +arrived):\n%s", diff)
+func TestEntriesOfAnEnvoyAreRead(t *testing.T) {
+	common := func() *datav3.AccessLogCommon {
+		return &datav3.AccessLogCommon{
+			StartTime: timestamppb.New(time.Unix(1_700_000_000, 5)), Duration: durationpb.New(3 * time.Millisecond),
+			UpstreamRequestAttemptCount: 2, ResponseFlags: &datav3.ResponseFlags{UpstreamConnectionFailure: true, UpstreamRetryLimitExceeded: true},
+			UpstreamRemoteAddress: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+				Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 9080},
+			}}},
+			CustomTags: map[string]string{
+				tagReporter: "source", tagBackend: "music-canary.default", tagHost: "music:80", tagPath: "/a?b",
+				tagRoute:    `{"service":"music.default","origin":{"Kind":"VirtualService","Namespace":"default","Name":"music"},"split":true,"routing":"hash"}`,
+				tagWorkload: `{"Namespace":"default","Name":"music-canary","Version":"v2","Revision":"abc","Pod":"p"}`,
+			},
 		}
 	}
-	stream := request
-	stream.ID, stream.Protocol, stream.Method, stream.Path, stream.Code, stream.GRPC, stream.Probe = "", telemetry.TCP, "", "", 0, "", false
-	entry := through(t, EncodeConnection(&stream), &datav3.TCPAccessLogEntry{})
-	if diff := cmp.Diff(stream, DecodeConnection(&recordNode, entry, notRouted)); diff != "" {
-		t.Errorf("connection (-sent +arrived):\n%s", diff)
+	request := &datav3.HTTPAccessLogEntry{
+		CommonProperties: common(), ProtocolVersion: datav3.HTTPAccessLogEntry_HTTP2,
+		Request: &datav3.HTTPRequestProperties{
+			RequestMethod: corev3.RequestMethod_GET, Authority: "rewritten", Path: "/rewritten", RequestId: "id", RequestBodyBytes: 9, UserAgent: "kube-probe/1.3",
+		},
+		Response: &datav3.HTTPResponseProperties{
+			ResponseCode: wrapperspb.UInt32(503), ResponseBodyBytes: 7, ResponseTrailers: map[string]string{grpcStatus: "14"},
+		},
 	}
-}
-
-// through sends a message over the wire.
-func through[M proto.Message](t *testing.T, in, out M) M {
-	t.Helper()
-	b, err := proto.Marshal(in)
-	if err != nil {
-		t.Fatal(err)
+	connection := &datav3.TCPAccessLogEntry{
+		CommonProperties: common(), ConnectionProperties: &datav3.ConnectionProperties{ReceivedBytes: 9, SentBytes: 7},
 	}
-	if err := proto.Unmarshal(b, out); err != nil {
-		t.Fatal(err)
+	stream := telemetry.Request{
+		Start: time.Unix(1_700_000_000, 5).UTC(), Duration: 3 * time.Millisecond, Protocol: telemetry.TCP,
+		Reporter: telemetry.SourceSide, Source: recordNode.Caller.Workload, Service: "music.default",
+		Destination: mesh.Workload{Namespace: "default", Name: "music-canary", Version: "v2", Revision: "abc", Pod: "p"},
+		Backend:     "music-canary.default", Split: true, Upstream: "127.0.0.1:9080", Attempts: 2, Snapshot: 7,
+		Route: mesh.Origin{Kind: "VirtualService", Namespace: "default", Name: "music"}, Flags: "UF,URX", Sent: 7, Read: 9,
 	}
-	return out
-}
-
-func TestRecordsOfAnyBytesCanBeSent(t *testing.T) {
-	r := telemetry.Request{Method: "\xff", Host: "\xfe", Path: "/\xc3\x28", ID: "\x80", GRPC: "\x80"}
-	got := DecodeRequest(&recordNode, through(t, EncodeRequest(&r), &datav3.HTTPAccessLogEntry{}), notRouted)
-	if got.Path != "/\ufffd(" || got.Host != "\ufffd" {
-		t.Errorf("got %+v", got)
+	want := stream
+	want.ID, want.Protocol, want.Method, want.Host, want.Path, want.Code, want.GRPC, want.Probe = "id", "HTTP/2", "GET", "music:80", "/a", 503, "14", true
+	routed := func(hash string) mesh.SnapshotVersion {
+		if hash != "hash" {
+			t.Errorf("asked for the snapshot of %q", hash)
+		}
+		return 7
+	}
+	if diff := cmp.Diff(want, DecodeRequest(&recordNode, request, routed)); diff != "" {
+		t.Errorf("request (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(stream, DecodeConnection(&recordNode, connection, routed)); diff != "" {
+		t.Errorf("connection (-want +got):\n%s", diff)
+	}
+	empty := telemetry.Request{Start: time.Unix(0, 0).UTC(), Source: recordNode.Caller.Workload}
+	if diff := cmp.Diff(empty, DecodeRequest(&recordNode, &datav3.HTTPAccessLogEntry{}, routed)); diff != "" {
+		t.Errorf("entry that says nothing (-want +got):\n%s", diff)
 	}
 }
 

@@ -3,59 +3,85 @@ package ads
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
-	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"serin.dev/serin/internal/telemetry"
-	"serin.dev/serin/internal/xds"
 )
 
 const (
-	// logQueue is how many records wait for the server at most: a second of
-	// what a busy proxy carries. They take 10 MB.
-	logQueue = 20_000
-	// logBatch is how many are sent at once.
-	logBatch = 500
+	// logPending is how many bytes of records wait for the server at most: some
+	// 25,000 records, a second of what a busy proxy carries.
+	logPending = 1 << 20
+	// logBatch is how many are sent without waiting for more: what a message
+	// costs is little then, spread over its records. With those that come until
+	// it is sent, it still fits into a buffer of 32 KiB, of which gRPC has a pool.
+	logBatch = 24 << 10
 	// logDelay is how long a record waits for others: no longer than an Envoy's.
 	logDelay = 100 * time.Millisecond
 )
 
 // Log sends records to the server. It is a telemetry.Recorder that never
-// blocks: while the server is away or slow, records beyond logQueue are dropped
-// and counted.
+// blocks: while the server is away or slow, records beyond logPending are
+// dropped and counted.
 type Log struct {
-	node    xds.Node
-	queue   chan telemetry.Request
+	mu      sync.Mutex
+	pending *telemetry.Batch
+
+	// Each holds a signal at most: that a batch was begun, that it is worth
+	// sending. One that comes late does no harm.
+	begun, full chan struct{}
+
+	sending *telemetry.Batch // Run's own: to swap with pending
 	dropped atomic.Uint64
 }
 
-// NewLog makes a log of a node's requests. Run sends it.
-func NewLog(node xds.Node) *Log {
-	return &Log{node: node, queue: make(chan telemetry.Request, logQueue)}
+// NewLog makes a log. Run sends it.
+func NewLog() *Log {
+	return &Log{
+		pending: &telemetry.Batch{}, sending: &telemetry.Batch{},
+		begun: make(chan struct{}, 1), full: make(chan struct{}, 1),
+	}
 }
 
 // Record takes a record.
 func (l *Log) Record(r *telemetry.Request) {
-	if len(l.queue) == cap(l.queue) {
-		l.dropped.Add(1) // without a copy
+	l.mu.Lock()
+	before := l.pending.Len()
+	if before >= logPending {
+		l.mu.Unlock()
+		l.dropped.Add(1)
 		return
 	}
+	l.pending.Add(r)
+	after := l.pending.Len()
+	l.mu.Unlock()
+	if before == 0 {
+		signal(l.begun)
+	}
+	if before < logBatch && after >= logBatch {
+		signal(l.full)
+	}
+}
+
+func signal(to chan<- struct{}) {
 	select {
-	case l.queue <- *r.Clone():
+	case to <- struct{}{}:
 	default:
-		l.dropped.Add(1)
 	}
 }
 
 // Dropped is how many records were not sent.
 func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 
-// Run sends records until ctx ends, and then those that are there already.
+// Run sends records until ctx ends, and then those that are there already. It
+// is called once.
 func (l *Log) Run(ctx context.Context, conn *grpc.ClientConn) {
+	defer func() { l.drop(l.take()) }() // what is left without a server
 	wait := retryFirst
 	for {
 		sent, err := l.stream(ctx, conn)
@@ -88,21 +114,19 @@ func (l *Log) stream(ctx context.Context, conn *grpc.ClientConn) (sent bool, err
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })
 	defer stop()
-	stream, err := accesslogv3.NewAccessLogServiceClient(conn).StreamAccessLogs(outlasting)
+	stream, err := openRecords(outlasting, conn)
 	if err != nil {
 		return false, err
 	}
-	identifier := &accesslogv3.StreamAccessLogsMessage_Identifier{Node: l.node.Message(), LogName: "serin"}
 	for {
-		batch, more := l.batch(ctx, stream.Context())
+		more := l.await(ctx, stream.Context())
 		if err := stream.Context().Err(); err != nil {
-			l.dropped.Add(uint64(len(batch)))
 			return sent, err
 		}
-		for _, m := range messages(batch) {
-			m.Identifier, identifier = identifier, nil
-			if err := stream.Send(m); err != nil {
-				l.dropped.Add(uint64(len(batch)))
+		if batch := l.take(); batch.Len() > 0 {
+			// The message is made of a copy: the batch is free again.
+			if err := stream.Send(wrapperspb.Bytes(batch.Bytes())); err != nil {
+				l.drop(batch)
 				return sent, fmt.Errorf("send records: %w", err)
 			}
 			sent = true
@@ -118,56 +142,36 @@ func (l *Log) stream(ctx context.Context, conn *grpc.ClientConn) (sent bool, err
 	}
 }
 
-// batch waits for records and for those that follow shortly. It reports false
-// with the last ones.
-func (l *Log) batch(ctx, stream context.Context) (batch []telemetry.Request, more bool) {
+// await waits for records and for those that follow shortly, or for the end of
+// either context. It reports false when ctx has ended: those that are pending
+// are the last ones.
+func (l *Log) await(ctx, stream context.Context) (more bool) {
 	select {
-	case r := <-l.queue:
-		batch = append(batch, r)
+	case <-l.begun:
 	case <-stream.Done():
-		return nil, false
+		return true
 	case <-ctx.Done():
-		for len(l.queue) > 0 {
-			batch = append(batch, <-l.queue)
-		}
-		return batch, false
+		return false
 	}
 	timer := time.NewTimer(logDelay)
 	defer timer.Stop()
-	for len(batch) < logBatch {
-		select {
-		case r := <-l.queue:
-			batch = append(batch, r)
-		case <-timer.C:
-			return batch, true
-		case <-ctx.Done():
-			return batch, true
-		}
+	select {
+	case <-l.full:
+	case <-timer.C:
+	case <-stream.Done():
+	case <-ctx.Done():
+		return false
 	}
-	return batch, true
+	return true
 }
 
-// messages makes one of the requests and one of the connections.
-func messages(batch []telemetry.Request) []*accesslogv3.StreamAccessLogsMessage {
-	var http []*datav3.HTTPAccessLogEntry
-	var tcp []*datav3.TCPAccessLogEntry
-	for i := range batch {
-		if r := &batch[i]; r.Protocol == telemetry.TCP {
-			tcp = append(tcp, xds.EncodeConnection(r))
-		} else {
-			http = append(http, xds.EncodeRequest(r))
-		}
-	}
-	var out []*accesslogv3.StreamAccessLogsMessage
-	if http != nil {
-		out = append(out, &accesslogv3.StreamAccessLogsMessage{LogEntries: &accesslogv3.StreamAccessLogsMessage_HttpLogs{
-			HttpLogs: &accesslogv3.StreamAccessLogsMessage_HTTPAccessLogEntries{LogEntry: http},
-		}})
-	}
-	if tcp != nil {
-		out = append(out, &accesslogv3.StreamAccessLogsMessage{LogEntries: &accesslogv3.StreamAccessLogsMessage_TcpLogs{
-			TcpLogs: &accesslogv3.StreamAccessLogsMessage_TCPAccessLogEntries{LogEntry: tcp},
-		}})
-	}
-	return out
+// take returns the pending batch, which is good until it is called again.
+func (l *Log) take() *telemetry.Batch {
+	l.sending.Reset()
+	l.mu.Lock()
+	l.pending, l.sending = l.sending, l.pending
+	l.mu.Unlock()
+	return l.sending
 }
+
+func (l *Log) drop(batch *telemetry.Batch) { l.dropped.Add(uint64(batch.Records())) }

@@ -1,11 +1,17 @@
 package ads
 
 import (
+	"context"
+	"errors"
+	"io"
 	"maps"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
@@ -54,13 +60,61 @@ func (r *routings) applied(res *xds.Resources) {
 
 func (r *routings) clone() routings { return routings{maps.Clone(r.known), r.turns} }
 
+// Our own proxies send records by a service of their own, because Envoy's costs
+// them nearly as much as the rest of a request (14 µs of 34), and this one half
+// of a microsecond:
+//
+//	service RecordService {
+//	  // Each message is a telemetry.Batch. The answer, after the last one, says
+//	  // that all have been recorded.
+//	  rpc Send(stream google.protobuf.BytesValue) returns (google.protobuf.Empty);
+//	}
+const recordService = "serin.telemetry.v1.RecordService"
+
+func recordServiceDesc() grpc.ServiceDesc {
+	return grpc.ServiceDesc{
+		ServiceName: recordService,
+		HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{{StreamName: "Send", ClientStreams: true, Handler: func(r any, stream grpc.ServerStream) error {
+			return r.(records).receive(&grpc.GenericServerStream[wrapperspb.BytesValue, emptypb.Empty]{ServerStream: stream})
+		}}},
+	}
+}
+
+// openRecords begins to send records.
+func openRecords(ctx context.Context, conn *grpc.ClientConn) (grpc.ClientStreamingClient[wrapperspb.BytesValue, emptypb.Empty], error) {
+	desc := recordServiceDesc().Streams[0]
+	stream, err := conn.NewStream(ctx, &desc, "/"+recordService+"/"+desc.StreamName)
+	return &grpc.GenericClientStream[wrapperspb.BytesValue, emptypb.Empty]{ClientStream: stream}, err
+}
+
 // records takes what proxies report.
 type records struct {
 	accesslogv3.UnimplementedAccessLogServiceServer
 	server *Server
 }
 
-// StreamAccessLogs turns entries into records until the stream ends.
+// receive takes batches of our own proxies until the stream ends.
+func (r records) receive(stream grpc.ClientStreamingServer[wrapperspb.BytesValue, emptypb.Empty]) error {
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return stream.SendAndClose(&emptypb.Empty{})
+		}
+		if err != nil {
+			return ended(err)
+		}
+		if r.server.config.Recorder == nil {
+			continue
+		}
+		if err := telemetry.ReadBatch(m.GetValue(), r.server.config.Recorder); err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+	}
+}
+
+// StreamAccessLogs turns the entries of an Envoy into records until the stream
+// ends.
 func (r records) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAccessLogsServer) error {
 	var node xds.Node
 	for first := true; ; first = false {

@@ -46,7 +46,7 @@ func startEnvoy(t *testing.T, s *xdstest.Server, n xds.Node, o xds.BootstrapOpti
 
 func startSerin(t *testing.T, s *xdstest.Server, n xds.Node) xds.Node {
 	n.Kind = xds.Serin
-	records := ads.NewLog(n)
+	records := ads.NewLog()
 	p := proxy.New(proxy.Config{Recorder: records, Place: n.Place})
 	var err error
 	if n.Outbound != "" {

@@ -128,6 +128,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, discovery{server: s})
 	accesslogv3.RegisterAccessLogServiceServer(server, records{server: s})
+	desc := recordServiceDesc()
+	server.RegisterService(&desc, records{server: s})
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {

@@ -13,7 +13,6 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"serin.dev/serin/internal/mesh"
-	"serin.dev/serin/internal/telemetry"
 	"serin.dev/serin/internal/xds"
 	"serin.dev/serin/internal/xds/ads"
 	"serin.dev/serin/internal/xds/xdstest"
@@ -211,15 +210,5 @@ func TestAProxyWithoutANameIsSentAway(t *testing.T) {
 	err = (&ads.Client{Server: server.Address, Node: xds.Node{Kind: xds.Serin}, Apply: accept}).Run(t.Context(), conn)
 	if err == nil || !strings.Contains(err.Error(), "node: has no id") {
 		t.Errorf("Run = %v", err)
-	}
-}
-
-func TestRecordsBeyondTheQueueAreCounted(t *testing.T) {
-	l := ads.NewLog(sidecar("busy"))
-	for range 20_003 {
-		l.Record(&telemetry.Request{ID: "x"})
-	}
-	if l.Dropped() != 3 {
-		t.Errorf("dropped %d, want 3", l.Dropped())
 	}
 }
