@@ -7,7 +7,8 @@ import (
 )
 
 // adjustments are what stories say in the section "mesh", since Istio's objects
-// cannot.
+// cannot: one a line, for all services and routes, or for the services that
+// stand behind it.
 var adjustments = map[string]func(*mesh.Snapshot){
 	"affinity-by-user": func(s *mesh.Snapshot) {
 		eachRoute(s, func(r *mesh.Route) { r.Affinity = []mesh.HashKey{{Source: mesh.HashHeader, Name: "user"}} })
@@ -51,6 +52,14 @@ var adjustments = map[string]func(*mesh.Snapshot){
 	"ring-by-source": policies(func(p *mesh.Policy) {
 		p.Balancer, p.Hash = mesh.RingHash, []mesh.HashKey{{Source: mesh.HashSourceIP}}
 	}),
+	"health-http": policies(func(p *mesh.Policy) {
+		p.Health = &mesh.HealthCheck{Path: "/health", Interval: 20 * time.Millisecond, Timeout: patience, UnhealthyAfter: 1, HealthyAfter: 1}
+	}),
+	"health-tcp": policies(func(p *mesh.Policy) {
+		p.Health = &mesh.HealthCheck{Interval: 20 * time.Millisecond, Timeout: patience, UnhealthyAfter: 2, HealthyAfter: 1}
+	}),
+	"no-retries": policies(func(p *mesh.Policy) { p.Budget = &mesh.RetryBudget{} }),
+	"half-retries": policies(func(p *mesh.Policy) { p.Budget = &mesh.RetryBudget{Percent: mesh.Everything / 2} }),
 	"one-request-per-connection": policies(func(p *mesh.Policy) { p.Pool.RequestsPerConn = 1 }),
 }
 

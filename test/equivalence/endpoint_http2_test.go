@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -112,9 +111,7 @@ func (h *http2Conn) answer(id uint32, q *stream) {
 	if err != nil {
 		s = step{status: 500, body: err.Error()}
 	}
-	if s.delay > 0 {
-		<-time.After(s.delay)
-	}
+	h.before(&s, first(headerCall))
 	switch {
 	case s.flags["hang"]:
 		return

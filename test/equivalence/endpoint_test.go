@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -51,13 +52,16 @@ type fleet struct {
 	at      map[string]string // addresses of endpoints by name
 	journal map[string][]visit
 	changed chan struct{}
+	meeting map[string]*meeting      // by party
+	held    map[string]chan struct{} // by party; closed when its calls go on
 	open    map[io.Closer]bool
 	closed  bool
 	wg      sync.WaitGroup
 }
 
 func newFleet(t testing.TB, c *tls.Config) *fleet {
-	f := &fleet{t: t, tls: c, at: map[string]string{}, journal: map[string][]visit{}, changed: make(chan struct{}), open: map[io.Closer]bool{}}
+	f := &fleet{t: t, tls: c, at: map[string]string{}, journal: map[string][]visit{}, changed: make(chan struct{}), open: map[io.Closer]bool{},
+		meeting: map[string]*meeting{}, held: map[string]chan struct{}{}}
 	t.Cleanup(f.close)
 	return f
 }
@@ -82,6 +86,18 @@ func (f *fleet) track(c io.Closer) bool {
 	}
 	f.open[c] = true
 	return true
+}
+
+// serve has an endpoint serve a connection.
+func (f *fleet) serve(e *endpoint, c net.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		c.Close()
+		return
+	}
+	f.open[c] = true
+	f.wg.Go(func() { e.serve(c) })
 }
 
 func (f *fleet) forget(c io.Closer) {
@@ -123,6 +139,58 @@ func (f *fleet) visits(call string, atLeast int, patience time.Duration) []visit
 	}
 }
 
+// meeting is calls that wait for each other.
+type meeting struct {
+	here int
+	full chan struct{}
+}
+
+// partyOf is the plane through which a call came.
+func partyOf(call string) string {
+	party, _, _ := strings.Cut(call, "-")
+	return party
+}
+
+// meet waits until so many calls of one party are at it.
+func (f *fleet) meet(call string, n int) {
+	f.mu.Lock()
+	m := f.meeting[partyOf(call)]
+	if m == nil {
+		m = &meeting{full: make(chan struct{})}
+		f.meeting[partyOf(call)] = m
+	}
+	if m.here++; m.here >= n {
+		delete(f.meeting, partyOf(call))
+		close(m.full)
+	}
+	f.mu.Unlock()
+	f.await(m.full)
+}
+
+// holdCalls makes the calls of a party that are to be held wait until release
+// is called.
+func (f *fleet) holdCalls(party string) (release func()) {
+	held := make(chan struct{})
+	f.mu.Lock()
+	f.held[party] = held
+	f.mu.Unlock()
+	return sync.OnceFunc(func() { close(held) })
+}
+
+func (f *fleet) hold(call string) {
+	f.mu.Lock()
+	held := f.held[partyOf(call)]
+	f.mu.Unlock()
+	f.await(held)
+}
+
+func (f *fleet) await(c chan struct{}) {
+	select {
+	case <-c:
+	case <-time.After(patience):
+	}
+}
+
 // forgetVisits empties the journal.
 func (f *fleet) forgetVisits() {
 	f.mu.Lock()
@@ -148,9 +216,7 @@ func (f *fleet) start(name string) string {
 			if err != nil {
 				return
 			}
-			if f.track(c) {
-				f.wg.Go(func() { e.serve(c) })
-			}
+			f.serve(e, c)
 		}
 	})
 	return ln.Addr().String()
@@ -178,6 +244,47 @@ type endpoint struct {
 	fleet   *fleet
 	name    string
 	address string
+	sick    atomic.Bool // what asks for its health is answered 503
+}
+
+// application is the endpoint behind the planes' inbound listeners: one for all
+// stories, in the fleet of the present one.
+type application struct {
+	address string
+	fleet   atomic.Pointer[fleet]
+}
+
+func startApplication(t testing.TB) *application {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &application{address: ln.Addr().String()}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			f := a.fleet.Load()
+			f.serve(&endpoint{fleet: f, name: appWorkload.Pod, address: a.address}, c)
+		}
+	}()
+	t.Cleanup(func() {
+		ln.Close()
+		<-ended
+	})
+	return a
+}
+
+// healthOf is what an endpoint does with what is no call of a test: a question
+// for its health.
+func (e *endpoint) healthOf(s *step) {
+	if e.sick.Load() {
+		s.status = 503
+	}
 }
 
 // peeked is a connection of which the first bytes were looked at.
@@ -243,6 +350,7 @@ type step struct {
 	trailer []string
 	delay   time.Duration
 	size    int // of a body of "x"
+	meet    int
 	flags   map[string]bool
 }
 
@@ -252,6 +360,9 @@ type step struct {
 //	503                    the status
 //	body=TEXT size=N       the body; header=NAME:VALUE trailer=NAME:VALUE
 //	delay=DURATION         before the answer
+//	meet=N                 before the answer, until so many are here
+//	hold                   before the answer, until the calls of "first=" have theirs
+//	sick, well             what checks of health find from now on
 //	hints                  103 first
 //	chunked, until-close   framing in HTTP/1.1
 //	close, reset, hang     no answer: the connection ends, or nothing comes
@@ -289,7 +400,10 @@ func parseStep(script, endpoint string, try int) (step, error) {
 			s.trailer = append(s.trailer, strings.Replace(value, ":", ": ", 1))
 		case "delay":
 			s.delay, err = time.ParseDuration(value)
-		case "hints", "chunked", "until-close", "close", "reset", "hang", "refuse", "within", "garbage", "early", "last", "upgrade":
+		case "meet":
+			s.meet, err = strconv.Atoi(value)
+		case "hints", "chunked", "until-close", "close", "reset", "hang", "refuse", "within", "garbage", "early", "last", "upgrade",
+			"hold", "sick", "well":
 			s.flags[key] = true
 		default:
 			err = errors.New("no such word")
@@ -342,9 +456,7 @@ func (e *endpoint) serveHTTP1(c *peeked, raw net.Conn, secure string) bool {
 	if err != nil {
 		s = step{status: 500, body: err.Error()}
 	}
-	if s.delay > 0 {
-		<-time.After(s.delay)
-	}
+	e.before(&s, q.Header.Get(headerCall))
 	switch {
 	case s.flags["hang"]:
 		_, _ = c.in.ReadByte() // until the caller ends it
@@ -365,6 +477,26 @@ func (e *endpoint) serveHTTP1(c *peeked, raw net.Conn, secure string) bool {
 		return false
 	}
 	return e.answerHTTP1(c, q, &s)
+}
+
+// before does what a step does before the answer.
+func (e *endpoint) before(s *step, call string) {
+	if call == "" {
+		e.healthOf(s)
+		return
+	}
+	if s.flags["sick"] || s.flags["well"] {
+		e.sick.Store(s.flags["sick"])
+	}
+	if s.meet > 0 {
+		e.fleet.meet(call, s.meet)
+	}
+	if s.flags["hold"] {
+		e.fleet.hold(call)
+	}
+	if s.delay > 0 {
+		<-time.After(s.delay)
+	}
 }
 
 // echo sends each line back in capitals.

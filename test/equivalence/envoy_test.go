@@ -25,7 +25,7 @@ type envoy struct {
 
 var envoyNodes = []string{"sidecar", "gateway"}
 
-func startEnvoy(t testing.TB, p *pki) *envoy {
+func startEnvoy(t testing.TB, p *pki, application string) *envoy {
 	e := &envoy{listeners: map[string]string{}, records: newRecorder(), changed: make(chan struct{}, 1)}
 	e.server = ads.New(ads.Config{Recorder: e.records, OnChange: func() {
 		select {
@@ -50,9 +50,12 @@ func startEnvoy(t testing.TB, p *pki) *envoy {
 		e.listeners[name] = reserve(t)
 		return e.listeners[name]
 	}
-	sidecar := xds.Node{ID: envoyNodes[0], Place: place, Caller: caller, Outbound: listen(outboundListener), SystemCA: p.file(t)}
+	sidecar := xds.Node{ID: envoyNodes[0], Place: place, Caller: caller, Service: appService, Outbound: listen(outboundListener), SystemCA: p.file(t)}
 	for _, u := range upstreams {
 		sidecar.Upstreams = append(sidecar.Upstreams, xds.Upstream{Address: listen(upstreamListener(u)), Service: string(u.service), Port: u.port})
+	}
+	for _, port := range inboundPorts {
+		sidecar.Inbounds = append(sidecar.Inbounds, xds.Inbound{Address: listen(inboundListener(port)), Application: application})
 	}
 	gateway := xds.Node{ID: envoyNodes[1], Place: place, SystemCA: sidecar.SystemCA}
 	for _, port := range gatewayPorts {

@@ -35,7 +35,7 @@ func features() meshtest.Features {
 // generated compares the planes with each other, and with what mesh.Resolve
 // says, under random snapshots.
 func (s *suite) generated(t *testing.T) {
-	s.fleet = newFleet(t, s.pki.endpoint)
+	s.newFleet(t)
 	pool := &endpoints{fleet: s.fleet}
 	kinds := map[string]int{}
 	for seed := *firstSeed; seed < *firstSeed+uint64(*seeds); seed++ {

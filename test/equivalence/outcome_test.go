@@ -195,9 +195,15 @@ func (o *outcome) summary(q *call, whole bool) []string {
 var usual = []string{"x-endpoint", "x-forwarded-proto", "x-forwarded-for", "x-request-id", "user-agent", "accept-encoding", "server"}
 
 // key is what is counted where chance decides: who answered, or else the
-// status; and who saw a copy.
+// status, or how the connection ended.
 func (o *outcome) key(slow time.Duration) string {
 	key := strconv.Itoa(o.Status)
+	if o.Status == 0 {
+		key = strings.ReplaceAll(o.Err, " ", "-")
+	}
+	if len(o.Lines) > 0 {
+		key, _, _ = strings.Cut(o.Lines[0], " ")
+	}
 	if by := o.Header["x-endpoint"]; len(by) > 0 {
 		key = by[0]
 	}

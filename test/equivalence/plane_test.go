@@ -26,8 +26,17 @@ const outboundListener = "outbound"
 
 var (
 	gatewayPorts = []uint16{80, 443, 5432}
-	upstreams    = []upstreamPort{{"db.default", 5432}, {"reviews.default", 9080}, {"secure.default", 8443}}
+	upstreams    = []upstreamPort{
+		{"db.default", 5432}, {"reviews.default", 9080}, {"secure.default", 8443},
+		{"db.data", 5432}, {"db.data", 443}, {"web.shop", 5432}, {"web.shop", 443}, // of random snapshots
+	}
+	inboundPorts = []uint16{80, 5432} // of appService
 )
+
+// appService is the service under which the planes' own application is called.
+const appService mesh.ServiceName = "app.default"
+
+var appWorkload = mesh.Workload{Namespace: "default", Name: "app-v1", Version: "v1", Pod: "app-v1"}
 
 type upstreamPort struct {
 	service mesh.ServiceName
@@ -37,6 +46,8 @@ type upstreamPort struct {
 func gatewayListener(port uint16) string { return fmt.Sprintf("gateway:%d", port) }
 
 func upstreamListener(u upstreamPort) string { return fmt.Sprintf("upstream:%s:%d", u.service, u.port) }
+
+func inboundListener(port uint16) string { return fmt.Sprintf("inbound:%d", port) }
 
 // plane is a data plane under test.
 type plane interface {
@@ -104,7 +115,7 @@ type serin struct {
 	records   *recorder
 }
 
-func startSerin(t testing.TB) *serin {
+func startSerin(t testing.TB, application string) *serin {
 	s := &serin{listeners: map[string]string{}, records: newRecorder()}
 	s.Proxy = proxy.New(proxy.Config{Recorder: s.records, Seed: 1, Loops: 1, Place: place})
 	t.Cleanup(func() {
@@ -129,6 +140,10 @@ func startSerin(t testing.TB) *serin {
 	for _, u := range upstreams {
 		l, err := s.ListenUpstream("127.0.0.1:0", caller, u.service, u.port)
 		listen(upstreamListener(u), l, err)
+	}
+	for _, port := range inboundPorts {
+		l, err := s.ListenInbound("127.0.0.1:0", appService, appWorkload, application)
+		listen(inboundListener(port), l, err)
 	}
 	return s
 }

@@ -39,14 +39,16 @@ import (
 //
 // "endpoints" has lines "SERVICE PORT PROTOCOL ENDPOINT…". An endpoint is a
 // version, or VERSION/NAME where there are several of one; behind it may stand
-// "@REGION/ZONE", "!PRIORITY", "*WEIGHT" and ":closed", for a port at which
-// nobody listens. The endpoint "v1" of reviews is called reviews-v1. Each
-// service has its versions as subsets, unless a DestinationRule says its own.
+// "@REGION/ZONE/SUBZONE", "!PRIORITY", "*WEIGHT", and ":closed" for a port at
+// which nobody listens or ":full" for one at which nobody takes connections. The
+// endpoint "v1" of reviews is called reviews-v1. "inbound" is the application
+// behind the planes' inbound listeners. Each service has its versions as
+// subsets, unless a DestinationRule says its own.
 //
 // "objects.yaml" has Istio's objects. "mesh" names what Istio cannot say; see
 // adjustments.
 func (s *suite) snapshot(t *testing.T, story *txtar.Archive) (snapshot *mesh.Snapshot, findings string) {
-	s.fleet = newFleet(t, s.pki.endpoint)
+	s.newFleet(t)
 	in := istio.Input{Version: 1, Endpoints: map[mesh.ServiceName][]mesh.Endpoint{}}
 	var adjust []string
 	for _, f := range story.Files {
@@ -58,7 +60,7 @@ func (s *suite) snapshot(t *testing.T, story *txtar.Archive) (snapshot *mesh.Sna
 		case "objects.yaml":
 			addObjects(t, &in, f.Data)
 		case "mesh":
-			adjust = strings.Fields(string(f.Data))
+			adjust = strings.Split(strings.TrimSpace(string(f.Data)), "\n")
 		}
 	}
 	addSubsets(&in)
@@ -72,14 +74,29 @@ func (s *suite) snapshot(t *testing.T, story *txtar.Archive) (snapshot *mesh.Sna
 	if snapshot.Certificates == nil {
 		snapshot.Certificates = map[string]*mesh.Certificate{}
 	}
-	for _, name := range adjust {
-		f := adjustments[name]
+	for _, line := range adjust {
+		words := strings.Fields(line)
+		f := adjustments[words[0]]
 		if f == nil {
-			t.Fatalf("mesh: there is no adjustment %q", name)
+			t.Fatalf("mesh: there is no adjustment %q", words[0])
 		}
-		f(snapshot)
+		f(partOf(snapshot, words[1:]))
 	}
 	return snapshot, found.String()
+}
+
+// partOf is the snapshot with some services alone; with all where none is named.
+func partOf(s *mesh.Snapshot, names []string) *mesh.Snapshot {
+	if len(names) == 0 {
+		return s
+	}
+	part := *s
+	part.Services = map[mesh.ServiceName]*mesh.Service{}
+	for _, name := range names {
+		full := mesh.ServiceName(mesh.CanonicalHost(name, "default"))
+		part.Services[full] = s.Services[full]
+	}
+	return &part
 }
 
 // addService adds the service of a line of "endpoints", or one more port of it.
@@ -101,6 +118,10 @@ func (s *suite) addService(t *testing.T, in *istio.Input, words []string) {
 	spec := &in.Services[at].Spec
 	spec.Ports = append(spec.Ports, corev1.ServicePort{Name: fmt.Sprintf("%s-%d", words[2], port), Port: int32(port)})
 	for i, word := range words[3:] {
+		if word == "inbound" {
+			in.Endpoints[full] = append(in.Endpoints[full], s.inbound(uint16(port))...)
+			continue
+		}
 		e := s.endpoint(t, name, namespace, word)
 		e.Port = uint16(port)
 		e.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(at), byte(i + 1)}), uint16(port))
@@ -111,6 +132,7 @@ func (s *suite) addService(t *testing.T, in *istio.Input, words []string) {
 func (s *suite) endpoint(t *testing.T, service, namespace, word string) mesh.Endpoint {
 	var e mesh.Endpoint
 	word, closed := strings.CutSuffix(word, ":closed")
+	word, isFull := strings.CutSuffix(word, ":full")
 	number := func(sep string) uint32 {
 		rest, text, found := strings.Cut(word, sep)
 		if word = rest; !found {
@@ -124,7 +146,8 @@ func (s *suite) endpoint(t *testing.T, service, namespace, word string) mesh.End
 	}
 	e.Weight, e.Priority = number("*"), number("!")
 	word, place, _ := strings.Cut(word, "@")
-	e.Place.Region, e.Place.Zone, _ = strings.Cut(place, "/")
+	e.Place.Region, place, _ = strings.Cut(place, "/")
+	e.Place.Zone, e.Place.Subzone, _ = strings.Cut(place, "/")
 	version, replica, several := strings.Cut(word, "/")
 	if !several {
 		replica = version
@@ -132,12 +155,27 @@ func (s *suite) endpoint(t *testing.T, service, namespace, word string) mesh.End
 	name := service + "-" + replica
 	e.Labels = mesh.Labels{"app": service, "version": version}
 	e.Workload = mesh.Workload{Namespace: namespace, Name: service + "-" + version, Version: version, Pod: name}
-	if closed {
+	switch {
+	case closed:
 		e.Dial = reserve(t)
-	} else {
+	case isFull:
+		e.Dial = full(t)
+	default:
 		e.Dial = s.fleet.start(name)
 	}
 	return e
+}
+
+// inbound is the application at the inbound address of each plane.
+func (s *suite) inbound(port uint16) []mesh.Endpoint {
+	var out []mesh.Endpoint
+	for _, p := range s.parties {
+		out = append(out, mesh.Endpoint{
+			Port: port, Address: netip.MustParseAddrPort(p.address(inboundListener(port))), Dial: s.app.address,
+			Labels: mesh.Labels{"app": "app", "version": "v1"}, Workload: appWorkload,
+		})
+	}
+	return out
 }
 
 func addObjects(t *testing.T, in *istio.Input, data []byte) {

@@ -3,14 +3,12 @@ package equivalence
 import (
 	"flag"
 	"fmt"
-	"math"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +24,8 @@ var rewrite = flag.Bool("rewrite", false, "record what the stories give as what 
 // of the request, then "----" and what became of it, alike on both planes:
 //
 //	gateway GET http://shop.example.org/cart    to the gateway's port of the URL; TLS for https
-//	upstream db.default:5432 TALK               to an upstream port; TALK sends lines alone
+//	upstream db.default:5432 TALK               to an upstream port; TALK sends lines alone, in TLS for tls://NAME
+//	inbound GET http://app/                     to the application's inbound address, by the URL's port
 //	h2                                          the caller speaks HTTP/2
 //	all                                         record all headers, not only changes
 //	fresh                                       on new connections
@@ -36,11 +35,14 @@ var rewrite = flag.Bool("rewrite", false, "record what the stories give as what 
 //	at-least=DURATION at-most=DURATION          how long the answer takes
 //	leave=DURATION                              the caller goes away then
 //	until                                       ask again until the outcome is as recorded
-//	400x slow=DURATION                          so many calls: "shares v1=50 v3=50", in percent by
-//	                                            endpoint or status, with "+slow" if it took so long
+//	400x slow=DURATION                          so many calls: "shares v1=50 v3=50", in percent by endpoint,
+//	                                            status or end, with "+slow" if it took so long; at-least and
+//	                                            at-most are then for all of them together
+//	copies                                      counts the copies that mirrors got instead
 //	each=N                                      N calls, twice, with a number in place of NUMBER: each
 //	                                            finds its endpoint again, the same on both planes
-//	parallel=N                                  N calls at once, counted by what became of them
+//	parallel=N first=K                          N calls at once, counted by what became of them; K of them
+//	                                            end while the others may be held at endpoints
 //
 //	name: value      a header; "do SCRIPT" is the one that instructs endpoints
 //	| text           a body; "chunked" sends it so; "^ name: value" is a trailer
@@ -49,7 +51,7 @@ var rewrite = flag.Bool("rewrite", false, "record what the stories give as what 
 //	                 explained under that heading of docs/reference/envoy.md
 type question struct {
 	call
-	via      string // "", "gateway" or "upstream ..."
+	via      string // "", "gateway", "inbound" or "upstream:..."
 	all      bool
 	fresh    bool
 	bytes    bool
@@ -59,8 +61,10 @@ type question struct {
 	until    bool
 	times    int
 	slow     time.Duration
+	copies   bool
 	each     int
 	parallel int
+	first    int
 	differs  string
 	shows    bool // the caller shows its certificate
 }
@@ -74,7 +78,7 @@ func parseQuestion(lines []string) (*question, error) {
 		key, value, _ := strings.Cut(word, "=")
 		number, duration, err := 0, time.Duration(0), error(nil)
 		switch key {
-		case "sees", "each", "parallel":
+		case "sees", "each", "parallel", "first":
 			number, err = strconv.Atoi(value)
 		case "at-least", "at-most", "leave", "slow":
 			duration, err = time.ParseDuration(value)
@@ -87,7 +91,7 @@ func parseQuestion(lines []string) (*question, error) {
 			continue
 		}
 		switch key {
-		case "gateway":
+		case "gateway", "inbound":
 			q.via = key
 		case "upstream":
 			q.via, words = "upstream:"+words[1], words[1:]
@@ -101,6 +105,8 @@ func parseQuestion(lines []string) (*question, error) {
 			q.bytes = true
 		case "until":
 			q.until = true
+		case "copies":
+			q.copies = true
 		case "client-cert":
 			q.shows = true
 		case "sees":
@@ -109,6 +115,8 @@ func parseQuestion(lines []string) (*question, error) {
 			q.each = number
 		case "parallel":
 			q.parallel = number
+		case "first":
+			q.first = number
 		case "at-least":
 			q.atLeast = duration
 		case "at-most":
@@ -144,20 +152,8 @@ func (q *question) parseRequest(words, lines []string) error {
 			return err
 		}
 	}
-	switch {
-	case q.via == "gateway":
-		port := uint64(80)
-		if q.url.Scheme == "https" {
-			port, q.sni = 443, q.url.Hostname()
-		}
-		if p := q.url.Port(); q.url.Scheme == "tcp" && p != "" {
-			port, _ = strconv.ParseUint(p, 10, 16)
-		}
-		q.listener = gatewayListener(uint16(port))
-	case q.via != "":
-		q.listener = q.via
-	default:
-		q.listener = outboundListener
+	if err := q.findListener(); err != nil {
+		return err
 	}
 	for _, line := range lines {
 		word, rest, _ := strings.Cut(line, " ")
@@ -179,6 +175,32 @@ func (q *question) parseRequest(words, lines []string) error {
 		default:
 			return fmt.Errorf("%q: neither header, body nor line to send", line)
 		}
+	}
+	return nil
+}
+
+// findListener says where the call goes, by its URL.
+func (q *question) findListener() error {
+	port := uint64(80)
+	switch q.url.Scheme {
+	case "https", "tls":
+		port, q.sni = 443, q.url.Hostname()
+	}
+	if p := q.url.Port(); p != "" && (q.url.Scheme != "http" && q.url.Scheme != "https" || q.via == "inbound") {
+		var err error
+		if port, err = strconv.ParseUint(p, 10, 16); err != nil {
+			return err
+		}
+	}
+	switch q.via {
+	case "gateway":
+		q.listener = gatewayListener(uint16(port))
+	case "inbound":
+		q.listener = inboundListener(uint16(port))
+	case "":
+		q.listener, q.sni = outboundListener, ""
+	default:
+		q.listener = q.via
 	}
 	return nil
 }
@@ -359,106 +381,6 @@ func (s *suite) outcomeText(t *testing.T, q *question, ours, envoys *outcome, ag
 }
 
 func (q *question) text() string { return fmt.Sprintf("%s %s %s", q.listener, q.method, q.url) }
-
-// tooFar is the distance from the expected count, in standard deviations, that
-// a share reaches by chance in one of 10⁸ tests.
-const tooFar = 5.8
-
-// askShares makes many calls and compares how often each thing became of them
-// with what is expected.
-func (s *suite) askShares(t *testing.T, q *question, recorded string) string {
-	var wants []string
-	want := map[string]float64{}
-	for _, word := range strings.Fields(strings.TrimPrefix(recorded, "shares")) {
-		key, percent, _ := strings.Cut(word, "=")
-		share, err := strconv.ParseFloat(percent, 64)
-		if err != nil {
-			t.Fatalf("%s: %q is not KEY=PERCENT", q.text(), word)
-		}
-		want[key] = share / 100
-		wants = append(wants, key)
-	}
-	s.both(func(p *party) {
-		got := map[string]int{}
-		for n := range q.times {
-			o := p.call(t, q.numbered(n), q.sees)
-			got[o.key(q.slow)]++
-		}
-		for key, count := range got {
-			if _, ok := want[key]; !ok {
-				t.Errorf("%s on %s: %d of %d were %s, which is not expected", q.text(), p.name(), count, q.times, key)
-			}
-		}
-		for _, key := range wants {
-			mean := float64(q.times) * want[key]
-			deviation := math.Sqrt(mean * (1 - want[key]))
-			if d := math.Abs(float64(got[key]) - mean); d > tooFar*deviation+1 {
-				t.Errorf("%s on %s: %d of %d were %s, want %.0f ± %.0f", q.text(), p.name(), got[key], q.times, key, mean, tooFar*deviation+1)
-			}
-		}
-	})
-	return recorded
-}
-
-// askEach makes numbered calls, twice.
-func (s *suite) askEach(t *testing.T, q *question) string {
-	var mu sync.Mutex
-	first := make([]string, q.each)
-	used := map[string]bool{}
-	s.both(func(p *party) {
-		for range 2 {
-			for n := range q.each {
-				key := p.call(t, q.numbered(n), q.sees).key(0)
-				mu.Lock()
-				if first[n] == "" {
-					first[n] = key
-				}
-				if first[n] != key && !t.Failed() {
-					t.Errorf("%s number %d on %s: went to %s, and before to %s", q.text(), n, p.name(), key, first[n])
-				}
-				used[key] = true
-				mu.Unlock()
-			}
-		}
-	})
-	if len(used) < 2 && q.each >= 30 {
-		t.Errorf("%s: all %d numbers went to one", q.text(), q.each)
-	}
-	return "each finds its own"
-}
-
-// askParallel makes calls at once and counts what became of them.
-func (s *suite) askParallel(t *testing.T, q *question) string {
-	texts := map[string]string{}
-	var mu sync.Mutex
-	s.both(func(p *party) {
-		counts := map[string]int{}
-		var wg sync.WaitGroup
-		for range q.parallel {
-			wg.Go(func() {
-				o := p.alone().call(t, &q.call, q.sees)
-				p.complete(t, &q.call, o)
-				mu.Lock()
-				counts[o.key(0)+" "+o.Flags]++
-				mu.Unlock()
-			})
-		}
-		wg.Wait()
-		var lines []string
-		for key, n := range counts {
-			lines = append(lines, strings.TrimSpace(fmt.Sprintf("%d × %s", n, key)))
-		}
-		slices.Sort(lines)
-		mu.Lock()
-		texts[p.name()] = strings.Join(lines, "\n")
-		mu.Unlock()
-	})
-	ours := texts["serin"]
-	if envoys, ok := texts["envoy"]; ok && ours != envoys {
-		t.Errorf("%s: the planes differ (-ours +Envoy):\n%s", q.text(), cmp.Diff(ours, envoys))
-	}
-	return ours
-}
 
 // headings are the names of the differences that the page explains.
 func headings(t *testing.T) map[string]bool {

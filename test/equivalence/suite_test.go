@@ -20,6 +20,7 @@ import (
 type suite struct {
 	pki       *pki
 	fleet     *fleet // of the story that is played
+	app       *application
 	parties   []*party
 	version   mesh.SnapshotVersion
 	explained map[string]bool
@@ -36,10 +37,12 @@ type party struct {
 var oursAlone = flag.Bool("ours-alone", false, "tell the stories without Envoy")
 
 func TestEquivalence(t *testing.T) {
-	s := &suite{pki: newPKI(t), explained: headings(t)}
-	planes := []plane{startSerin(t)}
+	s := &suite{pki: newPKI(t), explained: headings(t), app: startApplication(t)}
+	// What our proxy, too, takes for the authorities of its machine.
+	t.Setenv("SSL_CERT_FILE", s.pki.file(t))
+	planes := []plane{startSerin(t, s.app.address)}
 	if !*oursAlone {
-		planes = append(planes, startEnvoy(t, s.pki))
+		planes = append(planes, startEnvoy(t, s.pki, s.app.address))
 	}
 	for _, p := range planes {
 		s.parties = append(s.parties, &party{plane: p, suite: s, callers: newCallers(s.pki), calls: new(atomic.Int64)})
@@ -47,6 +50,12 @@ func TestEquivalence(t *testing.T) {
 	t.Run("stories", s.stories)
 	t.Run("generated", s.generated)
 	t.Run("hostile", s.hostile)
+}
+
+// newFleet makes the endpoints of another story or test.
+func (s *suite) newFleet(t testing.TB) {
+	s.fleet = newFleet(t, s.pki.endpoint)
+	s.app.fleet.Store(s.fleet)
 }
 
 // both does something on each plane at the same time.
@@ -118,7 +127,7 @@ func (s *suite) mark(t *testing.T, snapshot *mesh.Snapshot) map[string]*call {
 	snapshot.Gateways = append(snapshot.Gateways, mesh.Gateway{Name: "equivalence/marker", Port: 80, VirtualHosts: says(plain)})
 	ask(plain, "http", "")
 	for i := range snapshot.Gateways {
-		if g := snapshot.Gateways[i]; len(g.TLS) > 0 && g.Port == 443 {
+		if g := snapshot.Gateways[i]; len(g.TLS) > 0 && g.Port == 443 && !carriesBytes(snapshot, 443) {
 			secure := gatewayListener(443)
 			snapshot.Certificates["equivalence/marker"] = s.pki.leaf(t, markerHost)
 			snapshot.Gateways = append(snapshot.Gateways, mesh.Gateway{
@@ -130,6 +139,14 @@ func (s *suite) mark(t *testing.T, snapshot *mesh.Snapshot) map[string]*call {
 		}
 	}
 	return listeners
+}
+
+// carriesBytes reports whether a gateway's port carries bytes for those who end
+// their TLS at it.
+func carriesBytes(s *mesh.Snapshot, port uint16) bool {
+	return slices.ContainsFunc(s.Gateways, func(g mesh.Gateway) bool {
+		return g.Port == port && slices.ContainsFunc(g.Streams, func(to mesh.Stream) bool { return !to.SNI() })
+	})
 }
 
 // awaitMarkers asks each listener until it answers with the version that was
