@@ -132,7 +132,7 @@ func (r *remoteProxy) run(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	records := ads.NewLog(r.node)
+	records := ads.NewLog()
 	r.proxy = proxy.New(proxy.Config{
 		Recorder: records, Logger: r.log.With("part", "proxy"), AccessLog: r.access, Place: r.node.Place,
 		Loops: loops(),
