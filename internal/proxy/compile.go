@@ -3,14 +3,15 @@ package proxy
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	"serin.dev/serin/internal/mesh"
 )
 
-// compiler makes a table of a snapshot that is valid.
+// compiler makes a table of a snapshot that is valid. What the snapshot shares
+// with the last one (mesh.Snapshot.Sharing) goes on as it was compiled for that:
+// a service with its groups, and routes that lead to none but such services.
 type compiler struct {
 	snapshot *mesh.Snapshot
 	old      *table     // in force until now: what goes on is taken from it
@@ -22,8 +23,9 @@ type compiler struct {
 	turn func() uint64
 
 	table    *table
-	services map[mesh.ServiceName]*callee
 	backends map[mesh.Destination]*backend
+	made     []*group    // not of the last table
+	room     []int       // of a group's endpoints, used again and again
 	retry    *mesh.Retry // of routes without one
 }
 
@@ -32,17 +34,21 @@ type callee struct {
 	*mesh.Service
 	access    *access
 	upstreams []*upstream
+	own       *backend
 }
 
 func (c *compiler) compile() (*table, error) {
 	c.backends, c.retry = map[mesh.Destination]*backend{}, mesh.DefaultRetry()
+	services := len(c.snapshot.Services)
 	t := &table{
 		version:  c.snapshot.Version,
 		snapshot: c.snapshot,
-		mesh:     newHostIndex(),
+		mesh:     newHostIndex(services),
 		local:    map[string]localHosts{},
 		gateways: map[uint16]*gateway{},
-		groups:   map[groupKey]*group{},
+		services: make(map[mesh.ServiceName]*callee, services),
+		routes:   make(map[routesKey][]*route, len(c.snapshot.Hosts)),
+		groups:   make(map[groupKey]*group, max(services, len(c.old.groups))),
 		limits:   map[limitKey]*bucket{},
 		servers:  map[serverKey]*serverTLS{},
 		clients:  map[clientKey]*clientTLS{},
@@ -56,7 +62,7 @@ func (c *compiler) compile() (*table, error) {
 			return nil, err
 		}
 	}
-	for _, svc := range c.services {
+	for _, svc := range t.services {
 		c.addService(&t.mesh, svc)
 	}
 	t.addLocal()
@@ -67,27 +73,68 @@ func (c *compiler) compile() (*table, error) {
 		}
 	}
 	// Only now, when nothing can fail any more, does state change hands.
-	for _, g := range t.groups {
+	for _, g := range c.made {
 		g.takeOver()
 	}
 	return t, nil
 }
 
 func (c *compiler) addServices() error {
-	c.services = make(map[mesh.ServiceName]*callee, len(c.snapshot.Services))
-	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Services)) {
-		svc := &callee{Service: c.snapshot.Services[name]}
-		svc.upstreams = make([]*upstream, len(svc.Endpoints))
-		for i := range svc.Endpoints {
-			svc.upstreams[i] = c.upstream(&svc.Endpoints[i])
+	// A service may refer to certificates, by their names.
+	shares := c.old.snapshot != nil && maps.Equal(c.snapshot.Certificates, c.old.snapshot.Certificates)
+	for name, of := range c.snapshot.Services {
+		was := c.old.services[name]
+		if shares && was != nil && was.Service == of {
+			c.table.services[name] = was
+			continue
+		}
+		svc := &callee{Service: of, upstreams: make([]*upstream, len(of.Endpoints))}
+		for i := range of.Endpoints {
+			if svc.upstreams[i] = was.upstreamAt(i, &of.Endpoints[i]); svc.upstreams[i] == nil {
+				svc.upstreams[i] = c.upstream(&of.Endpoints[i])
+			}
 		}
 		var err error
-		if svc.access, err = compileAccess(svc.Access); err != nil {
+		if svc.access, err = compileAccess(of.Access); err != nil {
 			return fmt.Errorf("service %s: access: %w", name, err)
 		}
-		c.services[name] = svc
+		c.table.services[name] = svc
 	}
 	return nil
+}
+
+// upstreamAt returns the upstream of the service's endpoint of a number if that is
+// the same as another one; nil if not. The service may be nil.
+func (svc *callee) upstreamAt(i int, e *mesh.Endpoint) *upstream {
+	if svc == nil || i >= len(svc.Endpoints) {
+		return nil
+	}
+	if was := &svc.Endpoints[i]; was.Dial != e.Dial || was.Address != e.Address || was.Workload != e.Workload {
+		return nil
+	}
+	return svc.upstreams[i]
+}
+
+// goesOn reports whether a service is the last table's, or neither has it.
+func (c *compiler) goesOn(name mesh.ServiceName) bool {
+	return c.table.services[name] == c.old.services[name]
+}
+
+// keep lets the groups of a backend go on, whose service does.
+func (c *compiler) keep(b *backend) {
+	if b.only != nil {
+		c.keepGroup(b.only)
+	}
+	for _, p := range b.ports {
+		c.keepGroup(p.group)
+	}
+}
+
+func (c *compiler) keepGroup(g *group) {
+	c.table.groups[g.groupKey] = g
+	if t := g.transport.tls; t != nil {
+		c.table.clients[t.key] = t
+	}
 }
 
 // addLocal files the hosts of the form "name.namespace", and the wildcards for
@@ -119,7 +166,7 @@ func (t *table) addLocal() {
 func (c *compiler) addGateway(of *mesh.Gateway) error {
 	g := c.table.gateways[of.Port]
 	if g == nil {
-		g = &gateway{hosts: newHostIndex()}
+		g = &gateway{hosts: newHostIndex(len(of.VirtualHosts))}
 		c.table.gateways[of.Port] = g
 	}
 	for i := range of.VirtualHosts {
@@ -140,18 +187,81 @@ func (c *compiler) addGateway(of *mesh.Gateway) error {
 	return nil
 }
 
+// routesKey tells the routes of virtual hosts apart, across snapshots that share
+// them.
+type routesKey struct {
+	port  uint16      // of the gateway; 0 = in the mesh
+	host  string      // the first one
+	first *mesh.Route // of the list
+}
+
+// routes compiles the routes of a virtual host, or lets them go on.
+func (c *compiler) routes(port uint16, vh *mesh.VirtualHost) ([]*route, error) {
+	if len(vh.Routes) == 0 {
+		return nil, nil
+	}
+	key := routesKey{port, vh.Hosts[0], &vh.Routes[0]}
+	routes := c.old.routes[key]
+	kept := len(routes) == len(vh.Routes) && c.keepRoutes(routes)
+	if !kept {
+		routes = make([]*route, len(vh.Routes))
+	}
+	for i := range vh.Routes {
+		of := &vh.Routes[i]
+		var limit *bucket
+		if of.RateLimit != nil {
+			limit = c.bucket(limitKey{port, vh.Hosts[0], i, *of.RateLimit})
+		}
+		if kept {
+			continue
+		}
+		var err error
+		if routes[i], err = c.route(of); err != nil {
+			return nil, fmt.Errorf("virtual host %s: route %d: %w", vh.Hosts[0], i, err)
+		}
+		routes[i].limit = limit
+	}
+	c.table.routes[key] = routes
+	return routes, nil
+}
+
+// keepRoutes lets routes go on if all services do to which they lead.
+func (c *compiler) keepRoutes(routes []*route) bool {
+	for _, r := range routes {
+		for b := range r.backends {
+			if !c.goesOn(b.service) {
+				return false
+			}
+		}
+	}
+	for _, r := range routes {
+		for b := range r.backends {
+			c.keep(b)
+		}
+	}
+	return true
+}
+
+// backends yields those to which the route leads.
+func (r *route) backends(yield func(*backend) bool) {
+	for i := range r.split.shares {
+		if !yield(r.split.shares[i].backend) {
+			return
+		}
+	}
+	for i := range r.mirrors {
+		if !yield(r.mirrors[i].backend) {
+			return
+		}
+	}
+}
+
 // addVirtualHost adds the routes under each host. Where a second gateway on
 // the same port has the host too, its routes come after.
 func (c *compiler) addVirtualHost(x *hostIndex, port uint16, vh *mesh.VirtualHost) error {
-	routes := make([]*route, len(vh.Routes))
-	for i := range vh.Routes {
-		var err error
-		if routes[i], err = c.route(&vh.Routes[i]); err != nil {
-			return fmt.Errorf("virtual host %s: route %d: %w", vh.Hosts[0], i, err)
-		}
-		if of := vh.Routes[i].RateLimit; of != nil {
-			routes[i].limit = c.bucket(limitKey{port, vh.Hosts[0], i, *of})
-		}
+	routes, err := c.routes(port, vh)
+	if err != nil {
+		return err
 	}
 	streams := make([]stream, len(vh.Streams))
 	for i := range vh.Streams {
@@ -199,8 +309,12 @@ func (c *compiler) addService(x *hostIndex, svc *callee) {
 		}
 		x.exact[host] = found
 	}
-	found.service = svc.Service
-	found.own = c.backend(mesh.Destination{Service: svc.Name})
+	if svc.own == nil {
+		svc.own = c.backend(mesh.Destination{Service: svc.Name})
+	} else {
+		c.keep(svc.own)
+	}
+	found.service, found.own = svc.Service, svc.own
 }
 
 func (c *compiler) route(of *mesh.Route) (*route, error) {
@@ -277,7 +391,7 @@ func (c *compiler) backend(d mesh.Destination) *backend {
 	}
 	b := &backend{service: d.Service, subset: d.Subset}
 	c.backends[d] = b
-	svc := c.services[d.Service]
+	svc := c.table.services[d.Service]
 	if svc == nil {
 		return b
 	}
@@ -302,37 +416,61 @@ func (c *compiler) group(svc *callee, port uint16, subset string) *group {
 	if known := c.table.groups[key]; known != nil {
 		return known
 	}
-	labels, known := svc.Subsets[subset]
-	if subset != "" && !known {
+	old := c.old.groups[key]
+	if old != nil && c.goesOn(svc.Name) {
+		c.keepGroup(old)
+		return old
+	}
+	if _, known := svc.Subsets[subset]; subset != "" && !known {
 		return nil
 	}
 	at, _ := svc.Port(port)
 	g := &group{groupKey: key, protocol: at.Protocol, policy: svc.Policy(port, subset)}
 	g.transport = c.transport(g)
 	c.table.groups[key] = g
-	old := c.old.groups[key]
+	c.made = append(c.made, g)
 	if old == nil {
 		g.groupState = &groupState{start: c.now}
 		g.turn.Store(c.turn())
 	} else {
 		g.groupState = old.groupState
 	}
+	c.addMembers(g, old, svc)
+	g.arrange(c.place)
+	return g
+}
+
+// addMembers adds the endpoints to a group, with what the last snapshot's, nil if
+// there was none, knows of them.
+func (c *compiler) addMembers(g, old *group, svc *callee) {
 	since, joins := int64(g.clock(c.now)), old != nil && old.policy.Health != nil
-	g.members = make([]*member, 0, len(svc.Endpoints))
+	labels, selected := svc.Subsets[g.subset], c.room[:0]
 	for i := range svc.Endpoints {
+		if e := &svc.Endpoints[i]; e.Port == g.port && (g.subset == "" || e.Labels.Contains(labels)) {
+			selected = append(selected, i)
+		}
+	}
+	c.room = selected
+	// In one piece each, since a snapshot has tens of thousands.
+	members, fresh := make([]member, len(selected)), []vitals(nil)
+	g.members = make([]*member, 0, len(selected))
+	for n, i := range selected {
 		e, u := &svc.Endpoints[i], svc.upstreams[i]
-		if e.Port != port || subset != "" && !e.Labels.Contains(labels) || g.find(u, 0) != nil {
+		if g.find(u, 0) != nil {
 			continue
 		}
-		m := &member{upstream: u, group: g, weight: max(e.Weight, 1), priority: e.Priority, place: e.Place}
+		m := &members[n]
+		*m = member{upstream: u, group: g, weight: max(e.Weight, 1), priority: e.Priority, place: e.Place}
 		if was := old.find(u, len(g.members)); was != nil {
 			m.vitals = was.vitals
 		} else {
-			m.vitals = &vitals{checks: newChecks(joins)}
+			if fresh == nil {
+				fresh = make([]vitals, len(selected))
+			}
+			m.vitals = &fresh[n]
+			m.checks = newChecks(joins)
 			m.since.Store(since)
 		}
 		g.members = append(g.members, m)
 	}
-	g.arrange(c.place)
-	return g
 }

@@ -43,7 +43,6 @@ type Proxy struct {
 	mu        sync.Mutex // never taken to route a request
 	group     *loop.Group
 	ack       mesh.Ack
-	pods      map[netip.Addr]bool // of the snapshot in force
 	upstreams map[upstreamID]*upstream
 	listeners map[*Listener]bool
 	checks    map[*vitals]*check // of health, under way
@@ -133,8 +132,13 @@ func (p *Proxy) onEach(f func(*worker)) {
 // newer than the one in force, is refused whole and nothing changes.
 //
 // The caller must not change the snapshot afterwards.
+//
+// What is as in the snapshot in force goes on as it is, so that a change costs
+// what changed, and not what there is.
 func (p *Proxy) Apply(s *mesh.Snapshot) error {
-	if err := s.Validate(); err != nil {
+	before := p.table.Load().snapshot
+	s = s.Sharing(before)
+	if err := s.ValidateAfter(before); err != nil {
 		return fmt.Errorf("apply snapshot: %w", err)
 	}
 	p.mu.Lock()
@@ -145,55 +149,35 @@ func (p *Proxy) Apply(s *mesh.Snapshot) error {
 	if s.Version <= p.ack.Version {
 		return fmt.Errorf("apply snapshot %d: not newer than %d, which is in force", s.Version, p.ack.Version)
 	}
-	used := map[*upstream]bool{}
-	c := compiler{snapshot: s, old: p.table.Load(), now: time.Now(), place: p.place, turn: p.turns.next, upstream: func(e *mesh.Endpoint) *upstream {
-		u := p.upstreamFor(e)
-		used[u] = true
-		return u
-	}}
+	old := p.table.Load()
+	if old.snapshot == nil {
+		n := 0
+		for _, svc := range s.Services {
+			n += len(svc.Endpoints)
+		}
+		p.upstreams = make(map[upstreamID]*upstream, n)
+	}
+	c := compiler{snapshot: s, old: old, now: time.Now(), place: p.place, turn: p.turns.next, upstream: p.upstreamFor}
 	t, err := c.compile()
 	if err != nil {
+		p.forgetUnused()
 		return fmt.Errorf("apply snapshot %d: %w", s.Version, err)
 	}
-	for u := range used {
-		u.retired.Store(false)
+	for name, svc := range t.services {
+		if svc != old.services[name] {
+			svc.use()
+		}
 	}
 	p.table.Store(t)
 	p.checkMembers(t)
 	p.ack = mesh.Ack{Version: s.Version, At: time.Now()}
-	p.pods = podsOf(s)
-	p.retireUnused(used)
+	for name, svc := range old.services {
+		if svc != t.services[name] {
+			p.disuse(svc)
+		}
+	}
 	p.broadcast()
 	return nil
-}
-
-// retireUnused lets go of the upstreams that the snapshot in force does not
-// have: at once if idle, else after their last request. Under p.mu.
-func (p *Proxy) retireUnused(used map[*upstream]bool) {
-	var gone []*upstream
-	for _, u := range p.upstreams {
-		if used[u] {
-			continue
-		}
-		u.retired.Store(true)
-		if u.active.Load() == 0 {
-			delete(p.upstreams, u.upstreamID)
-		}
-		if u.pooled.Load() {
-			gone = append(gone, u)
-		}
-	}
-	p.closeIdle(gone...)
-}
-
-func podsOf(s *mesh.Snapshot) map[netip.Addr]bool {
-	pods := map[netip.Addr]bool{}
-	for _, svc := range s.Services {
-		for i := range svc.Endpoints {
-			pods[svc.Endpoints[i].Address.Addr()] = true
-		}
-	}
-	return pods
 }
 
 // broadcast wakes everyone who waits for a change. Under p.mu.
@@ -234,8 +218,10 @@ func (p *Proxy) AwaitAck(ctx context.Context, than mesh.SnapshotVersion) (mesh.A
 // inbound listener's Shutdown does that.
 func (p *Proxy) Drained(ctx context.Context, pod netip.Addr) error {
 	err := p.await(ctx, func() bool {
-		if p.pods[pod] {
-			return false
+		for _, u := range p.upstreams {
+			if u.pod == pod && u.uses > 0 {
+				return false
+			}
 		}
 		busy := false
 		for _, u := range p.upstreams {

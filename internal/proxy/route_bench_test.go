@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"fmt"
+	"net/netip"
+	"runtime"
 	"testing"
 
 	"serin.dev/serin/internal/mesh"
@@ -159,27 +161,78 @@ func BenchmarkRouting(b *testing.B) {
 	run("routes=1000", "music", manyRoutes(1000))
 }
 
-// BenchmarkApply swaps a snapshot of 1,000 services with 10 endpoints each.
-func BenchmarkApply(b *testing.B) {
-	s := snapshot(1)
-	for i := range 1000 {
-		name := mesh.ServiceName(fmt.Sprintf("service-%d.default", i))
-		addresses := make([]string, 10)
-		for j := range addresses {
-			addresses[j] = fmt.Sprintf("127.%d.%d.%d:80", i/256, i%256, j+1)
+// manyServices has so many services with five endpoints of each of two versions,
+// a split of the two in front of each, and the given weight of the second
+// version of the first service. Labels are of objects that do not change, as with
+// a controller; all else is made anew.
+func manyServices(version mesh.SnapshotVersion, services int, weight uint32) *mesh.Snapshot {
+	s := snapshot(version)
+	for i := range services {
+		svc := &mesh.Service{
+			Name: mesh.ServiceName(fmt.Sprintf("service-%d.default", i)), Ports: []mesh.Port{{Number: 80}},
+			Subsets: map[string]mesh.Labels{"v1": versionLabels[0], "v2": versionLabels[1]},
 		}
-		s.Services[name] = service(name, addresses...)
-		s.Hosts = append(s.Hosts, mesh.VirtualHost{Hosts: []string{string(name)}, Routes: []mesh.Route{{
-			Split: []mesh.Destination{{Service: name, Subset: "v1", Weight: 90}, {Service: name, Subset: "v2", Weight: 10}},
+		for j := range 10 {
+			at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1 + byte(i/250), byte(i % 250), byte(j + 1)}), 80)
+			svc.Endpoints = append(svc.Endpoints, mesh.Endpoint{
+				Port: 80, Address: at, Dial: at.String(), Labels: versionLabels[j%2],
+				Workload: mesh.Workload{Namespace: "default", Name: "app", Version: versionLabels[j%2]["version"], Pod: fmt.Sprintf("app-%d-%d", i, j)},
+			})
+		}
+		s.Services[svc.Name] = svc
+		s.Hosts = append(s.Hosts, mesh.VirtualHost{Hosts: []string{string(svc.Name)}, Routes: []mesh.Route{{
+			Split: []mesh.Destination{{Service: svc.Name, Subset: "v1", Weight: 90}, {Service: svc.Name, Subset: "v2", Weight: weight}},
 		}}})
+		weight = 10
 	}
-	p := New(Config{})
-	b.ReportAllocs()
-	for b.Loop() {
-		next := *s
-		next.Version = p.Acked().Version + 1
-		if err := p.Apply(&next); err != nil {
-			b.Fatal(err)
+	return s
+}
+
+var versionLabels = [...]mesh.Labels{{"app": "app", "version": "v1"}, {"app": "app", "version": "v2"}}
+
+// BenchmarkApply swaps snapshots of 1,000 services with 10 endpoints each: the
+// first one; one in which all services have changed; and one with another weight,
+// made anew as by a controller, or shared with the last one already.
+func BenchmarkApply(b *testing.B) {
+	run := func(name string, next func(last *mesh.Snapshot) *mesh.Snapshot) {
+		b.Run(name, func(b *testing.B) {
+			last := manyServices(1, 1000, 10)
+			p := New(Config{})
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				s := next(last)
+				if s.Version == 1 {
+					p = New(Config{})
+				} else if s.Version == 2 {
+					if err := p.Apply(last); err != nil {
+						b.Fatal(err)
+					}
+				}
+				runtime.GC() // of what is not the product's
+				b.StartTimer()
+				if err := p.Apply(s); err != nil {
+					b.Fatal(err)
+				}
+				last = s
+			}
+		})
+	}
+	weight := uint32(10)
+	run("first", func(*mesh.Snapshot) *mesh.Snapshot { return manyServices(1, 1000, 10) })
+	run("all", func(last *mesh.Snapshot) *mesh.Snapshot {
+		s := manyServices(last.Version+1, 1000, 10)
+		for _, svc := range s.Services {
+			svc.Endpoints[0].Weight = uint32(s.Version)
 		}
-	}
+		return s
+	})
+	run("weight", func(last *mesh.Snapshot) *mesh.Snapshot {
+		weight++
+		return manyServices(last.Version+1, 1000, weight)
+	})
+	run("weight shared", func(last *mesh.Snapshot) *mesh.Snapshot {
+		weight++
+		return manyServices(last.Version+1, 1000, weight).Sharing(last)
+	})
 }

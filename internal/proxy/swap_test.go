@@ -55,7 +55,7 @@ func TestASwapLosesAndMisroutesNoRequest(t *testing.T) {
 			for n := 0; ctx.Err() == nil; n++ {
 				name := fmt.Sprintf("%d-%d", id, n)
 				before := r.Acked().Version
-				code, body, err := named(t, client, name)
+				code, body, err := named(t, client, "music", name)
 				after := r.Acked().Version
 				requests.Add(1)
 				bounds.Store(name, seen{before, after})
@@ -101,6 +101,77 @@ func TestASwapLosesAndMisroutesNoRequest(t *testing.T) {
 	t.Logf("%d requests during %d swaps", requests.Load(), last)
 }
 
+// TestManySnapshotsOfManyServicesLoseAndMisrouteNoRequest swaps snapshots of 1,000
+// services under load. Each moves all calls of one service to its other version,
+// and is made anew, as by a controller; every tenth changes all services too.
+// Each request must succeed, and reach the version of a snapshot that was in
+// force between its beginning and its end.
+func TestManySnapshotsOfManyServicesLoseAndMisrouteNoRequest(t *testing.T) {
+	const swaps, enough, callers, services, called, every = 100, 2000, 4, 1000, 20, 10
+	r := newRig(t, Config{})
+	apps := [...]string{r.app(says("v1")), r.app(says("v2"))}
+	host := func(i int) string { return fmt.Sprintf("service-%d.default", i*services/called) }
+	// Snapshot s moves service s%called.
+	toSecond := func(i int, s mesh.SnapshotVersion) bool { return (int(s)+called-i)/called%2 == 1 }
+	anew := func(version mesh.SnapshotVersion) *mesh.Snapshot {
+		s := manyServices(version, services, 10)
+		for _, svc := range s.Services {
+			for j := range svc.Endpoints {
+				svc.Endpoints[j].Dial, svc.Endpoints[j].Weight = apps[j%2], 1+uint32(version/every)
+			}
+		}
+		for i := range called {
+			split := s.Hosts[i*services/called].Routes[0].Split
+			split[0].Weight, split[1].Weight = 1, 0
+			if toSecond(i, version) {
+				split[0].Weight, split[1].Weight = 0, 1
+			}
+		}
+		return s
+	}
+	if err := r.Apply(anew(1)); err != nil {
+		t.Fatal(err)
+	}
+	l, _ := r.outbound()
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var requests atomic.Int64
+	for id := range callers {
+		client := r.clientOf(l)
+		wg.Go(func() {
+			for n := id; ctx.Err() == nil; n++ {
+				i := n % called
+				before := r.Acked().Version
+				code, body, err := named(t, client, host(i), fmt.Sprintf("%d-%d", id, n))
+				after := r.Acked().Version
+				requests.Add(1)
+				right := false
+				for s := before; s <= after; s++ {
+					right = right || body == map[bool]string{false: "v1", true: "v2"}[toSecond(i, s)]
+				}
+				if err != nil || code != 200 || !right {
+					t.Errorf("a request to %s under snapshots %d to %d is answered %d %q %v", host(i), before, after, code, body, err)
+					return
+				}
+			}
+		})
+	}
+	last := mesh.SnapshotVersion(1)
+	for ; (last < swaps || requests.Load() < enough) && !t.Failed(); last++ {
+		if err := r.Apply(anew(last + 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	wg.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.upstreams); n != services*10 {
+		t.Errorf("%d upstreams are remembered, want %d", n, services*10)
+	}
+	t.Logf("%d requests during %d swaps", requests.Load(), last)
+}
+
 // TestARequestCaughtBySwapIsRoutedAnew: the snapshot changes after the request
 // looked up its target and before its endpoint was counted.
 func TestARequestCaughtBySwapIsRoutedAnew(t *testing.T) {
@@ -132,8 +203,8 @@ func TestARequestCaughtBySwapIsRoutedAnew(t *testing.T) {
 }
 
 // named makes one request with a name; it is used off the test's goroutine.
-func named(t *testing.T, c *http.Client, name string) (int, string, error) {
-	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://music/", nil)
+func named(t *testing.T, c *http.Client, host, name string) (int, string, error) {
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+host+"/", nil)
 	if err != nil {
 		return 0, "", err
 	}

@@ -16,10 +16,12 @@ type table struct {
 	local    map[string]localHosts // by namespace
 	gateways map[uint16]*gateway
 	// What the next table takes over where it has the same.
-	groups  map[groupKey]*group
-	limits  map[limitKey]*bucket
-	servers map[serverKey]*serverTLS
-	clients map[clientKey]*clientTLS
+	services map[mesh.ServiceName]*callee
+	routes   map[routesKey][]*route
+	groups   map[groupKey]*group
+	limits   map[limitKey]*bucket
+	servers  map[serverKey]*serverTLS
+	clients  map[clientKey]*clientTLS
 }
 
 // gateway is what callers from outside find behind one port.
@@ -94,8 +96,9 @@ func (t *table) atGateway(port uint16, host string) *target {
 	return g.hosts.find(host)
 }
 
-func newHostIndex() hostIndex {
-	return hostIndex{exact: map[string]*target{}, wild: map[string]*target{}}
+// newHostIndex has room for so many hosts to begin with.
+func newHostIndex(hosts int) hostIndex {
+	return hostIndex{exact: make(map[string]*target, hosts), wild: map[string]*target{}}
 }
 
 // find prefers the exact host, then the longest wildcard.

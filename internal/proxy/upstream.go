@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"net/netip"
 	"sync/atomic"
 
@@ -18,6 +19,10 @@ type upstream struct {
 	// pools has the connections, by the index of the loop that owns them.
 	pools  []*pool
 	pooled atomic.Bool // some loop made a pool
+
+	// uses counts the services' endpoints that it is in the snapshot in force.
+	// Under Proxy.mu.
+	uses int
 
 	// active counts requests from the moment the endpoint was picked until
 	// the answer is complete.
@@ -112,4 +117,38 @@ func (p *Proxy) upstreamFor(e *mesh.Endpoint) *upstream {
 		p.upstreams[id] = u
 	}
 	return u
+}
+
+// use counts the service's upstreams as those of the snapshot in force, which it
+// is about to be of. Under Proxy.mu.
+func (svc *callee) use() {
+	for _, u := range svc.upstreams {
+		u.uses++
+		u.retired.Store(false)
+	}
+}
+
+// disuse lets go of the upstreams that no service in force has any more: at once
+// if idle, else after their last request. Under p.mu.
+func (p *Proxy) disuse(svc *callee) {
+	var gone []*upstream
+	for _, u := range svc.upstreams {
+		if u.uses--; u.uses > 0 {
+			continue
+		}
+		u.retired.Store(true)
+		if u.active.Load() == 0 {
+			delete(p.upstreams, u.upstreamID)
+		}
+		if u.pooled.Load() {
+			gone = append(gone, u)
+		}
+	}
+	p.closeIdle(gone...)
+}
+
+// forgetUnused forgets upstreams that were made for a snapshot that did not come
+// into force. Under p.mu.
+func (p *Proxy) forgetUnused() {
+	maps.DeleteFunc(p.upstreams, func(_ upstreamID, u *upstream) bool { return u.uses == 0 && !u.retired.Load() })
 }
