@@ -106,6 +106,10 @@ var rooms = map[string]room{
 		others: slices.Concat(kubernetes, istio, flagger, protobuf),
 		why:    "it is the one door to a Kubernetes API and speaks the product's nouns on its inner side",
 	},
+	"internal/metric": {
+		others: []string{"k8s.io/client-go/util/jsonpath", "sigs.k8s.io/yaml"},
+		why:    "it asks other systems over HTTP and knows neither an API nor a release; of Kubernetes it has the language of paths alone",
+	},
 	"internal/controller": {
 		own: []string{
 			"api/v1alpha1", "internal/analysis", "internal/kube", "internal/mesh", "internal/proxy", "internal/rollout",
