@@ -104,6 +104,7 @@ type logEntry struct {
 	*telemetry.Request
 	target       string        // the path with its query; "" of a connection
 	details      string        // why this answer, in Envoy's words
+	termination  string        // why a caller's connection was ended, without spaces
 	failure      string        // why the endpoint could not be reached
 	serviceTime  time.Duration // from the request's end to the answer's head
 	forwardedFor string
@@ -141,7 +142,7 @@ func (l *logLine) write(e *logEntry) {
 	l.number("response_code", int64(e.Code))
 	l.word("response_flags", e.Flags)
 	l.word("response_code_details", e.details)
-	l.word("connection_termination_details", "")
+	l.word("connection_termination_details", e.termination)
 	l.quoted("upstream_transport_failure_reason", e.failure)
 	l.number("bytes_received", e.Read)
 	l.number("bytes_sent", e.Sent)

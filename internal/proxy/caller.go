@@ -115,7 +115,7 @@ func (c *callerConn) begin(t *loop.Task) beginning {
 		}
 		early = arrived.early
 		if y := arrived.relay; y != nil {
-			if !c.endTLS(y, early) {
+			if !c.endTLS(t, y, early) {
 				return over
 			}
 			if y.tls != nil {
@@ -188,7 +188,10 @@ func (c *callerConn) request(t *loop.Task) bool {
 	defer c.worker.release(ex)
 	err := c.http1.ReadRequest(&ex.head)
 	if err != nil {
-		ex.unreadable(err)
+		var malformed *wire.ParseError
+		if errors.As(err, &malformed) { // else the caller ended, or broke off within the head
+			ex.unreadable(&ex.head, malformed.Status)
+		}
 		return false
 	}
 	c.requests++

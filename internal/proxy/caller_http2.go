@@ -9,7 +9,7 @@ import (
 // serveHTTP2 serves the requests of a caller that speaks HTTP/2, until the
 // connection has ended and they all have.
 func (c *callerConn) serveHTTP2(t *loop.Task, early []byte) {
-	c.http2 = http2.NewServer(c.socket, c.worker.loop, c.worker.http2, c.serveStream)
+	c.http2 = http2.NewServer(c.socket, c.worker.loop, c.worker.http2, c.serveStream, c.refuseStream)
 	c.ended = t.Wake
 	if c.listener.leaving.Load() {
 		c.http2.Drain()
@@ -17,10 +17,20 @@ func (c *callerConn) serveHTTP2(t *loop.Task, early []byte) {
 	c.worker.loop.Start(&c.idle, c.worker.proxy.limits.IdleTime, c.expire)
 	if err := c.http2.Serve(t, early); err != nil {
 		c.worker.proxy.log.Debug("connection ended", "caller", c.remoteIP, "err", err)
+		if isFault(err) && c.streams == 0 { // else the requests under way are recorded so
+			c.refuseStream(&wire.Head{Major: 2}, 0)
+		}
 	}
 	for c.streams > 0 {
 		_ = t.Park() // who cuts the connection has ended the streams, too
 	}
+}
+
+// refuseStream records a request that the codec refused.
+func (c *callerConn) refuseStream(q *wire.Head, code int) {
+	ex := c.worker.exchange(c)
+	ex.unreadable(q, code)
+	c.worker.release(ex)
 }
 
 // serveStream serves one request, in a task of its own.

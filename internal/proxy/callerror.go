@@ -37,6 +37,14 @@ func classify(err error) (outcomeKind, failure) {
 	return broken, failure{503, flagReset, "%s closed the connection before an answer"}
 }
 
+// isFault reports whether a stream or connection of HTTP/2 was ended by us for
+// what its peer sent.
+func isFault(err error) bool {
+	var stream *http2.StreamError
+	var conn *http2.ConnError
+	return errors.As(err, &stream) && !stream.Remote || errors.As(err, &conn) && !conn.Remote
+}
+
 // isUnanswered reports whether an error says that the connection ended before
 // any byte of the answer, as one does that the endpoint was closing anyway.
 func isUnanswered(err error) bool {

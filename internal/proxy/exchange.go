@@ -125,7 +125,7 @@ type exchange struct {
 
 func newExchange(w *worker) *exchange {
 	ex := &exchange{worker: w}
-	ex.onGone = func() { ex.cancel(errCallerGone) }
+	ex.onGone = func() { ex.cancel(ex.whyGone()) }
 	ex.onTimer = ex.expire
 	ex.picks = ex.pickUnder
 	ex.body.init(ex)
@@ -208,13 +208,10 @@ func (ex *exchange) finish() {
 // not hit the next request of this task.
 func (ex *exchange) forgetInterrupt() { _ = ex.task.ParkFor(0) }
 
-// unreadable records a request that was refused by its codec.
-func (ex *exchange) unreadable(err error) {
-	var malformed *wire.ParseError
-	if !errors.As(err, &malformed) {
-		return // the caller ended, or broke off within the head
-	}
-	ex.request = &ex.head
+// unreadable records a request that was refused by its codec, with the code
+// that its caller was answered; 0 = none.
+func (ex *exchange) unreadable(q *wire.Head, code int) {
+	ex.request = q
 	r := &ex.record
 	r.Start = ex.worker.loop.Now()
 	r.Reporter = ex.listener.reporter
@@ -225,7 +222,7 @@ func (ex *exchange) unreadable(err error) {
 	r.Method, r.Host = ex.request.Method, ex.request.Authority
 	r.Path, _, _ = strings.Cut(ex.request.Path, "?")
 	r.Snapshot = ex.worker.proxy.table.Load().version
-	r.Code, r.Flags = malformed.Status, flagMalformed
+	r.Code, r.Flags = code, flagMalformed
 	ex.finish()
 }
 
@@ -432,6 +429,14 @@ func (out *decision) destination() string {
 // endpoint.
 func (ex *exchange) isCallers() bool {
 	return ex.cause == errCallerGone || ex.cause == errMalformed || ex.cause == errCut
+}
+
+// whyGone tells a caller that left from one that broke the rules of HTTP/2.
+func (ex *exchange) whyGone() error {
+	if s := ex.stream.Stream; s != nil && isFault(s.Err()) {
+		return errMalformed
+	}
+	return errCallerGone
 }
 
 // cancel ends the exchange from outside of its task. The first cause counts.

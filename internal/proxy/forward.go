@@ -362,6 +362,10 @@ func (ex *exchange) ended() {
 	case errStreamIdle:
 		ex.fail(504, flagIdle, "nothing moved for too long")
 	case errMalformed:
+		if ex.stream.Stream != nil { // was reset
+			addFlag(&ex.record, flagMalformed)
+			return
+		}
 		ex.fail(400, flagMalformed, "the body is malformed")
 	default:
 		addFlag(&ex.record, flagCallerGone)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"serin.dev/serin/internal/mesh"
@@ -33,6 +34,7 @@ type relay struct {
 	member *member         // that was picked; nil for a host outside of the mesh
 	tried  []*upstream
 
+	refusal  error          // why nothing was made of the caller's connection
 	failure  error          // to connect
 	upstream netip.AddrPort // our end of the connection to the endpoint
 }
@@ -146,14 +148,8 @@ func (y *relay) carries() bool { return y.dec.group != nil || y.dec.flag != flag
 
 // serveBytes carries the bytes of a caller until the end, and records that.
 func (c *callerConn) serveBytes(t *loop.Task, y *relay, caller end) {
-	c.relay, y.task, y.record = y, t, &telemetry.Request{}
-	l, r := y.listener, y.record
-	r.Start = y.worker.loop.Now()
-	r.Protocol, r.Reporter = telemetry.TCP, l.reporter
-	if l.caller != nil {
-		r.Source = l.caller.Workload
-	}
-	y.note()
+	c.relay = y
+	y.begin(t)
 	c.conn.OnHangup(func() {
 		if c.conn.Broken() { // one who has only ended still listens
 			t.Interrupt(errCallerGone)
@@ -168,8 +164,25 @@ func (c *callerConn) serveBytes(t *loop.Task, y *relay, caller end) {
 		y.carry(caller, w)
 	}
 	c.relay = nil
+	y.finish(c)
+}
+
+// begin begins the record of a connection.
+func (y *relay) begin(t *loop.Task) {
+	y.task, y.record = t, &telemetry.Request{}
+	l, r := y.listener, y.record
+	r.Start = y.worker.loop.Now()
+	r.Protocol, r.Reporter = telemetry.TCP, l.reporter
+	if l.caller != nil {
+		r.Source = l.caller.Workload
+	}
+	y.note()
+}
+
+// finish completes the record and hands it over.
+func (y *relay) finish(c *callerConn) {
+	r, p := y.record, y.worker.proxy
 	r.Duration = y.worker.loop.Now().Sub(r.Start)
-	p := y.worker.proxy
 	if p.recorder != nil {
 		p.recorder.Record(r)
 	}
@@ -367,6 +380,9 @@ func (y *relay) entry(c *callerConn) *logEntry {
 	e := &logEntry{Request: y.record, upstream: y.upstream, local: c.conn.Local(), remote: c.conn.Remote(), serverName: y.hello.serverName}
 	if y.failure != nil {
 		e.failure = y.failure.Error()
+	}
+	if y.refusal != nil {
+		e.termination = strings.ReplaceAll(y.refusal.Error(), " ", "_")
 	}
 	if g := y.dec.group; g != nil {
 		e.cluster = clusterName{g.port, g.subset, g.service}

@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"serin.dev/serin/internal/mesh"
@@ -136,25 +138,44 @@ func (t *table) misdirected(port uint16, serverName, host string) bool {
 var misdirectedReply = &reply{status: 421, grpc: noGRPC, body: "serin: the host was not asked for by TLS\n"}
 
 // endTLS shakes hands with a caller whose first bytes were read already, and
-// reports whether that went well.
-func (c *callerConn) endTLS(y *relay, early []byte) bool {
+// reports whether that went well. If not, that is recorded.
+func (c *callerConn) endTLS(t *loop.Task, y *relay, early []byte) bool {
 	g := y.table.gateways[y.seen.port]
-	if y.tls == nil {
-		return len(g.tls) == 0 // where others speak TLS, nobody speaks plain
+	if len(g.tls) == 0 {
+		return true
 	}
-	end := g.ends[slices.Index(g.tls, y.tls)]
-	config, err := end.config(!y.carries())
-	if err == nil {
-		var t *tlsConn
-		w := c.worker
-		if t, err = serveTLS(c.conn, early, config, w.loop.Now().Add(w.proxy.limits.HeaderTime)); err == nil {
-			c.socket, c.scheme, c.serverName = t, "https", y.seen.sni
-			c.alpn = t.tls.ConnectionState().NegotiatedProtocol
-			return true
-		}
+	y.begin(t)
+	flag, err := flagNoRoute, errNoTLS
+	if y.tls != nil {
+		flag, err = flagMalformed, c.shakeHands(y, g.ends[slices.Index(g.tls, y.tls)], early)
+	}
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		flag = flagCallerGone
 	}
 	c.worker.proxy.log.Debug("tls handshake failed", "caller", c.remoteIP, "host", y.seen.sni, "err", err)
+	y.record.Flags, y.refusal = flag, err
+	y.finish(c)
 	return false
+}
+
+// errNoTLS ends connections where others speak TLS: nobody speaks plain there.
+var errNoTLS = errors.New("a plain connection to a port with TLS")
+
+func (c *callerConn) shakeHands(y *relay, by *serverTLS, early []byte) error {
+	config, err := by.config(!y.carries())
+	if err != nil {
+		return err
+	}
+	s, err := serveTLS(c.conn, early, config, c.worker.loop.Now().Add(c.worker.proxy.limits.HeaderTime))
+	if err != nil {
+		return err
+	}
+	c.socket, c.scheme, c.serverName = s, "https", y.seen.sni
+	c.alpn = s.tls.ConnectionState().NegotiatedProtocol
+	return nil
 }
 
 // clientTLS is how endpoints are spoken TLS to. It goes on in the next snapshot

@@ -47,7 +47,7 @@ func serve(t testing.TB, limits Limits, handle func(*Stream)) string {
 		mu.Lock()
 		open[c.Loop()] = append(open[c.Loop()], c)
 		mu.Unlock()
-		s := NewServer(c, c.Loop(), limits, handle)
+		s := NewServer(c, c.Loop(), limits, handle, func(*wire.Head, int) {})
 		c.Loop().Go(func(task *loop.Task) { s.Serve(task, nil) })
 	})
 	if err != nil {

@@ -7,16 +7,20 @@ import (
 
 // Server is a caller's connection.
 type Server struct {
-	conn   conn
-	handle func(*Stream)
+	conn    conn
+	handle  func(*Stream)
+	refused func(h *wire.Head, status int)
 }
 
 // NewServer makes the server's side of a connection. handle is called, in a
-// task of its own, for each request; it has to Close the stream.
+// task of its own, for each request; it has to Close the stream. refused is
+// told of requests that handle does not see, with what was read of their heads,
+// good for the call: such as were answered with a status, and malformed ones,
+// whose streams were reset, with 0. It must not wait.
 //
 // The connection belongs to the server from now on: it is closed in the end.
-func NewServer(tr Transport, l *loop.Loop, limits Limits, handle func(*Stream)) *Server {
-	s := &Server{handle: handle}
+func NewServer(tr Transport, l *loop.Loop, limits Limits, handle func(*Stream), refused func(h *wire.Head, status int)) *Server {
+	s := &Server{handle: handle, refused: refused}
 	s.conn = *newConn(tr, l, limits, s)
 	s.conn.write = s.conn.writeOut
 	return s
@@ -86,15 +90,16 @@ func (s *Server) opened(id uint32) (*Stream, error) {
 	return c.newStream(id), nil
 }
 
-// start begins to handle a request, or refuses one whose fields are too large.
+// start begins to handle a request, or refuses one that is malformed or whose
+// fields are too large.
 func (s *Server) start(st *Stream, large bool) {
-	if st.err != nil {
-		st.Close()
-		return
-	}
-	if large {
-		tooLarge := wire.Head{Status: 431, Body: wire.NoBody}
-		_ = st.Answer(&tooLarge, true) // its error is st.err
+	if st.err != nil || large {
+		status := 0
+		if st.err == nil {
+			status = 431
+			_ = st.Answer(&wire.Head{Status: status, Body: wire.NoBody}, true) // its error is st.err
+		}
+		s.refused(&st.head, status)
 		st.Close()
 		return
 	}

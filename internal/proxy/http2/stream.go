@@ -105,15 +105,12 @@ func (s *Stream) headFor(trailer bool) *wire.Head {
 
 // headed takes a block that was decoded into headFor.
 func (s *Stream) headed(b *block, trailer, end, first bool) {
-	if s.received || trailer && !end || b.err != nil {
+	switch {
+	case s.received || trailer && !end || b.err != nil:
 		s.reset(ProtocolError)
-		return
-	}
-	if b.large && (trailer || !first) {
+	case b.large && (trailer || !first):
 		s.reset(EnhanceYourCalm)
-		return
-	}
-	if !trailer {
+	case !trailer:
 		s.begin(b, end)
 	}
 	if end && s.err == nil {
