@@ -35,6 +35,7 @@ type callerConn struct {
 	cutOff   bool
 	requests int
 	arrived  bool // arrive was called
+	faulty   bool // a request was ended because the rules of HTTP/2 were broken
 
 	scheme     string // "http" or "https"
 	serverName string // that was asked for by TLS

@@ -17,7 +17,7 @@ func (c *callerConn) serveHTTP2(t *loop.Task, early []byte) {
 	c.worker.loop.Start(&c.idle, c.worker.proxy.limits.IdleTime, c.expire)
 	if err := c.http2.Serve(t, early); err != nil {
 		c.worker.proxy.log.Debug("connection ended", "caller", c.remoteIP, "err", err)
-		if isFault(err) && c.streams == 0 { // else the requests under way are recorded so
+		if isFault(err) && !c.faulty { // else it is recorded already
 			c.refuseStream(&wire.Head{Major: 2}, 0)
 		}
 	}

@@ -434,6 +434,7 @@ func (ex *exchange) isCallers() bool {
 // whyGone tells a caller that left from one that broke the rules of HTTP/2.
 func (ex *exchange) whyGone() error {
 	if s := ex.stream.Stream; s != nil && isFault(s.Err()) {
+		ex.conn.faulty = true
 		return errMalformed
 	}
 	return errCallerGone
