@@ -110,6 +110,9 @@ var rooms = map[string]room{
 		others: []string{"k8s.io/client-go/util/jsonpath", "sigs.k8s.io/yaml"},
 		why:    "it asks other systems over HTTP and knows neither an API nor a release; of Kubernetes it has the language of paths alone",
 	},
+	"internal/notify": {
+		why: "it writes to chat systems over HTTP and knows neither an API nor how a release is decided",
+	},
 	"internal/controller": {
 		own: []string{
 			"api/v1alpha1", "internal/analysis", "internal/kube", "internal/mesh", "internal/proxy", "internal/rollout",
