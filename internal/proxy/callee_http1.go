@@ -81,6 +81,8 @@ func (p *pool) closed() {
 
 func (c *upstreamConn) kept() bool { return c.requests > 0 }
 
+func (c *upstreamConn) refuses() bool { return false }
+
 func (c *upstreamConn) local() netip.AddrPort { return c.conn.Local() }
 
 // put takes a connection back after its request: it is kept, or closed when it

@@ -20,6 +20,7 @@ type sharedConn struct {
 	since    time.Duration // when it is open
 	requests uint32        // so far
 	answered bool          // one of them
+	refused  bool          // one of them
 	leases   int
 	idleAt   time.Duration // since when there are none
 }
@@ -27,7 +28,7 @@ type sharedConn struct {
 // readyStream leases a connection that takes another request; nil for none.
 func (p *pool) readyStream(fresh bool) *streamLease {
 	for _, c := range p.shared {
-		if c.takesMore() && !(fresh && c.answered) {
+		if c.takesMore() && !(fresh && (c.answered || c.refused)) {
 			return c.lease()
 		}
 	}
@@ -156,6 +157,8 @@ type streamLease struct {
 
 func (l *streamLease) kept() bool { return l.old }
 
+func (l *streamLease) refuses() bool { return true }
+
 func (l *streamLease) local() netip.AddrPort { return l.conn.conn.Local() }
 
 // Send opens the stream.
@@ -170,6 +173,9 @@ func (l *streamLease) Answer(h *wire.Head) error {
 	}
 	got, err := l.stream.AnswerHead()
 	if err != nil {
+		if kind, _ := classify(err); kind == refused {
+			l.conn.refused = true
+		}
 		return err
 	}
 	l.conn.answered = true

@@ -281,15 +281,21 @@ func TestEndpointsThatReset(t *testing.T) {
 		{"refused", once, func(p *peer, _ int, s uint32) error {
 			return p.WriteRSTStream(s, http2.ErrCodeRefusedStream)
 		}, 503, flagRemoteReset},
-		{"refused and retried", refusedAgain, func(p *peer, n int, s uint32) error {
+		{"refused once", once, func(p *peer, n int, s uint32) error {
 			if n == 1 {
 				return p.WriteRSTStream(s, http2.ErrCodeRefusedStream)
 			}
 			return p.answer(s, true)
 		}, 200, ""},
-		{"refused by GOAWAY and retried", refusedAgain, func(p *peer, n int, s uint32) error {
+		{"refused by GOAWAY once", once, func(p *peer, n int, s uint32) error {
 			if n == 1 {
 				return p.WriteGoAway(0, http2.ErrCodeNo, nil)
+			}
+			return p.answer(s, true)
+		}, 200, ""},
+		{"refused twice and retried", refusedAgain, func(p *peer, n int, s uint32) error {
+			if n <= 2 {
+				return p.WriteRSTStream(s, http2.ErrCodeRefusedStream)
 			}
 			return p.answer(s, true)
 		}, 200, ""},
@@ -323,6 +329,46 @@ func TestEndpointsThatReset(t *testing.T) {
 				t.Errorf("%d %s, recorded %d %q; want %d %q", status, got, rec.Code, rec.Flags, tt.code, tt.flags)
 			}
 		})
+	}
+}
+
+// TestARefusedRequestIsRepeatedOnAnotherConnection once, with its body, unless
+// that is longer than what is kept.
+func TestARefusedRequestIsRepeatedOnAnotherConnection(t *testing.T) {
+	var heard string
+	conns := map[*peer]bool{}
+	serve := func(p *peer, n int, s uint32) error {
+		conns[p] = true
+		if n%2 == 1 {
+			return p.WriteRSTStream(s, http2.ErrCodeRefusedStream)
+		}
+		heard = ""
+		for {
+			f, err := p.ReadFrame()
+			if err != nil {
+				return err
+			}
+			if d, ok := f.(*http2.DataFrame); ok {
+				if heard += string(d.Data()); d.StreamEnded() {
+					return p.answer(s, true)
+				}
+			}
+		}
+	}
+	r := newRig(t, Config{Loops: 1, Limits: Limits{RetryBuffer: 1000}})
+	host := weighted("music.default", 1)
+	host.Routes[0].Retry = &mesh.Retry{}
+	r.apply(serviceHTTP2(r.framedApp(serve)), host)
+	_, c := r.outbound()
+	body := strings.Repeat("song ", 200)
+	if status, got := r.do(c, "POST", "http://music/", strings.NewReader(body)); status != 200 || heard != body || len(conns) != 2 {
+		t.Errorf("%d %s; the endpoint heard %d bytes on %d connections", status, got, len(heard), len(conns))
+	}
+	if rec := r.recorded(); rec.Flags != "" || rec.Read != 1000 {
+		t.Errorf("recorded %+v", rec)
+	}
+	if status, got := r.do(c, "POST", "http://music/", strings.NewReader(body+"x")); status != 503 {
+		t.Errorf("a body that is not kept: %d %s", status, got)
 	}
 }
 

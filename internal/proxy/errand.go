@@ -44,7 +44,7 @@ func (w *worker) within(t *loop.Task, d time.Duration, f func() error) (late boo
 }
 
 // exchange sends the request, once more on a new connection if a kept one had
-// been closed by the endpoint.
+// been closed by the endpoint, or the endpoint says that it did not look at it.
 func (e *errand) exchange(m *member) (outcome, error) {
 	for fresh := false; ; fresh = true {
 		c, err := e.worker.take(m.upstream, m.group, fresh)
@@ -58,10 +58,10 @@ func (e *errand) exchange(m *member) (outcome, error) {
 			c.put()
 			return out, nil
 		}
-		again := !fresh && c.kept() && isUnanswered(err)
+		kind, _ := classify(err)
+		again := !fresh && (kind == refused || c.kept() && isUnanswered(err))
 		c.Close()
 		if !again {
-			kind, _ := classify(err)
 			return outcome{kind: kind, grpc: noGRPC, sent: true}, err
 		}
 	}

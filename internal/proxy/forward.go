@@ -96,8 +96,9 @@ func (ex *exchange) asked(u *upstream) (lease, error) {
 	if ex.wholeIn == 0 && ex.request.Body != wire.NoBody {
 		ex.wholeAt = 0 // its caller takes the time that follows
 	}
+	ex.body.mayBeRefused = c.refuses()
 	err = ex.ask(c)
-	if err == nil || !ex.isStale(c, err) {
+	if err == nil || !ex.isStale(c, err) && !ex.isRefused(err) {
 		return c, err
 	}
 	ex.letGo(c)
@@ -180,6 +181,14 @@ func (ex *exchange) isStale(c lease, err error) bool {
 		return ex.request.Body == wire.NoBody
 	}
 	return false
+}
+
+// isRefused reports whether an endpoint of HTTP/2 says that it has not begun to
+// look at the request, which may then be repeated whatever it is and whatever
+// the route's retries are (RFC 9113, section 8.7).
+func (ex *exchange) isRefused(err error) bool {
+	kind, _ := classify(err)
+	return kind == refused && ex.cause == nil && ex.tryCause == nil && ex.body.repeatable()
 }
 
 // ask sends the request and waits for the head of the answer that counts.

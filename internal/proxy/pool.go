@@ -21,6 +21,9 @@ type lease interface {
 	// kept reports whether the connection had carried a request before: the
 	// endpoint may have closed it meanwhile.
 	kept() bool
+	// refuses reports whether the endpoint can tell that it has not begun to
+	// look at a request.
+	refuses() bool
 	// local is our end of the connection.
 	local() netip.AddrPort
 	// put gives the lease back after both messages are complete: the
@@ -32,7 +35,7 @@ type lease interface {
 }
 
 // take leases a kept connection, or a new one; with fresh none that has carried
-// a request. g says how the endpoint is spoken to, and what limits there are;
+// a request or refused one. g says how the endpoint is spoken to, and what limits there are;
 // nil: as one that no snapshot knows. The error is an errConnect, errOverflow,
 // or what ended the wait. The running task may wait.
 func (w *worker) take(u *upstream, g *group, fresh bool) (lease, error) {

@@ -14,15 +14,18 @@ import (
 type upload struct {
 	ex *exchange
 
-	read    int64  // bytes that the caller has sent
-	kept    []byte // all of them, while another try may need them
-	lost    bool   // they are not kept: more came than the limit allows
-	ended   bool   // the caller's end was reached
-	to      calleeStream
-	running bool // a task carries
-	stopped bool
-	task    *loop.Task
-	carries func(*loop.Task) // u.carry
+	read int64  // bytes that the caller has sent
+	kept []byte // all of them, while another try may need them
+	lost bool   // they are not kept: more came than the limit allows
+	// mayBeRefused is set where an endpoint may say that it has not looked at
+	// the request, so that it is sent again without a retry.
+	mayBeRefused bool
+	ended        bool // the caller's end was reached
+	to           calleeStream
+	running      bool // a task carries
+	stopped      bool
+	task         *loop.Task
+	carries      func(*loop.Task) // u.carry
 }
 
 func (u *upload) init(ex *exchange) {
@@ -49,7 +52,7 @@ func (u *upload) repeatable() bool { return !u.lost }
 func (u *upload) keep(p []byte) {
 	switch {
 	case u.lost:
-	case u.ex.retryPolicy().Attempts <= u.ex.retries || len(u.kept)+len(p) > u.ex.worker.proxy.limits.RetryBuffer:
+	case u.ex.retryPolicy().Attempts <= u.ex.retries && !u.mayBeRefused || len(u.kept)+len(p) > u.ex.worker.proxy.limits.RetryBuffer:
 		u.lost, u.kept = true, u.kept[:0]
 	default:
 		u.kept = append(u.kept, p...)
