@@ -167,3 +167,12 @@ type Mirrored struct {
 	// Example says how one of them differed.
 	Example string `json:"example,omitempty"`
 }
+
+// Add returns the sum of two comparisons, with the latest example.
+func (m Mirrored) Add(n Mirrored) Mirrored {
+	return Mirrored{
+		Compared: m.Compared + n.Compared, Differ: m.Differ + n.Differ,
+		NoiseCompared: m.NoiseCompared + n.NoiseCompared, NoiseDiffer: m.NoiseDiffer + n.NoiseDiffer,
+		Example: orElse(n.Example, m.Example),
+	}
+}

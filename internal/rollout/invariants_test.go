@@ -4,9 +4,14 @@ import (
 	"encoding/json"
 	"math"
 	"reflect"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"serin.dev/serin/internal/analysis"
 )
 
 func exp(x float64) float64 { return math.Exp(x) }
@@ -31,26 +36,11 @@ func checkStep(t *testing.T, plan Plan, was, next State, in Input, events []Even
 		t.Errorf("a trip through JSON changed the state (-was +is):\n%s", cmp.Diff(next, back))
 	}
 
-	if next.Phase == "" || next.Reason == "" {
-		t.Errorf("phase %q has no reason %q", next.Phase, next.Reason)
-	}
-	if next.Stalling == next.Deadline.IsZero() {
-		t.Errorf("phase %s: stalling=%v with deadline %v", next.Phase, next.Stalling, next.Deadline)
-	}
-	w := next.Want()
-	if w.Traffic.Share > 0 {
-		switch next.Phase {
-		case Progressing, Promoting:
-			if next.Step < 1 || next.Phase == Progressing && w.Traffic.Share > plan.Steps[next.Step-1] {
-				t.Errorf("%s at step %d wants %v for the canary", next.Phase, next.Step, w.Traffic.Share)
-			}
-		case Initializing, Idle, Starting, Testing, Finalizing, RollingBack:
-			t.Errorf("%s wants %v for the canary", next.Phase, w.Traffic.Share)
-		}
-		if !w.CanaryScaled {
-			t.Errorf("%s wants %v for a canary without pods", next.Phase, w.Traffic.Share)
-		}
-	}
+	checkWait(t, plan, next, in)
+	checkTraffic(t, plan, was, next)
+	checkAdvance(t, plan, was, next, in, events)
+	checkCalls(t, plan, was, next)
+
 	if (next.Canary == "") != (next.Phase == Idle || next.Phase == Initializing) {
 		t.Errorf("%s has canary %q", next.Phase, next.Canary)
 	}
@@ -59,5 +49,126 @@ func checkStep(t *testing.T, plan Plan, was, next State, in Input, events []Even
 	}
 	if !was.MustWrite(next) && !was.Want().Equal(next.Want()) {
 		t.Errorf("the world changes from %+v to %+v without need to write", was.Want(), next.Want())
+	}
+}
+
+// checkWait: each wait says for what, and until when if anybody knows.
+func checkWait(t *testing.T, plan Plan, s State, in Input) {
+	t.Helper()
+	if s.Phase == "" || s.Reason == "" {
+		t.Errorf("phase %q has no reason %q", s.Phase, s.Reason)
+	}
+	var open bool
+	switch s.Wait {
+	case "":
+		open = s.Phase == Idle
+	case WaitOthers, WaitTime:
+	case WaitEvidence:
+		open = plan.StepDeadline == 0
+	case WaitGate:
+		open = true // by those that never expire
+	case WaitPerson:
+		open = in.Suspended || in.Frozen != "" || len(in.DependsOn) > 0 || plan.NumSteps() == 0
+	}
+	if s.Deadline.IsZero() && !open {
+		t.Errorf("%s waits for %q without a deadline: %s", s.Phase, s.Wait, s.Reason)
+	}
+}
+
+// checkTraffic: no state asks for more than its step has earned.
+func checkTraffic(t *testing.T, plan Plan, was, next State) {
+	t.Helper()
+	w := next.Want()
+	if w.Traffic.Mirror > 0 && next.Phase != Testing {
+		t.Errorf("%s copies %v", next.Phase, w.Traffic.Mirror)
+	}
+	if w.Traffic.Warm && (next.Phase != RollingBack || w.Warm != next.Stable || w.Traffic.Share > 0) {
+		t.Errorf("%s sends the traffic to pods that are kept warm: %+v", next.Phase, w)
+	}
+	if w.Traffic.Share == 0 {
+		return
+	}
+	switch next.Phase {
+	case Progressing:
+		if next.Step < 1 || w.Traffic.Share > plan.traffic(next.Step).Share {
+			t.Errorf("%s at step %d wants %+v for the canary", next.Phase, next.Step, w.Traffic)
+		}
+	case Promoting, RollingBack:
+		if w.Traffic.Share > was.Traffic.Share || w.Traffic.Match != was.Traffic.Match {
+			t.Errorf("%s raises the canary from %+v to %+v", next.Phase, was.Traffic, w.Traffic)
+		}
+	case Initializing, Idle, Starting, Testing, Finalizing:
+		t.Errorf("%s wants %+v for the canary", next.Phase, w.Traffic)
+	}
+	if !w.CanaryScaled {
+		t.Errorf("%s wants %+v for a canary without pods", next.Phase, w.Traffic)
+	}
+}
+
+// checkAdvance: nothing advances while it is held, or past a gate; and nothing
+// holds up the way back.
+func checkAdvance(t *testing.T, plan Plan, was, next State, in Input, events []Event) {
+	t.Helper()
+	same := was.Run.Number == next.Run.Number
+	raised := same && next.Phase == Progressing && next.Traffic.Share > was.Traffic.Share
+	promoted := same && was.Run.Outcome == "" && next.Run.Outcome == Promoted
+	began := !same && next.Run.Outcome != Reverted
+	if (in.Suspended || in.Frozen != "") && (raised || promoted || began) {
+		t.Errorf("%s became %s while nothing may advance", was.Phase, next.Phase)
+	}
+	byHand := in.Command.Verb == Promote || plan.Skip
+	for _, g := range plan.Gates {
+		asked := raised && g.At == AtTraffic && (g.Step == 0 || g.Step == next.Step) || promoted && g.At == AtPromotion && !byHand
+		if asked && !opened(g, was, in, events) {
+			t.Errorf("gate %s did not hold %s: %s", g.Name, next.Phase, next.Reason)
+		}
+	}
+	if next.undecided() && next.Evidence.Verdict == analysis.Fail {
+		t.Errorf("%s goes on with a failed canary: %s", next.Phase, next.Evidence.Reason)
+	}
+	obeyed := in.Command.ID != was.Command && in.Command.Verb == Abort
+	if obeyed && next.undecided() && same && was.Phase != Idle {
+		t.Errorf("%s goes on after abort", next.Phase)
+	}
+	if next.Phase == RollingBack && was.Traffic.Share > 0 && !next.Gradual && next.Traffic.Share > 0 && in.Stable.Pods > 0 {
+		t.Errorf("the canary keeps %v for no reason", next.Traffic.Share)
+	}
+}
+
+func opened(g Gate, was State, in Input, events []Event) bool {
+	if g.Window != nil {
+		if open, _ := g.Window.Opens(in.Now); !open {
+			return false
+		}
+	}
+	if !g.Manual {
+		return true
+	}
+	for _, e := range events {
+		if e.Reason == "GateApproved" && strings.HasPrefix(e.Message, "gate "+g.Name+" ") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(was.Gates, func(a Asked) bool { return a.Gate == g.Name && a.By != "" })
+}
+
+// checkCalls: no call has the ID of another, one that is not wanted any more
+// does not come back, and there are no more than hooks and events explain.
+func checkCalls(t *testing.T, plan Plan, was, next State) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, c := range next.Calls {
+		if seen[c.ID] {
+			t.Errorf("call %s is wanted twice", c.ID)
+		}
+		seen[c.ID] = true
+		before := slices.ContainsFunc(was.Calls, func(b HookCall) bool { return b.ID == c.ID })
+		n, err := strconv.ParseInt(c.ID[strings.LastIndex(c.ID, "/")+1:], 10, 64)
+		if err != nil || before != (n <= was.Called) {
+			t.Errorf("call %s came back, or was never decided: %d were", c.ID, was.Called)
+		}
+	}
+	if most := len(plan.Hooks)*2 + 2*mostTold; len(next.Calls) > most {
+		t.Errorf("%d calls are under way", len(next.Calls))
 	}
 }

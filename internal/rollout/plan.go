@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"math"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
@@ -94,29 +95,42 @@ func (p *Plan) steps() []Share {
 	return p.Steps
 }
 
-// policy is the judge's policy for this plan's steps.
-func (p *Plan) policy() analysis.Policy {
+// policy is the judge's policy for where a run is.
+func (p *Plan) policy(s *State) analysis.Policy {
 	policy := p.Policy
 	policy.Shares = nil
-	for i := range p.Steps {
-		policy.Shares = append(policy.Shares, p.next(i+1).Fraction())
+	switch p.Strategy {
+	case ABTest, BlueGreen: // no two sides that compare
+		policy.Tolerance = 0
+	case Canary, Mirror, Replicas, "":
+		first := 1
+		if p.tests() {
+			first = 0
+		}
+		for n := first; n <= p.NumSteps(); n++ {
+			policy.Shares = append(policy.Shares, p.next(n, s.Pods))
+		}
+	}
+	switch {
+	case s.Traffic.Mirror > 0:
+		policy.Budget = 0 // copies cost no user a request
+	case policy.Budget > 0:
+		policy.Budget += int64(math.Ceil(s.Run.Spared))
 	}
 	return policy
 }
 
-// next is the share that follows step (from 1): after the last one, all.
-func (p *Plan) next(step int) Share {
-	if step >= 0 && step < len(p.Steps) {
-		return p.Steps[step]
+// next is the share, 0 to 1, that follows a step (from 1), or the test (0):
+// after the last one, all. Pods is how many there are in all, where they are
+// the shares.
+func (p *Plan) next(step int, pods int32) float64 {
+	steps := p.steps()
+	if step >= len(steps) {
+		return 1
 	}
-	return All
-}
-
-// reached is the last step whose share is at most the given one; 0 = none.
-func (p *Plan) reached(share Share) int {
-	n := 0
-	for n < len(p.Steps) && p.Steps[n] <= share {
-		n++
+	if p.Strategy == Replicas {
+		canary, stable := divide(pods, steps[step])
+		return float64(canary) / float64(canary+stable)
 	}
-	return n
+	return steps[step].Fraction()
 }

@@ -34,6 +34,26 @@ const (
 	RollingBack Phase = "RollingBack"
 )
 
+// Wait is what kind of thing a release waits for.
+type Wait string
+
+// The kinds. "" = for a new revision, or for nothing.
+const (
+	// WaitOthers: pods, proxies, the answer of a hook. Plan.Deadline ends it.
+	WaitOthers Wait = "others"
+	// WaitEvidence: requests, looks at the checks. Plan.StepDeadline ends it.
+	WaitEvidence Wait = "evidence"
+	// WaitTime: a hold, the last requests under way, an expiry. It ends at the
+	// state's Deadline.
+	WaitTime Wait = "time"
+	// WaitGate: a gate, or a hook that has to confirm. It ends when one of
+	// them expires, if any does.
+	WaitGate Wait = "gate"
+	// WaitPerson: a suspension or a freeze, whose end a person decides, or
+	// another release.
+	WaitPerson Wait = "person"
+)
+
 // Outcome says how a run ended.
 type Outcome string
 
@@ -58,8 +78,9 @@ type State struct {
 	Since time.Time `json:"since,omitzero"`
 	// Reason says in one line what the phase waits for, or why it is as it is.
 	Reason string `json:"reason,omitempty"`
-	// Deadline ends the present wait; zero while nothing is waited for that
-	// a deadline could help with (see Plan.Deadline).
+	// Wait is for whom or what, and Deadline ends it; zero = nothing but what
+	// Reason says does.
+	Wait     Wait      `json:"wait,omitempty"`
 	Deadline time.Time `json:"deadline,omitzero"`
 
 	// Stable is the revision that serves users. While it differs from the
@@ -80,6 +101,15 @@ type State struct {
 	Looks  int       `json:"looks,omitempty"`
 	Looked time.Time `json:"looked,omitzero"`
 
+	// Skipped: a person did not want to wait for the present step's evidence.
+	Skipped bool `json:"skipped,omitempty"`
+	// Cleared: the gates at Start were passed in this run. Prepared: the
+	// pre-rollout hooks succeeded.
+	Cleared  bool `json:"cleared,omitempty"`
+	Prepared bool `json:"prepared,omitempty"`
+	// Gradual: the canary's share falls in the plan's AbortSteps.
+	Gradual bool `json:"gradual,omitempty"`
+
 	// Split: the stable copy takes part in the traffic. Traffic is what the
 	// canary is asked to get, Asked when that was.
 	Split   bool      `json:"split,omitempty"`
@@ -98,6 +128,14 @@ type State struct {
 	// its history once.
 	Run Run `json:"run,omitzero"`
 
+	// ByPods: the release is without a route, and has Pods in all. Otherwise
+	// CanaryPods and StablePods are the least that the present share, or the
+	// one that is waited for, needs.
+	ByPods     bool  `json:"byPods,omitempty"`
+	Pods       int32 `json:"pods,omitempty"`
+	CanaryPods int32 `json:"canaryPods,omitempty"`
+	StablePods int32 `json:"stablePods,omitempty"`
+
 	// Gates that were asked at the present point of the run.
 	Gates []Asked `json:"gates,omitempty"`
 	// Approvals are the IDs of those that were used, or are of no use, as
@@ -111,9 +149,11 @@ type State struct {
 	Hooks []Answer `json:"hooks,omitempty"`
 
 	// Previous is the revision that was stable before Stable, "" = none. The
-	// caller must be able to restore its template. It is kept warm until
-	// WarmUntil; zero = it is not.
-	Previous  Revision  `json:"previous,omitempty"`
+	// caller must be able to restore its template.
+	Previous Revision `json:"previous,omitempty"`
+	// Warm is the revision whose pods are kept beside, until WarmUntil; zero
+	// = as long as the run lasts.
+	Warm      Revision  `json:"warm,omitempty"`
 	WarmUntil time.Time `json:"warmUntil,omitzero"`
 
 	// Command is the ID of the last command that was obeyed.
@@ -123,10 +163,10 @@ type State struct {
 	At time.Time `json:"at,omitzero"`
 	// Adopted: the stable copy was found, not made from the target.
 	Adopted bool `json:"adopted,omitempty"`
-	// Stalling: the last step waited on pods or proxies; Stalled is for how
-	// long in all, in this phase and step.
-	Stalling bool          `json:"stalling,omitempty"`
-	Stalled  time.Duration `json:"stalled,omitempty"`
+	// Stalled is how long, in all of this phase and step, others were waited
+	// for (WaitOthers), and Collected how long evidence was.
+	Stalled   time.Duration `json:"stalled,omitempty"`
+	Collected time.Duration `json:"collected,omitempty"`
 	// Touched: the stable copy was told to leave its revision in this run.
 	Touched bool `json:"touched,omitempty"`
 	// Served: the new stable pods were seen to serve. Quiet is since when no
@@ -159,6 +199,10 @@ type Run struct {
 
 	// Mirrored sums up the comparison of the answers to copies.
 	Mirrored Mirrored `json:"mirrored,omitzero"`
+
+	// Spared is what failures of copies add to Evidence.Cost: they reached no
+	// user.
+	Spared float64 `json:"spared,omitempty"`
 
 	// Commands of persons that the run obeyed, the latest at most.
 	Commands []Obeyed `json:"commands,omitempty"`

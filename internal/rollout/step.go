@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
@@ -41,25 +42,57 @@ func Step(plan Plan, s State, in Input) (State, []Event) {
 		}
 		s = setBack(s, in.Now)
 	}
-	r := &step{plan: &plan, policy: plan.policy(), in: &in, s: s}
+	r := &step{plan: &plan, in: &in, s: s.own(), was: s.Wait}
+	r.policy = plan.policy(&r.s)
 	if r.s.Phase == "" {
 		r.enter(Initializing)
 	}
+	r.recountPods()
 	r.acknowledge()
+	r.answers()
 	r.watch()
 	r.retarget()
 	r.obey()
+	r.approvals()
+	if r.still() != "" {
+		r.unask()
+	}
 	// One observation may end several phases, such as a start with pods that
 	// are ready already; no more than there are on the longest way.
-	for range 4 {
+	for range 6 {
 		before := r.s.Phase
 		r.move()
 		if r.s.Phase == before {
 			break
 		}
 	}
+	r.besides()
+	r.deliver()
 	r.s.At = in.Now
-	return r.s, r.events
+	return r.s.tidy(), r.events
+}
+
+// own returns the state with slices of its own.
+func (s State) own() State {
+	s.Gates, s.Approvals = slices.Clone(s.Gates), slices.Clone(s.Approvals)
+	s.Calls, s.Hooks = slices.Clone(s.Calls), slices.Clone(s.Hooks)
+	s.Run.Commands = slices.Clone(s.Run.Commands)
+	return s
+}
+
+// tidy makes a state equal to itself after a trip through JSON.
+func (s State) tidy() State {
+	s.Gates, s.Approvals = some(s.Gates), some(s.Approvals)
+	s.Calls, s.Hooks = some(s.Calls), some(s.Hooks)
+	s.Run.Commands = some(s.Run.Commands)
+	return s
+}
+
+func some[T any](list []T) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
 }
 
 // stamp makes a time equal to itself after a trip through JSON.
@@ -68,7 +101,7 @@ func stamp(t time.Time) time.Time { return t.UTC().Round(0) }
 // setBack takes the state's times back to now when the clock was set back: no
 // wait shall be longer by that.
 func setBack(s State, now time.Time) State {
-	for _, t := range []*time.Time{&s.Since, &s.Asked, &s.Acked, &s.Quiet} {
+	for _, t := range []*time.Time{&s.Since, &s.Asked, &s.Acked, &s.Quiet, &s.Looked} {
 		if t.After(now) {
 			*t = now.Add(-1) // what was asked for was asked before this look
 		}
@@ -78,13 +111,16 @@ func setBack(s State, now time.Time) State {
 
 // step is one call of Step under way.
 type step struct {
-	plan   *Plan
-	policy analysis.Policy
-	in     *Input
-	s      State
-	acked  bool // the proxies have the asked share now
-	ended  bool // a run, in this look
-	events []Event
+	plan    *Plan
+	policy  analysis.Policy
+	in      *Input
+	s       State
+	was     Wait     // what the last look waited for, until that is accounted for
+	acked   bool     // the proxies have the asked traffic now
+	ended   bool     // a run, in this look
+	failed  []string // hooks whose failure is a failed check
+	retried Obeyed   // the command that lets the next run begin
+	events  []Event
 }
 
 // miss tells, once, that there is no target; before is what was waited for
@@ -117,9 +153,17 @@ func (r *step) acknowledge() {
 		s.Acked = r.in.Now // noted before the clock was set back
 	}
 	s.Quiet = r.in.Now
-	if s.Traffic.Share > 0 {
-		s.Judge = s.Judge.NextStep(r.policy, s.Traffic.Share.Fraction(), r.in.Now)
+	if s.Traffic.Share > 0 || s.Traffic.Mirror > 0 {
+		s.Judge = s.Judge.NextStep(r.policy, s.Traffic.fraction(), r.in.Now)
 	}
+}
+
+// fraction is the canary's share of the requests that the judge compares.
+func (t Traffic) fraction() float64 {
+	if copies := t.Mirror.Fraction(); copies > 0 {
+		return copies / (1 + copies)
+	}
+	return t.Share.Fraction()
 }
 
 // watch judges the canary in every phase in which it has traffic, whatever else
@@ -129,39 +173,61 @@ func (r *step) watch() {
 	if s.Canary != "" && s.Run.FirstCanary.IsZero() && !in.FirstCanary.IsZero() {
 		s.Run.FirstCanary = later(stamp(in.FirstCanary), s.Run.Started)
 	}
-	switch s.Phase {
-	case Progressing, Promoting:
-	case RollingBack, Finalizing:
-		if !s.Run.Effective.IsZero() {
-			s.Run.Late += in.Late
-		}
-		return
-	case Initializing, Idle, Starting, Testing:
+	if !s.Run.Effective.IsZero() && (s.Phase == RollingBack || s.Phase == Finalizing) {
+		s.Run.Late += in.Late
+	}
+	judged := s.judged()
+	failed := append(r.failed, in.FailedHooks...)
+	if s.Phase != Starting && !judged || s.Phase == Starting && len(failed) == 0 {
 		return
 	}
-	if s.Traffic.Share == 0 {
-		return
-	}
-	if r.acked {
+	if judged && r.acked {
 		s.Judge = s.Judge.Observe(r.policy, in.Samples, in.Now)
 	}
-	for _, what := range in.FailedHooks {
+	for _, what := range failed {
 		s.Judge = s.Judge.HookFailed(r.policy, what)
 	}
 	failedBefore := s.Evidence.FailedChecks
-	next := All
-	if s.Phase == Progressing {
-		next = r.plan.next(s.Step)
+	next := 1.0
+	if r.s.undecided() {
+		next = r.plan.next(s.Step, s.Pods)
 	}
-	s.Evidence = s.Judge.Decide(r.policy, next.Fraction())
+	s.Evidence = s.Judge.Decide(r.policy, next)
 	s.Run.Counts = s.Evidence.Counts
+	if s.Traffic.Mirror > 0 {
+		s.Run.Mirrored = s.Run.Mirrored.Add(in.Mirrored)
+		s.Run.Spared = s.Evidence.Cost
+	}
 	if s.Evidence.FailedChecks > failedBefore && s.Evidence.Verdict != analysis.Fail {
 		r.tell(true, "CheckFailed", "%s", s.Evidence.Reason)
 	}
 	if s.Evidence.Verdict == analysis.Fail {
-		s.Run.Failed = true
-		r.rollBack(RolledBack, s.Evidence.Reason)
+		r.fail()
 	}
+}
+
+// judged reports whether the canary answers requests by which it is judged.
+func (s *State) judged() bool {
+	switch s.Phase {
+	case Testing:
+		return true
+	case Progressing, Promoting, RollingBack:
+		return s.Traffic.Share > 0
+	case Initializing, Idle, Starting, Finalizing:
+	}
+	return false
+}
+
+// fail takes back a canary that the judge failed. One that is on its way back
+// by steps goes at once if that is new, or certain.
+func (r *step) fail() {
+	s := &r.s
+	if s.Phase == RollingBack {
+		s.Gradual = s.Gradual && s.Run.Failed && !s.Evidence.AtOnce
+		return
+	}
+	s.Run.Failed = true
+	r.rollBack(RolledBack, s.Evidence.Reason)
 }
 
 // retarget ends the run when the target no longer has the revision under
@@ -185,97 +251,72 @@ func (r *step) retarget() {
 	}
 }
 
-// obey executes a command once.
-func (r *step) obey() {
-	s, c := &r.s, r.in.Command
-	if c.ID == "" || c.ID == s.Command {
-		return
-	}
-	switch c.Verb {
-	case Promote:
-		if r.in.Suspended {
-			return // it stays to be obeyed; wait says that it waits
-		}
-		s.Command = c.ID
-		r.promoteNow(c)
-	case Abort:
-		s.Command = c.ID
-		r.abort(c)
-	default:
-		s.Command = c.ID
-		r.tell(true, "CommandUnknown", "command %q is not known: use %s or %s", c.Verb, Promote, Abort)
-	}
-}
-
-func (r *step) promoteNow(c Command) {
-	switch r.s.Phase {
-	case Starting, Testing, Progressing:
-		r.promote(fmt.Sprintf("promoted by %s, without waiting for evidence", c))
-	case Initializing, Idle, Promoting, Finalizing, RollingBack:
-		r.tell(false, "NothingToPromote", "%s: no version waits to be promoted", c)
-	}
-}
-
-func (r *step) abort(c Command) {
-	s := &r.s
-	switch s.Phase {
-	case Starting, Testing, Progressing, Promoting, Finalizing:
-		r.rollBack(Aborted, fmt.Sprintf("aborted by %s", c))
-		return
-	case Initializing:
-	case Idle, RollingBack:
-		// A version that waits for its run is not started any more.
-		if t := r.in.Target.Revision; t != "" && t != s.Stable && t != s.Rejected {
-			s.Rejected = t
-			r.tell(false, "Aborted", "revision %s is not released: aborted by %s", t, c)
-			return
-		}
-	}
-	r.tell(false, "NothingToAbort", "%s: no run is on", c)
-}
-
 // enter begins a phase. Its deadline begins with it.
 func (r *step) enter(p Phase) {
 	r.s.Phase, r.s.Since = p, r.in.Now
 	r.progress()
 }
 
+// progress lets the waits of this phase and step begin anew.
 func (r *step) progress() {
-	r.s.Stalled, r.s.Stalling, r.s.Deadline = 0, false, time.Time{}
+	s := &r.s
+	s.Stalled, s.Collected, s.Wait, s.Deadline = 0, 0, "", time.Time{}
+	r.was = ""
 }
 
-// ask changes the canary's share.
-func (r *step) ask(share Share) {
+// askFor changes the traffic that the canary gets.
+func (r *step) askFor(t Traffic) {
 	s := &r.s
-	if s.Split && s.Traffic.Share == share {
+	if s.Split && s.Traffic == t {
 		return
 	}
-	s.Split, s.Traffic, s.Asked, s.Acked = true, Traffic{Share: share}, r.in.Now, time.Time{}
+	s.Split, s.Traffic, s.Asked, s.Acked = true, t, r.in.Now, time.Time{}
 	r.acked = false
 }
 
-// wait says what is waited for when no deadline helps: evidence, a hold, a
-// person.
-func (r *step) wait(format string, args ...any) {
-	s := &r.s
-	s.Reason = fmt.Sprintf(format, args...)
-	if r.in.Suspended && r.in.Command.Verb == Promote && r.in.Command.ID != s.Command {
-		s.Reason += "; promote waits for the end of the suspension"
+// still says why nothing may advance; "" = it may.
+func (r *step) still() string {
+	switch {
+	case r.in.Frozen != "":
+		return "frozen: " + r.in.Frozen
+	case r.in.Suspended:
+		return "suspended"
 	}
-	s.Stalling, s.Deadline = false, time.Time{}
+	return ""
 }
 
-// stall says which pods or proxies are waited for, and reports whether they
-// took longer than the plan allows in this phase and step.
+// pause says what is waited for, and until when at most; zero = that is not
+// known.
+func (r *step) pause(kind Wait, until time.Time, format string, args ...any) {
+	s, c := &r.s, r.in.Command
+	s.Reason = fmt.Sprintf(format, args...)
+	if (c.Verb == Promote || c.Verb == Skip) && c.ID != s.Command && r.still() != "" {
+		s.Reason += fmt.Sprintf("; %s waits for the end of that", c.Verb)
+	}
+	s.Wait, s.Deadline = kind, until
+}
+
+// wait says what is waited for when nobody knows until when.
+func (r *step) wait(kind Wait, format string, args ...any) {
+	r.pause(kind, time.Time{}, format, args...)
+}
+
+// spent is how long since the last look was spent with a wait of this kind.
+func (r *step) spent(kind Wait) time.Duration {
+	if r.was != kind {
+		return 0
+	}
+	r.was = ""
+	return min(max(0, r.in.Now.Sub(r.s.At)), longestGap)
+}
+
+// stall says which pods, proxies or hooks are waited for, and reports whether
+// they took longer than the plan allows in this phase and step.
 func (r *step) stall(format string, args ...any) bool {
 	s := &r.s
-	s.Reason = fmt.Sprintf(format, args...)
 	before := s.Stalled
-	if s.Stalling {
-		s.Stalled += min(max(0, r.in.Now.Sub(s.At)), longestGap)
-	}
-	s.Stalling = true
-	s.Deadline = r.in.Now.Add(r.plan.Deadline - s.Stalled)
+	s.Stalled += r.spent(WaitOthers)
+	r.pause(WaitOthers, r.in.Now.Add(r.plan.Deadline-s.Stalled), format, args...)
 	over := s.Stalled >= r.plan.Deadline
 	if over && before < r.plan.Deadline {
 		switch s.Phase {

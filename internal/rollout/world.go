@@ -56,15 +56,50 @@ func (w World) Equal(v World) bool {
 // Want returns the world that belongs to the state. It changes nothing in a
 // release that was never looked at.
 func (s State) Want() World {
-	w := World{Split: s.Split, Traffic: s.Traffic, CanaryScaled: true, StableRevision: s.Stable}
+	w := World{
+		Split: s.Split, Traffic: s.Traffic, CanaryScaled: true, StableRevision: s.Stable,
+		CanaryPods: s.CanaryPods, StablePods: s.StablePods, Warm: s.Warm, Hooks: s.Calls,
+	}
 	switch s.Phase {
 	case Idle:
 		w.CanaryScaled = s.Next
+	case Starting:
+		w.CanaryScaled = s.Cleared || s.Next
 	case Promoting, Finalizing:
 		w.StableRevision = s.Canary
-	case Initializing, Starting, Testing, Progressing, RollingBack:
+	case RollingBack:
+		w.CanaryScaled = s.Run.Outcome != Reverted // it has no pods then
+	case Initializing, Testing, Progressing:
+	}
+	if s.ByPods && s.Split {
+		w.byPods(s)
 	}
 	return w
+}
+
+// byPods makes the numbers of pods follow the share.
+func (w *World) byPods(s State) {
+	w.ByPods = true
+	w.CanaryPods, w.StablePods = divide(s.Pods, s.Traffic.Share)
+	if s.Phase == Promoting {
+		// All of the new stable pods are there before the canary's go.
+		_, w.StablePods = divide(s.Pods, 0)
+	}
+	if s.Phase == Idle {
+		w.StablePods = 0 // as the user likes
+	}
+	w.CanaryScaled = w.CanaryPods > 0
+}
+
+// divide gives the canary its share of so many pods, to the nearest; but either
+// side that has a share has a pod.
+func divide(pods int32, share Share) (canary, stable int32) {
+	pods = max(1, pods)
+	if share > 0 {
+		canary = int32((int64(pods)*int64(share) + int64(All)/2) / int64(All))
+		canary = max(1, min(canary, pods-1))
+	}
+	return canary, max(1, pods-canary)
 }
 
 // MustWrite reports whether next has to be stored before the world is made to
@@ -73,9 +108,12 @@ func (s State) Want() World {
 // a decision.
 func (s State) MustWrite(next State) bool {
 	return s.Phase != next.Phase ||
-		s.Step != next.Step ||
-		s.Rejected != next.Rejected ||
+		s.Step != next.Step || s.Part != next.Part || s.Gradual != next.Gradual ||
+		s.Skipped != next.Skipped || s.Prepared != next.Prepared ||
+		s.Rejected != next.Rejected || s.Previous != next.Previous ||
 		s.Command != next.Command ||
+		!slices.Equal(s.Approvals, next.Approvals) ||
+		!slices.Equal(s.Gates, next.Gates) ||
 		s.Run.Number != next.Run.Number ||
 		s.Run.Outcome != next.Run.Outcome ||
 		!s.Want().Equal(next.Want())

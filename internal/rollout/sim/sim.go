@@ -219,7 +219,7 @@ func (e *engine) step() {
 	if s.Phase == rollout.Finalizing && was.Phase != s.Phase && !(e.input.Stable.Ready && e.input.Stable.Revision == s.Canary) {
 		e.violate("all traffic goes to a stable side that is not ready")
 	}
-	if s.Reason == "" || s.Stalling == s.Deadline.IsZero() {
+	if s.Reason == "" || (s.Wait == rollout.WaitOthers || s.Wait == rollout.WaitTime) && s.Deadline.IsZero() {
 		e.violate("%s waits without deadline or reason: %q", s.Phase, s.Reason)
 	}
 }

@@ -1,0 +1,88 @@
+package rollout
+
+// Traffic moves to a side no faster than the side can carry it. How many pods
+// all of the traffic needs is known from what is asked for: the larger of the
+// two sides serves all users, or would. A side needs its share of that.
+//
+// The guard waits in both directions of a run that goes on, and asks for the
+// pods that it waits for (World.CanaryPods, World.StablePods), as an autoscaler
+// sees no reason to start them before the traffic is there. It does not hold up
+// the way back: a canary that has to go goes at once, even if the stable pods
+// will be short until they are scaled up, because too few good pods are a
+// matter of seconds. The one exception is a stable side without any ready pod:
+// then every request would fail, and the canary keeps its traffic until there
+// is one.
+
+// carries reports whether the canary has the pods for a step, from 1.
+func (r *step) carries(n int) bool {
+	s, in := &r.s, r.in
+	t := r.plan.traffic(n)
+	if s.ByPods || t.Match { // pods are the share; and nobody knows how many will match
+		return true
+	}
+	need := pods(t.Share, in)
+	if in.Target.Wanted == 0 || in.Target.Pods >= need {
+		return true
+	}
+	s.CanaryPods = max(s.CanaryPods, need)
+	r.late(r.stall("before step %d (%v): waiting for the canary to have the capacity: %d of %d pods are ready", n, t.Share, in.Target.Pods, need))
+	return false
+}
+
+// returns reports whether the stable side has the pods for all but what the
+// canary keeps.
+func (r *step) returns(keeps Share) bool {
+	s, in := &r.s, r.in
+	need := pods(All-keeps, in)
+	if s.ByPods {
+		_, need = divide(s.Pods, 0)
+	}
+	if in.Stable.Wanted == 0 || in.Stable.Pods >= need {
+		return true
+	}
+	if !s.ByPods {
+		s.StablePods = max(s.StablePods, need)
+	}
+	r.late(r.stall("waiting for the stable copy to have the capacity: %d of %d pods are ready", in.Stable.Pods, need))
+	return false
+}
+
+// stranded reports whether no stable pod could answer what the canary answers
+// now. Where nobody counts pods it is false.
+func (r *step) stranded() bool {
+	return r.in.Stable.Pods == 0 && r.in.Target.Pods > 0
+}
+
+// pods are so many as a share of the traffic needs.
+func pods(share Share, in *Input) int32 {
+	all := max(in.Stable.Wanted, in.Target.Wanted)
+	return int32((int64(all)*int64(share) + int64(All) - 1) / int64(All))
+}
+
+// countPods notes whether pods are the shares, and how many there are in all.
+// The strategy of a run stays what it was at its start.
+func (r *step) countPods() {
+	s, in := &r.s, r.in
+	s.ByPods = r.plan.Strategy == Replicas
+	if s.ByPods && s.Pods == 0 {
+		s.Pods = max(1, in.Stable.Wanted)
+	}
+	r.recountPods()
+	if !s.ByPods {
+		s.Pods = 0
+	}
+}
+
+// recountPods follows the user, or the autoscaler.
+func (r *step) recountPods() {
+	s, in := &r.s, r.in
+	if !s.ByPods {
+		return
+	}
+	switch {
+	case in.Pods > 0:
+		s.Pods = in.Pods
+	case s.Phase == Idle && in.Stable.Wanted > 0:
+		s.Pods = in.Stable.Wanted
+	}
+}
