@@ -33,7 +33,10 @@ func (a *access) admitsStream(caller *mesh.Caller) bool {
 	if a == nil {
 		return true
 	}
-	deny := func(r accessRule) bool { return r.covers(caller) }
+	mayHold := func(m match) bool { return m.isFor(caller) }
+	deny := func(r accessRule) bool {
+		return r.covers(caller) && (len(r.matches) == 0 || slices.ContainsFunc(r.matches, mayHold))
+	}
 	allow := func(r accessRule) bool { return r.covers(caller) && len(r.matches) == 0 }
 	return !slices.ContainsFunc(a.deny, deny) && (len(a.allow) == 0 || slices.ContainsFunc(a.allow, allow))
 }

@@ -34,6 +34,7 @@ type callerConn struct {
 	relay    *relay // of bytes
 	cutOff   bool
 	requests int
+	unknown  bool // what is spoken is not known before the first snapshot
 	arrived  bool // arrive was called
 	faulty   bool // a request was ended because the rules of HTTP/2 were broken
 

@@ -35,6 +35,7 @@ type decision struct {
 	reply   *reply
 	backend *backend // nil with NR or a reply
 	group   *group   // nil with NR, NC or a reply
+	bytes   bool     // a stream covers the connection
 
 	route    *route   // nil when there was none
 	match    *match   // of the route, that held; nil when it has none

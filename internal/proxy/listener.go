@@ -207,6 +207,11 @@ func (l *Listener) stopAccepting() (err error) {
 func (l *Listener) onEach(f func(*callerConn)) {
 	l.proxy.mu.Lock()
 	defer l.proxy.mu.Unlock()
+	l.each(f)
+}
+
+// each is onEach under p.mu.
+func (l *Listener) each(f func(*callerConn)) {
 	l.proxy.onEach(func(w *worker) {
 		for c := l.conns[w.index]; c != nil; {
 			next := c.next // f may take c off the list

@@ -84,7 +84,12 @@ func (m *match) holds(c *call) bool {
 			return false
 		}
 	}
-	return m.namespace == "" && len(m.labels) == 0 || m.covers(c.caller)
+	return m.isFor(c.caller)
+}
+
+// isFor reports whether the conditions on who calls hold.
+func (m *match) isFor(who *mesh.Caller) bool {
+	return m.namespace == "" && len(m.labels) == 0 || m.covers(who)
 }
 
 func (m *match) covers(who *mesh.Caller) bool {

@@ -55,7 +55,7 @@ type Proxy struct {
 var ErrClosed = errors.New("proxy is shut down")
 
 // New makes a proxy without a snapshot: until the first Apply, every request
-// is answered with 503.
+// is answered with 503, and connections to the port for one service wait.
 func New(c Config) *Proxy {
 	p := &Proxy{
 		recorder:  c.Recorder,
@@ -175,6 +175,9 @@ func (p *Proxy) Apply(s *mesh.Snapshot) error {
 		if svc != t.services[name] {
 			p.disuse(svc)
 		}
+	}
+	if old.snapshot == nil {
+		p.startUnknown()
 	}
 	p.broadcast()
 	return nil

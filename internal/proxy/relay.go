@@ -55,13 +55,35 @@ type arrival struct {
 }
 
 // start lets a new connection wait for its first bytes; where it may be one on
-// which the callee speaks first, it is served at once.
+// which the callee speaks first, it is served at once. On the port for one
+// service nobody knows before the first snapshot what is spoken: there it waits
+// for that, no longer than others wait for a head.
 func (c *callerConn) start() {
-	if c.listener.mayListenFirst(c.worker.proxy.table.Load()) {
+	p, t := c.worker.proxy, c.worker.proxy.table.Load()
+	c.unknown = c.listener.role == toOne && t.snapshot == nil
+	switch {
+	case c.unknown:
+		c.worker.loop.Start(&c.idle, p.limits.HeaderTime, c.expire)
+	case c.listener.mayListenFirst(t):
 		c.worker.loop.Go(c.serves)
-		return
+	default:
+		c.rest()
 	}
-	c.rest()
+}
+
+// startUnknown starts the connections that waited for the first snapshot. Under
+// p.mu.
+func (p *Proxy) startUnknown() {
+	for l := range p.listeners {
+		if l.role == toOne {
+			l.each(func(c *callerConn) {
+				if c.unknown {
+					c.idle.Stop()
+					c.start()
+				}
+			})
+		}
+	}
 }
 
 // mayListenFirst reports whether callers may wait for the callee to speak.
@@ -142,9 +164,9 @@ func (y *relay) look(c helloConn, read []byte) (early []byte, ok bool) {
 	return early, err == nil || isSilent(early, err) || err == io.EOF && len(early) > 0
 }
 
-// carries reports whether the decision is to carry bytes, if only to refuse
-// that.
-func (y *relay) carries() bool { return y.dec.group != nil || y.dec.flag != flagNoRoute }
+// carries reports whether a gateway's decision is to carry bytes, if only to
+// refuse that.
+func (y *relay) carries() bool { return y.dec.bytes }
 
 // serveBytes carries the bytes of a caller until the end, and records that.
 func (c *callerConn) serveBytes(t *loop.Task, y *relay, caller end) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -400,5 +401,56 @@ func TestTheAccessLogTellsOfConnections(t *testing.T) {
 		if !strings.Contains(line, want) {
 			t.Errorf("the line lacks %q:\n%s", want, line)
 		}
+	}
+}
+
+// TestAPortForOneServiceWaitsForTheFirstSnapshot: nobody knows what it speaks.
+func TestAPortForOneServiceWaitsForTheFirstSnapshot(t *testing.T) {
+	r := newRig(t, Config{Loops: 1})
+	db, music := r.upstreamOf("db.default"), r.upstreamOf("music.default")
+	listens, calls := r.dialTo(db), r.dialTo(music)
+	calls.send("GET / HTTP/1.1\r\nHost: music\r\n\r\n")
+	for db.open.Load() == 0 || music.open.Load() == 0 {
+		runtime.Gosched()
+	}
+	r.apply(tcpService("db.default", r.rawApp(greets("db"))), service("music.default", r.app(says("music"))))
+	if got := listens.line(); got != "db" {
+		t.Errorf("greeting = %q", got)
+	}
+	if res, body := calls.answer("GET"); res.StatusCode != 200 || body != "music" {
+		t.Errorf("answer = %d %q", res.StatusCode, body)
+	}
+
+	r = newRig(t, Config{Limits: Limits{HeaderTime: 20 * time.Millisecond}})
+	r.dialTo(r.upstreamOf("db.default")).isClosed() // as there never was one
+	for _, stop := range []func(*Listener) error{(*Listener).Close, func(l *Listener) error { return l.Shutdown(t.Context()) }} {
+		r = newRig(t, Config{})
+		l := r.upstreamOf("db.default")
+		c := r.dialTo(l)
+		for l.open.Load() == 0 {
+			runtime.Gosched()
+		}
+		if err := stop(l); err != nil {
+			t.Error(err)
+		}
+		c.isClosed()
+	}
+}
+
+// TestAStreamWithNowhereToGoIsClosed: it must not be answered as if it carried
+// requests.
+func TestAStreamWithNowhereToGoIsClosed(t *testing.T) {
+	r := newRig(t, Config{})
+	nowhere := mesh.Gateway{Name: "default/db", Port: 5432, Streams: []mesh.Stream{{Origin: mesh.Origin{Kind: "VirtualService", Name: "db"}}}}
+	r.apply(tcpService("db.default"), nowhere)
+	l, err := r.ListenGateway("127.0.0.1:0", 5432)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.dialTo(l)
+	c.send("GET / HTTP/1.1\r\nHost: db\r\n\r\n")
+	c.isClosed()
+	if q := r.recorded(); q.Protocol != telemetry.TCP || q.Flags != flagNoRoute || q.Route.Name != "db" {
+		t.Errorf("record = %+v", q)
 	}
 }

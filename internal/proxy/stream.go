@@ -57,8 +57,8 @@ func (t *target) stream(c *connection, d *draws) decision {
 
 // streamAtGateway decides about a connection from outside to a port that has
 // TLS or streams. With end, the gateway ends the connection's TLS; then, or
-// without TLS, a decision without a group (NR) means that the connection
-// carries requests. One of TLS that nobody ends or takes is closed.
+// without TLS, the connection carries requests where no stream covers it. One of
+// TLS that nobody ends or takes is closed.
 func (t *table) streamAtGateway(c *connection, d *draws) (out decision, end *mesh.ServerTLS) {
 	out.flag = flagNoRoute
 	g := t.gateways[c.port]
@@ -85,7 +85,7 @@ func (t *table) streamAtGateway(c *connection, d *draws) (out decision, end *mes
 
 // follow goes where a stream says.
 func (out *decision) follow(s *stream, c *connection, d *draws) {
-	out.origin = s.origin
+	out.origin, out.bytes = s.origin, true
 	if out.service == "" {
 		out.service = s.service
 	}
