@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"serin.dev/serin/internal/mesh"
@@ -15,22 +16,27 @@ import (
 // it: so that proxies that started together do not check together for ever.
 const checkJitter = 0.1
 
-// check asks one member of a group again and again whether it is well, on one
-// loop. What follows from the answers is in health.go.
+// check asks one endpoint again and again whether it is well, on one loop, for
+// all groups that want to know the same. What follows from the answers is in
+// health.go.
 type check struct {
-	worker *worker
-	member *member // of the snapshot in force; nil = the check is over
-	draws  draws
-	timer  loop.Timer
+	key     checkKey
+	worker  *worker
+	members []*member // of the snapshot in force; none = the check is over
+	draws   draws
+	timer   loop.Timer
+	running bool
 
 	begins func() // c.begin
 	runs   func(*loop.Task)
 }
 
-// assignment tells a check about its member.
-type assignment struct {
-	check  *check
-	member *member
+// checkKey is all that the answers depend on. A service's endpoint is in a group
+// for each of its subsets, most of which have the service's policy.
+type checkKey struct {
+	upstream  *upstream
+	transport transport
+	policy    mesh.HealthCheck
 }
 
 // checkMembers makes the checks those of a table. Under p.mu.
@@ -38,80 +44,87 @@ func (p *Proxy) checkMembers(t *table) {
 	if len(p.workers) == 0 {
 		return // the first listener starts them
 	}
-	old := p.checks
-	p.checks = map[*vitals]*check{}
-	work := make([][]assignment, len(p.workers))
-	assign := func(c *check, m *member) {
-		i := c.worker.index
-		work[i] = append(work[i], assignment{c, m})
-	}
+	wanted := map[checkKey][]*member{}
 	for _, g := range t.groups {
 		if g.policy.Health == nil {
 			continue
 		}
+		key := checkKey{transport: g.transport, policy: *g.policy.Health}
+		if key.policy.Path != "" && key.policy.Host == "" {
+			key.policy.Host = string(g.service)
+		}
 		for _, m := range g.members {
-			c := old[m.vitals]
-			if c == nil {
-				c = p.newCheck(m)
-			}
-			p.checks[m.vitals] = c
-			assign(c, m)
+			key.upstream = m.upstream
+			wanted[key] = append(wanted[key], m)
 		}
 	}
-	for v, c := range old {
-		if p.checks[v] == nil {
-			assign(c, nil)
+	for key, c := range p.checks {
+		if wanted[key] == nil {
+			delete(p.checks, key)
+			c.worker.loop.Post(func() { c.follow(nil) })
 		}
 	}
-	for i, w := range p.workers {
-		if todo := work[i]; len(todo) > 0 {
-			w.loop.Post(func() {
-				for _, a := range todo {
-					a.check.follow(a.member)
-				}
-			})
+	for key, members := range wanted {
+		c := p.checks[key]
+		if c == nil {
+			c = p.newCheck(key)
+			p.checks[key] = c
 		}
+		c.worker.loop.Post(func() { c.follow(members) })
 	}
 }
 
-// newCheck makes the check of a member, on the loop on which its name falls.
-func (p *Proxy) newCheck(m *member) *check {
+// newCheck makes the check of an endpoint, on the loop on which its name falls.
+func (p *Proxy) newCheck(key checkKey) *check {
 	hash := fnv.New64a()
-	fmt.Fprintln(hash, m.group.groupKey, m.upstreamID) // a hash takes all
-	c := &check{worker: p.workers[hash.Sum64()%uint64(len(p.workers))]}
+	fmt.Fprintln(hash, key.upstream.upstreamID, key.policy) // a hash takes all
+	c := &check{key: key, worker: p.workers[hash.Sum64()%uint64(len(p.workers))]}
 	c.draws.state.Store(p.seed + hash.Sum64())
 	c.begins, c.runs = c.begin, c.run
 	return c
 }
 
-// follow takes the member's form in another snapshot; nil ends the check. A new
-// check begins at once: the member may wait for it.
-func (c *check) follow(m *member) {
-	first := c.member == nil
-	if c.member = m; m == nil {
+// follow takes the members of another snapshot; none end the check. With one
+// that is new it begins at once: that may wait for it.
+func (c *check) follow(members []*member) {
+	known := func(m *member) bool {
+		return slices.ContainsFunc(c.members, func(was *member) bool { return was.vitals == m.vitals })
+	}
+	joined := slices.ContainsFunc(members, func(m *member) bool { return !known(m) })
+	c.members = members
+	switch {
+	case len(members) == 0:
 		c.timer.Stop()
-	} else if first {
+	case joined && !c.running:
+		c.timer.Stop()
 		c.begin()
 	}
 }
 
-func (c *check) begin() { c.worker.loop.Go(c.runs) }
+func (c *check) begin() {
+	c.running = true
+	c.worker.loop.Go(c.runs)
+}
 
 // run checks once, and starts the time until the next check.
 func (c *check) run(t *loop.Task) {
-	m := c.member
-	if m == nil {
+	defer func() { c.running = false }()
+	if len(c.members) == 0 {
 		return
 	}
-	err := c.ask(t, m, m.group.policy.Health)
+	err := c.ask(t, c.members[0])
 	l := c.worker.loop
-	if m = c.member; m == nil || l.Stopping() {
+	if len(c.members) == 0 || l.Stopping() {
 		return
 	}
-	if m.checked(err == nil, l.Now()) {
-		c.worker.proxy.log.Info("health of an endpoint changed", "service", m.group.service, "endpoint", m.dial, "well", err == nil, "err", err)
+	changed := false
+	for _, m := range c.members {
+		changed = m.checked(err == nil, l.Now()) || changed
 	}
-	l.Start(&c.timer, c.pause(m.group.policy.Health.Interval), c.begins)
+	if changed {
+		c.worker.proxy.log.Info("health of an endpoint changed", "service", c.members[0].group.service, "endpoint", c.key.upstream.dial, "well", err == nil, "err", err)
+	}
+	l.Start(&c.timer, c.pause(c.key.policy.Interval), c.begins)
 }
 
 // pause draws the time until the next check.
@@ -121,9 +134,10 @@ func (c *check) pause(interval time.Duration) time.Duration {
 
 // ask sends a request by the way that the member's calls go, or without a path
 // only connects. Any answer from 200 to 299 is good.
-func (c *check) ask(t *loop.Task, m *member, p *mesh.HealthCheck) error {
+func (c *check) ask(t *loop.Task, m *member) error {
+	p := &c.key.policy
 	if p.Path == "" {
-		conn, err := c.worker.open(m.upstream, transport{tls: m.group.transport.tls}, p.Timeout)
+		conn, err := c.worker.open(m.upstream, transport{tls: c.key.transport.tls}, p.Timeout)
 		if err != nil {
 			return err
 		}
@@ -133,9 +147,6 @@ func (c *check) ask(t *loop.Task, m *member, p *mesh.HealthCheck) error {
 		Method: "GET", Scheme: "http", Authority: p.Host, Path: p.Path, Major: 1, Minor: 1,
 		Fields: []wire.Field{{Name: "user-agent", Value: telemetry.CheckerAgent}},
 	}}
-	if p.Host == "" {
-		e.head.Authority = string(m.group.service)
-	}
 	out, err := e.run(t, m, p.Timeout)
 	if err == nil && (out.status < 200 || out.status > 299) {
 		err = fmt.Errorf("answered %d", out.status)

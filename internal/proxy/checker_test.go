@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -50,7 +51,12 @@ func checkedService(path string, addresses ...string) *mesh.Service {
 // awaitHealthy waits until so many endpoints of music.default may be called.
 func (r *rig) awaitHealthy(want int) {
 	r.t.Helper()
-	g := r.table.Load().groups[groupKey{"music.default", 80, ""}]
+	r.awaitHealthyIn("", want)
+}
+
+func (r *rig) awaitHealthyIn(subset string, want int) {
+	r.t.Helper()
+	g := r.table.Load().groups[groupKey{"music.default", 80, subset}]
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -187,4 +193,51 @@ func TestIntervalsAreSpread(t *testing.T) {
 	if early < 420 || early > 580 { // the standard deviation is 16
 		t.Errorf("%d of 1000 pauses are shorter, want half of them", early)
 	}
+}
+
+// TestAnEndpointIsCheckedOnceForAllSubsets that want to know the same, and once
+// more for one that asks otherwise; each learns what it asked for.
+func TestAnEndpointIsCheckedOnceForAllSubsets(t *testing.T) {
+	r := newRig(t, Config{})
+	app := r.checkedApp()
+	svc := checkedService("/health", app.address)
+	own := *svc.Policies[mesh.PolicyScope{}]
+	own.Health = &mesh.HealthCheck{Path: "/", Interval: time.Hour, Timeout: time.Minute, UnhealthyAfter: 1, HealthyAfter: 1}
+	for _, subset := range []string{"same", "alike", "other"} {
+		svc.Subsets[subset] = mesh.Labels{"version": "v1"}
+	}
+	svc.Policies[mesh.PolicyScope{Subset: "other"}] = &own
+	r.outbound()
+	routed := func(subsets ...string) mesh.VirtualHost {
+		var split []mesh.Destination
+		for _, subset := range subsets {
+			split = append(split, mesh.Destination{Service: "music.default", Subset: subset, Weight: 1})
+		}
+		return mesh.VirtualHost{Hosts: []string{"music.default"}, Routes: []mesh.Route{{Split: split}}}
+	}
+	r.apply(svc, routed("", "same", "alike", "other"))
+	checks := func() (n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.checks)
+	}
+	if n := checks(); n != 2 {
+		t.Errorf("%d checks, want 2", n)
+	}
+	app.ill.Store(true)
+	for _, subset := range []string{"", "same", "alike"} {
+		r.awaitHealthyIn(subset, 0)
+	}
+	r.awaitHealthyIn("other", 1)
+	// A subset that is new takes part in the check under way, and does not wait.
+	app.ill.Store(false)
+	r.awaitHealthyIn("same", 1)
+	later := *svc
+	later.Subsets = maps.Clone(svc.Subsets)
+	later.Subsets["new"] = mesh.Labels{"version": "v1"}
+	r.apply(&later, routed("", "same", "alike", "other", "new"))
+	if n := checks(); n != 2 {
+		t.Errorf("%d checks with another subset, want 2", n)
+	}
+	r.awaitHealthyIn("new", 1)
 }

@@ -45,9 +45,9 @@ type Proxy struct {
 	ack       mesh.Ack
 	upstreams map[upstreamID]*upstream
 	listeners map[*Listener]bool
-	checks    map[*vitals]*check // of health, under way
-	opened    uint64             // listeners so far
-	changed   chan struct{}      // closed and replaced by broadcast
+	checks    map[checkKey]*check // of health, under way
+	opened    uint64              // listeners so far
+	changed   chan struct{}       // closed and replaced by broadcast
 	closed    bool
 }
 
@@ -69,6 +69,7 @@ func New(c Config) *Proxy {
 		loops:     c.Loops,
 		upstreams: map[upstreamID]*upstream{},
 		listeners: map[*Listener]bool{},
+		checks:    map[checkKey]*check{},
 		changed:   make(chan struct{}),
 	}
 	if p.log == nil {
