@@ -48,7 +48,7 @@ func TestDecisionsAfterSwapsAreThoseOfThePlainReading(t *testing.T) {
 		last.Version = 1
 		for version := mesh.SnapshotVersion(2); version < 12; version++ {
 			before := p.table.Load()
-			next := mixed(r, last, meshtest.Snapshot(r, meshtest.All()))
+			next := meshtest.Mix(r, last, meshtest.Snapshot(r, meshtest.All()))
 			next.Version = version
 			if err := p.Apply(next); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
@@ -66,47 +66,6 @@ func TestDecisionsAfterSwapsAreThoseOfThePlainReading(t *testing.T) {
 	if kept < 1000 {
 		t.Errorf("routes of %d virtual hosts went on: too few to try it", kept)
 	}
-}
-
-// mixed has each service and virtual host of one snapshot or of the other.
-func mixed(r *rand.Rand, last, other *mesh.Snapshot) *mesh.Snapshot {
-	out := *last
-	out.Certificates, out.Services = maps.Clone(other.Certificates), maps.Clone(last.Services)
-	if r.IntN(4) > 0 {
-		out.Certificates = last.Certificates
-	}
-	for name, svc := range other.Services {
-		if r.IntN(5) == 0 {
-			out.Services[name] = svc
-		}
-	}
-	for name := range last.Services {
-		if r.IntN(20) == 0 {
-			delete(out.Services, name)
-		}
-	}
-	out.Hosts = slices.Clone(last.Hosts)
-	taken := map[string]bool{}
-	for i := range out.Hosts {
-		for _, host := range out.Hosts[i].Hosts {
-			taken[host] = true
-		}
-	}
-	for _, vh := range other.Hosts {
-		i := slices.IndexFunc(out.Hosts, func(own mesh.VirtualHost) bool { return slices.Equal(own.Hosts, vh.Hosts) })
-		if i >= 0 && r.IntN(4) == 0 {
-			out.Hosts[i] = vh
-		} else if i < 0 && !slices.ContainsFunc(vh.Hosts, func(host string) bool { return taken[host] }) {
-			out.Hosts = append(out.Hosts, vh)
-			for _, host := range vh.Hosts {
-				taken[host] = true
-			}
-		}
-	}
-	if r.IntN(3) == 0 {
-		out.Gateways = other.Gateways
-	}
-	return &out
 }
 
 // compareTable makes random calls.

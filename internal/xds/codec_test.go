@@ -133,6 +133,34 @@ func TestEncodeMakesTheSameBytes(t *testing.T) {
 	}
 }
 
+// TestAnEncoderMakesWhatEncodeMakes gives encoders one snapshot after the other,
+// each with parts of the last.
+func TestAnEncoderMakesWhatEncodeMakes(t *testing.T) {
+	for _, kind := range []Kind{Envoy, Serin} {
+		for _, n := range nodes(kind) {
+			for seed := range uint64(8) {
+				r, e := random(seed), NewEncoder(n)
+				last := meshtest.Snapshot(r, meshtest.All())
+				for range 8 {
+					last = meshtest.Mix(r, last, meshtest.Snapshot(r, meshtest.All()))
+					last.Version++
+					got, errGot := e.Encode(last)
+					want, errWant := Encode(last, n)
+					if errGot != nil || errWant != nil {
+						t.Fatalf("seed %d: %s: %v, %v", seed, n.ID, errGot, errWant)
+					}
+					if diff := cmp.Diff(versions(want), versions(got)); diff != "" {
+						t.Fatalf("seed %d: %s: the encoder makes something else (-Encode +Encoder):\n%s", seed, n.ID, diff)
+					}
+					if diff := cmp.Diff(want.Routings, got.Routings); diff != "" {
+						t.Fatalf("seed %d: %s: routings (-Encode +Encoder):\n%s", seed, n.ID, diff)
+					}
+				}
+			}
+		}
+	}
+}
+
 func versions(r Resources) map[string]string {
 	out := map[string]string{}
 	for _, t := range Types() {

@@ -2,6 +2,8 @@ package xds
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -16,18 +18,7 @@ import (
 //
 // The snapshot and the node are valid. An error is a fault of the snapshot that
 // Validate does not see, such as a text that is not UTF-8.
-func Encode(s *mesh.Snapshot, n Node) (Resources, error) {
-	view := View(s, n)
-	out := Resources{Version: s.Version}
-	encode := encodeNouns
-	if n.Kind == Envoy {
-		encode = encodeForEnvoy
-	}
-	if err := encode(&out, view, &n); err != nil {
-		return Resources{}, fmt.Errorf("encode snapshot %d for %s: %w", s.Version, n.ID, err)
-	}
-	return out, nil
-}
+func Encode(s *mesh.Snapshot, n Node) (Resources, error) { return NewEncoder(n).Encode(s) }
 
 // Names of the layout for our own proxy.
 const (
@@ -37,9 +28,17 @@ const (
 
 // encodeNouns makes the layout for our own proxy: a cluster for each
 // destination, the endpoints of each port, routes as they are.
-func encodeNouns(out *Resources, view *mesh.Snapshot, n *Node) error {
+func encodeNouns(out *Resources, view *mesh.Snapshot, n *Node, m *memory) error {
 	for _, name := range sortedServices(view) {
-		if err := encodeService(out, view.Services[name]); err != nil {
+		svc := view.Services[name]
+		part, err := m.resources.of(svc, func() (*Resources, error) {
+			part := &Resources{}
+			return part, encodeService(part, svc)
+		})
+		if err == nil {
+			err = out.include(part)
+		}
+		if err != nil {
 			return fmt.Errorf("service %s: %w", name, err)
 		}
 	}
@@ -47,11 +46,7 @@ func encodeNouns(out *Resources, view *mesh.Snapshot, n *Node) error {
 		return err
 	}
 	if !n.Gateway() {
-		routes, err := encodeHosts(nounsMesh, view.Hosts)
-		if err != nil {
-			return err
-		}
-		return out.Set(Routes, nounsMesh, routes)
+		return encodeHosts(out, nounsMesh, view.Hosts, m)
 	}
 	for i := range view.Gateways {
 		g := &view.Gateways[i]
@@ -61,30 +56,18 @@ func encodeNouns(out *Resources, view *mesh.Snapshot, n *Node) error {
 			return fmt.Errorf("gateway %s: %w", g.Name, err)
 		}
 		l.Name = name
-		routes, err := encodeHosts(name, g.VirtualHosts)
-		if err != nil {
-			return fmt.Errorf("gateway %s: %w", g.Name, err)
-		}
 		if err := out.Set(Listeners, name, l); err != nil {
 			return err
 		}
-		if err := out.Set(Routes, name, routes); err != nil {
-			return err
+		if err := encodeHosts(out, name, g.VirtualHosts, m); err != nil {
+			return fmt.Errorf("gateway %s: %w", g.Name, err)
 		}
 	}
 	return nil
 }
 
 func sortedServices(s *mesh.Snapshot) []mesh.ServiceName {
-	byName := make(map[string]bool, len(s.Services))
-	for name := range s.Services {
-		byName[string(name)] = true
-	}
-	var out []mesh.ServiceName
-	for _, name := range sortedKeys(byName) {
-		out = append(out, mesh.ServiceName(name))
-	}
-	return out
+	return slices.Sorted(maps.Keys(s.Services))
 }
 
 func encodeCertificates(out *Resources, view *mesh.Snapshot) error {
@@ -133,35 +116,49 @@ func encodeService(out *Resources, svc *mesh.Service) error {
 	return nil
 }
 
+// nounHost is a virtual host and its place among the others, by which it is named.
+type nounHost struct {
+	id    hostID
+	index int
+}
+
 // encodeHosts makes virtual hosts and routes one to one; a route with several
 // matches becomes as many routes that say to which they belong.
-func encodeHosts(name string, hosts []mesh.VirtualHost) (*routev3.RouteConfiguration, error) {
-	out := &routev3.RouteConfiguration{Name: name, MostSpecificHeaderMutationsWins: true}
+func encodeHosts(out *Resources, name string, hosts []mesh.VirtualHost, m *memory) error {
+	encoded := make([][]byte, len(hosts))
 	for i := range hosts {
 		vh := &hosts[i]
-		to := &routev3.VirtualHost{Name: fmt.Sprintf("%d", i), Domains: vh.Hosts}
-		if vh.RequireTLS {
-			to.RequireTls = routev3.VirtualHost_ALL
+		var err error
+		encoded[i], err = m.nouns.of(nounHost{idOf(vh), i}, func() ([]byte, error) { return encodeHost(vh, i) })
+		if err != nil {
+			return fmt.Errorf("host %s: %w", vh.Hosts[0], err)
 		}
-		for j := range vh.Routes {
-			routes, err := encodeNoun(&vh.Routes[j], j)
-			if err != nil {
-				return nil, fmt.Errorf("host %s: route %d: %w", vh.Hosts[0], j, err)
-			}
-			to.Routes = append(to.Routes, routes...)
-		}
-		if len(vh.Streams) > 0 {
-			chains, err := encodeStreams(vh.Streams)
-			if err != nil {
-				return nil, fmt.Errorf("host %s: %w", vh.Hosts[0], err)
-			}
-			if to.Metadata, err = attach(nil, "streams", &listenerv3.Listener{FilterChains: chains}); err != nil {
-				return nil, fmt.Errorf("host %s: %w", vh.Hosts[0], err)
-			}
-		}
-		out.VirtualHosts = append(out.VirtualHosts, to)
 	}
-	return out, nil
+	return out.setRoutes(&routev3.RouteConfiguration{Name: name, MostSpecificHeaderMutationsWins: true}, encoded)
+}
+
+func encodeHost(vh *mesh.VirtualHost, index int) ([]byte, error) {
+	to := &routev3.VirtualHost{Name: fmt.Sprintf("%d", index), Domains: vh.Hosts}
+	if vh.RequireTLS {
+		to.RequireTls = routev3.VirtualHost_ALL
+	}
+	for i := range vh.Routes {
+		routes, err := encodeNoun(&vh.Routes[i], i)
+		if err != nil {
+			return nil, fmt.Errorf("route %d: %w", i, err)
+		}
+		to.Routes = append(to.Routes, routes...)
+	}
+	if len(vh.Streams) > 0 {
+		chains, err := encodeStreams(vh.Streams)
+		if err != nil {
+			return nil, err
+		}
+		if to.Metadata, err = attach(nil, "streams", &listenerv3.Listener{FilterChains: chains}); err != nil {
+			return nil, err
+		}
+	}
+	return marshal(to)
 }
 
 func encodeNoun(r *mesh.Route, index int) ([]*routev3.Route, error) {

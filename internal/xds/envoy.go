@@ -23,17 +23,19 @@ const (
 )
 
 // encodeForEnvoy makes the layout for an Envoy.
-func encodeForEnvoy(out *Resources, view *mesh.Snapshot, n *Node) error {
-	e := &envoy{out: out, view: view, node: n, systemCA: n.SystemCA}
+func encodeForEnvoy(out *Resources, view *mesh.Snapshot, n *Node, m *memory) error {
+	e := &envoy{out: out, view: view, node: n, memory: m, systemCA: n.SystemCA}
 	if e.systemCA == "" {
 		e.systemCA = DefaultSystemCA
 	}
 	for _, name := range sortedServices(view) {
-		all := destinations(view.Services[name])
-		for i := range all {
-			if err := e.cluster(&all[i]); err != nil {
-				return fmt.Errorf("service %s: %w", name, err)
-			}
+		svc := view.Services[name]
+		part, err := m.resources.of(svc, func() (*Resources, error) { return e.service(svc) })
+		if err == nil {
+			err = out.include(part)
+		}
+		if err != nil {
+			return fmt.Errorf("service %s: %w", name, err)
 		}
 	}
 	if err := encodeCertificates(out, view); err != nil {
@@ -50,6 +52,7 @@ type envoy struct {
 	out      *Resources
 	view     *mesh.Snapshot
 	node     *Node
+	memory   *memory
 	systemCA string
 	filters  map[filterKey]map[string]*anypb.Any // packed once, used by many routes
 }
@@ -59,8 +62,20 @@ type filterKey struct {
 	port    uint16
 }
 
+// service makes the clusters of a service and their endpoints.
+func (e *envoy) service(svc *mesh.Service) (*Resources, error) {
+	out := &Resources{}
+	all := destinations(svc)
+	for i := range all {
+		if err := e.cluster(out, &all[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // cluster makes the cluster of a destination and its endpoints.
-func (e *envoy) cluster(d *destination) error {
+func (e *envoy) cluster(out *Resources, d *destination) error {
 	c, err := encodeCluster(d, e.systemCA)
 	if err != nil {
 		return err
@@ -80,10 +95,10 @@ func (e *envoy) cluster(d *destination) error {
 		c.EdsClusterConfig = nil
 		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
 		c.LoadAssignment = assignment
-	} else if err := e.out.Set(Endpoints, c.GetName(), assignment); err != nil {
+	} else if err := out.Set(Endpoints, c.GetName(), assignment); err != nil {
 		return err
 	}
-	return e.out.Set(Clusters, c.GetName(), c)
+	return out.Set(Clusters, c.GetName(), c)
 }
 
 // name is the cluster of a destination, as seen from the called port. One that

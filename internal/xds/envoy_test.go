@@ -251,8 +251,9 @@ func TestNamesAreResolvedByEnvoy(t *testing.T) {
 	}
 }
 
-func BenchmarkEncode(b *testing.B) {
-	s := &mesh.Snapshot{Version: 1, Services: map[mesh.ServiceName]*mesh.Service{}}
+// thousandServices have ten endpoints each; the first is called with a weight.
+func thousandServices(version mesh.SnapshotVersion, weight uint32) *mesh.Snapshot {
+	s := &mesh.Snapshot{Version: version, Services: map[mesh.ServiceName]*mesh.Service{}}
 	for i := range 1000 {
 		name := mesh.ServiceName(fmt.Sprintf("s%d.default", i))
 		svc := &mesh.Service{Name: name, Ports: []mesh.Port{{Number: 80}}, Subsets: map[string]mesh.Labels{"v1": {"version": "v1"}}}
@@ -263,13 +264,61 @@ func BenchmarkEncode(b *testing.B) {
 			})
 		}
 		s.Services[name] = svc
-		s.Hosts = append(s.Hosts, mesh.VirtualHost{Hosts: []string{string(name)}, Routes: []mesh.Route{{Split: []mesh.Destination{{Service: name, Subset: "v1", Weight: 1}}}}})
+		s.Hosts = append(s.Hosts, mesh.VirtualHost{Hosts: []string{string(name)}, Routes: []mesh.Route{{
+			Split: []mesh.Destination{{Service: name, Subset: "v1", Weight: weight}, {Service: name, Weight: 10}},
+		}}})
+		weight = 90
 	}
+	return s
+}
+
+// TestAnotherWeightChangesOneResource: what a release does at each step must not
+// send all of a large mesh again.
+func TestAnotherWeightChangesOneResource(t *testing.T) {
 	for _, kind := range []Kind{Envoy, Serin} {
-		b.Run(kind.String(), func(b *testing.B) {
+		e := NewEncoder(nodes(kind)[0])
+		before := thousandServices(1, 90)
+		a, errA := e.Encode(before)
+		b, errB := e.Encode(thousandServices(2, 80).Sharing(before))
+		if errA != nil || errB != nil {
+			t.Fatal(errA, errB)
+		}
+		var changed []string
+		was := versions(a)
+		for name, version := range versions(b) {
+			if was[name] != version {
+				changed = append(changed, name)
+			}
+		}
+		if len(changed) != 1 || !strings.HasPrefix(changed[0], "routes ") || len(versions(b)) != len(was) {
+			t.Errorf("%s: changed are %v, want one configuration of routes", kind, changed)
+		}
+	}
+}
+
+// BenchmarkEncode encodes all, and what another weight changes.
+func BenchmarkEncode(b *testing.B) {
+	for _, kind := range []Kind{Envoy, Serin} {
+		b.Run(kind.String()+"/all", func(b *testing.B) {
+			s := thousandServices(1, 90)
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := Encode(s, nodes(kind)[0]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(kind.String()+"/weight", func(b *testing.B) {
+			e, s := NewEncoder(nodes(kind)[0]), thousandServices(1, 90)
+			if _, err := e.Encode(s); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				s = thousandServices(s.Version+1, uint32(s.Version)).Sharing(s)
+				b.StartTimer()
+				if _, err := e.Encode(s); err != nil {
 					b.Fatal(err)
 				}
 			}

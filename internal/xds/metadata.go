@@ -118,11 +118,20 @@ func attached(m *corev3.Metadata, key string, message proto.Message) (bool, erro
 // pack wraps a message. Unlike anypb.New it makes the same bytes of the same
 // message every time, so that what did not change is not sent again.
 func pack(message proto.Message) (*anypb.Any, error) {
+	body, err := marshal(message)
+	if err != nil {
+		return nil, err
+	}
+	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(message.ProtoReflect().Descriptor().FullName()), Value: body}, nil
+}
+
+// marshal makes the same bytes of the same message.
+func marshal(message proto.Message) ([]byte, error) {
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", message.ProtoReflect().Descriptor().Name(), err)
 	}
-	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(message.ProtoReflect().Descriptor().FullName()), Value: body}, nil
+	return body, nil
 }
 
 func unpack(packed *anypb.Any, message proto.Message) error {

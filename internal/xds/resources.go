@@ -82,13 +82,17 @@ func (r *Resources) Set(t Type, name string, m proto.Message) error {
 }
 
 func (r *Resources) set(t Type, name string, body *anypb.Any) error {
+	return r.setResource(t, name, Resource{Version: digest(body.GetValue()), Body: body})
+}
+
+func (r *Resources) setResource(t Type, name string, one Resource) error {
 	if r.ByType[t] == nil {
 		r.ByType[t] = map[string]Resource{}
 	}
 	if _, twice := r.ByType[t][name]; twice {
 		return fmt.Errorf("%s %s: made twice", t, name)
 	}
-	r.ByType[t][name] = Resource{Version: digest(body.GetValue()), Body: body}
+	r.ByType[t][name] = one
 	return nil
 }
 

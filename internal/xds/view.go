@@ -26,8 +26,10 @@ import (
 //     the one who made it.
 //
 // The snapshot is valid; it is not changed, and the view shares parts of it.
-func View(s *mesh.Snapshot, n Node) *mesh.Snapshot {
-	v := viewer{caller: n.Caller}
+func View(s *mesh.Snapshot, n Node) *mesh.Snapshot { return viewWith(&memory{}, s, &n) }
+
+func viewWith(m *memory, s *mesh.Snapshot, n *Node) *mesh.Snapshot {
+	v := viewer{caller: n.Caller, memory: m}
 	if n.Gateway() {
 		v.caller = mesh.Caller{}
 	}
@@ -41,12 +43,13 @@ func View(s *mesh.Snapshot, n Node) *mesh.Snapshot {
 	} else {
 		out.Hosts = v.hosts(s.Hosts)
 	}
+	led := ledTo(out.Gateways)
 	for name, svc := range s.Services {
-		if n.Gateway() && !leadsTo(out.Gateways, name) {
+		if n.Gateway() && !led[name] {
 			continue
 		}
 		if out.Services == nil {
-			out.Services = map[mesh.ServiceName]*mesh.Service{}
+			out.Services = make(map[mesh.ServiceName]*mesh.Service, len(s.Services))
 		}
 		out.Services[name] = v.service(svc)
 	}
@@ -61,20 +64,34 @@ func View(s *mesh.Snapshot, n Node) *mesh.Snapshot {
 	return out
 }
 
-// leadsTo reports whether a route or stream of the gateways names the service.
-func leadsTo(gateways []mesh.Gateway, name mesh.ServiceName) bool {
-	is := func(d mesh.Destination) bool { return d.Service == name }
-	stream := func(s mesh.Stream) bool { return slices.ContainsFunc(s.Split, is) }
-	route := func(r mesh.Route) bool {
-		return slices.ContainsFunc(r.Split, is) ||
-			slices.ContainsFunc(r.Mirrors, func(m mesh.Mirror) bool { return is(m.Destination) })
+// ledTo collects the services that routes and streams of the gateways name.
+func ledTo(gateways []mesh.Gateway) map[mesh.ServiceName]bool {
+	names := map[mesh.ServiceName]bool{}
+	split := func(destinations []mesh.Destination) {
+		for i := range destinations {
+			names[destinations[i].Service] = true
+		}
 	}
-	return slices.ContainsFunc(gateways, func(g mesh.Gateway) bool {
-		return slices.ContainsFunc(g.Streams, stream) ||
-			slices.ContainsFunc(g.VirtualHosts, func(vh mesh.VirtualHost) bool {
-				return slices.ContainsFunc(vh.Routes, route) || slices.ContainsFunc(vh.Streams, stream)
-			})
-	})
+	streams := func(list []mesh.Stream) {
+		for i := range list {
+			split(list[i].Split)
+		}
+	}
+	for i := range gateways {
+		g := &gateways[i]
+		streams(g.Streams)
+		for j := range g.VirtualHosts {
+			vh := &g.VirtualHosts[j]
+			streams(vh.Streams)
+			for k := range vh.Routes {
+				split(vh.Routes[k].Split)
+				for _, m := range vh.Routes[k].Mirrors {
+					names[m.Destination.Service] = true
+				}
+			}
+		}
+	}
+	return names
 }
 
 // references collects the names of the certificates that a snapshot needs.
@@ -96,7 +113,10 @@ func references(s *mesh.Snapshot) map[string]bool {
 }
 
 // viewer decides the conditions on one caller.
-type viewer struct{ caller mesh.Caller }
+type viewer struct {
+	caller mesh.Caller
+	memory *memory
+}
 
 func (v *viewer) from(namespace string, labels mesh.Labels) bool {
 	return (namespace == "" || namespace == v.caller.Workload.Namespace) && v.caller.Labels.Contains(labels)
@@ -117,18 +137,28 @@ func (v *viewer) gateway(g *mesh.Gateway) mesh.Gateway {
 
 func (v *viewer) hosts(hosts []mesh.VirtualHost) []mesh.VirtualHost {
 	var out []mesh.VirtualHost
-	for _, vh := range hosts {
-		routes := vh.Routes
-		vh.Routes = nil
-		for i := range routes {
-			if r, possible := v.route(&routes[i]); possible {
-				vh.Routes = append(vh.Routes, r)
-			}
+	for i := range hosts {
+		id := idOf(&hosts[i])
+		vh, known := v.memory.hosts.find(id)
+		if !known {
+			vh = v.host(hosts[i])
 		}
-		vh.Streams = v.streams(vh.Streams)
+		v.memory.hosts.keep(id, vh)
 		out = append(out, vh)
 	}
 	return out
+}
+
+func (v *viewer) host(vh mesh.VirtualHost) mesh.VirtualHost {
+	routes := vh.Routes
+	vh.Routes = nil
+	for i := range routes {
+		if r, possible := v.route(&routes[i]); possible {
+			vh.Routes = append(vh.Routes, r)
+		}
+	}
+	vh.Streams = v.streams(vh.Streams)
+	return vh
 }
 
 func (v *viewer) streams(streams []mesh.Stream) []mesh.Stream {
@@ -157,6 +187,15 @@ func (v *viewer) streams(streams []mesh.Stream) []mesh.Stream {
 }
 
 func (v *viewer) service(svc *mesh.Service) *mesh.Service {
+	seen, known := v.memory.services.find(svc)
+	if !known {
+		seen = v.look(svc)
+	}
+	v.memory.services.keep(svc, seen)
+	return seen
+}
+
+func (v *viewer) look(svc *mesh.Service) *mesh.Service {
 	out := &mesh.Service{Name: svc.Name, Ports: full(slices.Clone(svc.Ports))}
 	for name, labels := range svc.Subsets {
 		if len(svc.Ports) == 0 {

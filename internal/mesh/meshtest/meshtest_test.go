@@ -36,6 +36,29 @@ func TestSnapshotsAreValidAndRepeat(t *testing.T) {
 	}
 }
 
+func TestMixesAreValidAndHaveBoth(t *testing.T) {
+	fromLast, fromOther := 0, 0
+	for seed := range uint64(seeds / 3) {
+		r := random(seed)
+		last, other := meshtest.Snapshot(r, meshtest.All()), meshtest.Snapshot(r, meshtest.All())
+		s := meshtest.Mix(r, last, other)
+		if err := s.Validate(); err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, s)
+		}
+		for name, svc := range s.Services {
+			switch svc {
+			case last.Services[name]:
+				fromLast++
+			case other.Services[name]:
+				fromOther++
+			}
+		}
+	}
+	if fromLast < fromOther || fromOther < seeds/6 {
+		t.Errorf("%d services are of the last snapshot and %d of the other", fromLast, fromOther)
+	}
+}
+
 // TestEveryFieldIsSet: what is never set is never tested by those who use it.
 func TestEveryFieldIsSet(t *testing.T) {
 	set := map[string]bool{}
