@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	ratelimitcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -34,14 +36,17 @@ type table struct {
 	sorted []string         // the patterns
 	wild   []string         // those with a wildcard, the most specific first
 	config *routev3.RouteConfiguration
-	parts  []*routed
-	part   *routed // under way; nil = the next virtual host begins one
-	mesh   bool    // calls between services; else at a gateway
+	// limits are the rate limits of routes. A route that has become several
+	// must keep one bucket, so buckets belong to the whole configuration and
+	// routes refer to them.
+	limits    []*ratelimitcommonv3.LocalRateLimitDescriptor
+	limitedBy map[string]bool
+	mesh      bool // calls between services; else at a gateway
 }
 
 func (e *envoy) table(name string, hosts []mesh.VirtualHost, between bool) *table {
 	t := &table{
-		envoy: e, hosts: hosts, index: map[string][]int{}, mesh: between,
+		envoy: e, hosts: hosts, index: map[string][]int{}, limitedBy: map[string]bool{}, mesh: between,
 		config: &routev3.RouteConfiguration{
 			Name:                           name,
 			MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(mesh.MaxDirectBody),
@@ -69,7 +74,6 @@ type hostRoutes struct {
 	service *mesh.Service // nil when the host is no service, and at a gateway
 	routes  []mesh.Route
 	ids     []string // of the routes: the same wherever they are found
-	from    []hostID // where routes and streams are from
 	streams []mesh.Stream
 	routed  bool // has routes, be they none; else calls go straight to the service
 	https   bool // refuses plain requests
@@ -81,7 +85,6 @@ func (t *table) of(pattern string) hostRoutes {
 	for _, i := range t.index[pattern] {
 		vh := &t.hosts[i]
 		h.routed = true
-		h.from = append(h.from, idOf(vh))
 		for j := range vh.Routes {
 			h.routes = append(h.routes, vh.Routes[j])
 			h.ids = append(h.ids, fmt.Sprintf("%s %d", vh.Hosts[0], j))
@@ -167,7 +170,7 @@ func (t *table) between(namespace string) error {
 			continue // a wildcard, or no caller of this namespace can mean it
 		}
 		h := t.find(name)
-		if err := t.host(&h, func() error { return t.exact(&h, forms) }); err != nil {
+		if err := t.exact(&h, forms); err != nil {
 			return fmt.Errorf("host %s: %w", name, err)
 		}
 	}
@@ -302,22 +305,6 @@ func writtenAs(host, namespace string) []string {
 	return forms
 }
 
-// edge makes the virtual hosts of a gateway's port, on which the port of an
-// authority does not matter.
-func (t *table) edge(port uint16) error {
-	for _, pattern := range t.sorted {
-		h := t.of(pattern)
-		forms := []string{pattern}
-		if !strings.HasPrefix(pattern, "*") {
-			forms = writtenAs(pattern, "")
-		}
-		if err := t.fill(t.virtualHost(pattern, forms), &h, port); err != nil {
-			return fmt.Errorf("host %s: %w", pattern, err)
-		}
-	}
-	return nil
-}
-
 // only makes one virtual host for all: everything is meant for one host.
 func (t *table) only(h *hostRoutes, port uint16) error {
 	return t.fill(t.virtualHost(h.key, []string{"*"}), h, port)
@@ -346,11 +333,12 @@ func (t *table) add(vh *routev3.VirtualHost) error {
 		return err
 	}
 	vh.RetryPolicy = retry
-	body, err := marshal(vh)
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(vh)
 	if err != nil {
 		return err
 	}
 	routing := digest(body)
+	t.envoy.out.Routings = append(t.envoy.out.Routings, routing)
 	for _, r := range vh.GetRoutes() {
 		f := fieldsOf(r.GetMetadata())
 		if f == nil {
@@ -364,11 +352,7 @@ func (t *table) add(vh *routev3.VirtualHost) error {
 		f.setFields(metadataRecord, record)
 		r.Metadata = f.metadata()
 	}
-	if body, err = marshal(vh); err != nil {
-		return err
-	}
-	part := t.open()
-	part.hosts, part.routings = append(part.hosts, body), append(part.routings, routing)
+	t.config.VirtualHosts = append(t.config.VirtualHosts, vh)
 	return nil
 }
 
@@ -440,8 +424,7 @@ func (t *table) route(h *hostRoutes, r *mesh.Route, m *mesh.Match, port uint16, 
 	if r.RateLimit != nil {
 		delete(out.GetTypedPerFilterConfig(), filterRateLimit)
 		f.setText(metadataLimit, id)
-		part := t.open()
-		part.limits = append(part.limits, limit{id, r.RateLimit})
+		t.limit(r.RateLimit, id)
 	}
 	out.Metadata = f.metadata()
 	return out, nil
@@ -464,6 +447,18 @@ func onlyWhatIsThere(out *routev3.Route, m *mesh.Match) {
 
 // metadataLimit is the bucket that a route takes from.
 const metadataLimit = "limit"
+
+// limit adds the bucket of a route.
+func (t *table) limit(l *mesh.RateLimit, id string) {
+	if t.limitedBy[id] {
+		return
+	}
+	t.limitedBy[id] = true
+	t.limits = append(t.limits, &ratelimitcommonv3.LocalRateLimitDescriptor{
+		Entries:     []*ratelimitcommonv3.RateLimitDescriptor_Entry{{Key: metadataLimit, Value: id}},
+		TokenBucket: encodeBucket(l),
+	})
+}
 
 // takeFromBucket tells the filter to take from the bucket that the route names.
 func takeFromBucket() []*routev3.RateLimit {
@@ -505,8 +500,13 @@ func (t *table) guard(out *routev3.Route, r *mesh.Route, port uint16) error {
 // to the host; none where the port takes none.
 func (t *table) connect(h *hostRoutes, port uint16) ([]*routev3.Route, error) {
 	to := streamFor(h, port)
-	if to == nil || len(to.Split) == 0 || !t.envoy.admitsStreams(to.Split) {
+	if to == nil || len(to.Split) == 0 {
 		return nil, nil
+	}
+	if !t.envoy.admitsStreams(to.Split) {
+		refused := connectTo(&routev3.RouteAction{}, streamRecord(to))
+		refused.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 403}}
+		return []*routev3.Route{refused}, nil
 	}
 	action, err := encodeAction(&mesh.Route{Split: to.Split, Retry: &mesh.Retry{}}, &mesh.Match{}, t.envoy.name(port))
 	if err != nil {
@@ -530,10 +530,9 @@ func connectTo(action *routev3.RouteAction, record fields) *routev3.Route {
 
 // finish completes the configuration.
 func (t *table) finish() error {
-	hosts, limits := t.collect()
-	if len(limits) > 0 {
+	if len(t.limits) > 0 {
 		packed, err := pack(&ratelimitv3.LocalRateLimit{
-			StatPrefix: statPrefix, FilterEnabled: always100(), FilterEnforced: always100(), Descriptors: limits, RateLimits: takeFromBucket(),
+			StatPrefix: statPrefix, FilterEnabled: always100(), FilterEnforced: always100(), Descriptors: t.limits, RateLimits: takeFromBucket(),
 			// Of the routes without a limit; Envoy wants to be told.
 			TokenBucket: encodeBucket(&mesh.RateLimit{Burst: unlimited, Fill: unlimited, Per: mesh.MinRatePeriod}),
 		})
@@ -542,5 +541,5 @@ func (t *table) finish() error {
 		}
 		t.config.TypedPerFilterConfig = map[string]*anypb.Any{filterRateLimit: packed}
 	}
-	return t.envoy.out.setRoutes(t.config, hosts)
+	return t.envoy.out.Set(Routes, t.config.GetName(), t.config)
 }

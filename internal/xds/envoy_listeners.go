@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -190,13 +191,6 @@ func (e *envoy) gateway(g GatewayListener) error {
 			h.streams = append(h.streams, of.Streams...)
 		}
 	}
-	t := e.table(name, hosts, false)
-	if err := t.edge(g.Port); err != nil {
-		return err
-	}
-	if err := t.finish(); err != nil {
-		return err
-	}
 	chains, all, err := e.streamChains(&h, g.Port, telemetry.GatewaySide)
 	if err != nil {
 		return err
@@ -211,15 +205,29 @@ func (e *envoy) gateway(g GatewayListener) error {
 		}
 	}
 	for i := range servers {
-		chain, err := e.serverChain(&servers[i], taken, name, all)
+		own := namesLeft(&servers[i], taken)
+		if len(own) == 0 {
+			continue
+		}
+		routes := ""
+		if all == nil {
+			routes = name + " " + own[0]
+			t := e.table(routes, hosts, false)
+			if err := cmp.Or(t.edgeOf(g.Port, servers, i), t.finish()); err != nil {
+				return err
+			}
+		}
+		chain, err := e.serverChain(&servers[i], own, routes, all)
 		if err != nil {
 			return err
 		}
-		if chain != nil {
-			chains = append(chains, chain)
-		}
+		chains = append(chains, chain)
 	}
 	if all == nil && len(servers) == 0 {
+		t := e.table(name, hosts, false)
+		if err := cmp.Or(t.edge(g.Port), t.finish()); err != nil {
+			return err
+		}
 		if all, err = e.httpChain(&manager{reporter: telemetry.GatewaySide, routes: name}); err != nil {
 			return err
 		}
@@ -227,10 +235,8 @@ func (e *envoy) gateway(g GatewayListener) error {
 	return e.listener(name, g.Address, chains, all)
 }
 
-// serverChain makes the chain of a server that ends TLS; nil when all its hosts
-// are taken. bytes is the chain of a stream that takes what is not TLS: it
-// takes what was, too.
-func (e *envoy) serverChain(t *mesh.ServerTLS, taken map[string]bool, routes string, bytes *listenerv3.FilterChain) (*listenerv3.FilterChain, error) {
+// namesLeft takes the hosts of a server that no other has taken.
+func namesLeft(t *mesh.ServerTLS, taken map[string]bool) []string {
 	var hosts []string
 	for _, h := range t.Hosts {
 		if !taken[h] {
@@ -238,9 +244,12 @@ func (e *envoy) serverChain(t *mesh.ServerTLS, taken map[string]bool, routes str
 			hosts = append(hosts, h)
 		}
 	}
-	if len(hosts) == 0 {
-		return nil, nil
-	}
+	return hosts
+}
+
+// serverChain makes the chain of a server that ends TLS for some hosts. bytes is
+// the chain of a stream that takes what is not TLS: it takes what was, too.
+func (e *envoy) serverChain(t *mesh.ServerTLS, hosts []string, routes string, bytes *listenerv3.FilterChain) (*listenerv3.FilterChain, error) {
 	var chain *listenerv3.FilterChain
 	if bytes != nil {
 		chain = &listenerv3.FilterChain{Filters: bytes.GetFilters(), Metadata: bytes.GetMetadata()}
