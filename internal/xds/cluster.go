@@ -331,7 +331,13 @@ func encodeHealth(h *mesh.HealthCheck, d *destination) *corev3.HealthCheck {
 		out.HealthChecker = &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &corev3.HealthCheck_TcpHealthCheck{}}
 		return out
 	}
-	check := &corev3.HealthCheck_HttpHealthCheck{Path: h.Path, Host: h.Host}
+	check := &corev3.HealthCheck_HttpHealthCheck{
+		Path: h.Path, Host: h.Host,
+		// Not 200 alone is good, and no other status is so bad that the
+		// threshold does not count.
+		ExpectedStatuses:  []*typev3.Int64Range{{Start: 200, End: 300}},
+		RetriableStatuses: []*typev3.Int64Range{{Start: 100, End: 600}},
+	}
 	if check.Host == "" {
 		check.Host = string(d.service.Name)
 	}
