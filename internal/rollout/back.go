@@ -20,6 +20,9 @@ func (r *step) rollBack(outcome Outcome, reason string) {
 		!(s.Run.Failed && s.Evidence.AtOnce) && r.healthy()
 	r.enter(RollingBack)
 	r.forget()
+	if need := pods(All, r.in); !s.ByPods && need > r.in.Stable.Wanted {
+		s.StablePods = max(s.StablePods, need)
+	}
 	r.fall()
 }
 

@@ -224,8 +224,10 @@ func (r *step) confirm(h Hook) (why string, until time.Time) {
 		why += ": it says no: " + a.Reason
 	case a.Known:
 		why += ": it says no"
+	default:
+		why += ": it did not answer yet"
 	}
-	if !until.IsZero() {
+	if a.Known && !until.IsZero() {
 		why += ", expires in " + about(until.Sub(r.in.Now))
 	}
 	return why, until

@@ -152,6 +152,8 @@ func (p *Plan) words() string {
 		parts = append(parts, "to the matched users")
 	case p.Strategy == BlueGreen:
 		parts = append(parts, "then to all at once")
+	case n == 1:
+		parts = append(parts, "in one step")
 	case n > 0:
 		parts = append(parts, fmt.Sprintf("in %d steps", n))
 	}

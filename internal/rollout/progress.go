@@ -37,6 +37,7 @@ func (r *step) test() {
 	if s.Asked.Equal(before) { // no copies: the proxies have nothing to do
 		s.Acked = r.in.Now
 		s.Judge = s.Judge.NextStep(r.policy, 0, r.in.Now)
+		s.Evidence = s.Judge.Decide(r.policy, r.plan.next(0, s.Pods))
 	}
 	if s.Traffic.Mirror > 0 {
 		r.tell(false, "TestStarted", "the canary gets copies of %v of the requests", s.Traffic.Mirror)

@@ -18,6 +18,9 @@ func (r *step) promote(reason string) {
 	r.tell(false, "Promoting", "revision %s becomes the stable version: %s", s.Canary, reason)
 	r.enter(Promoting)
 	r.forget()
+	if s.Traffic.Mirror > 0 {
+		r.askFor(Traffic{})
+	}
 }
 
 // takeOver waits until the stable copy runs the canary's revision, then gives it
