@@ -9,10 +9,8 @@ import (
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	ratelimitcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -36,17 +34,14 @@ type table struct {
 	sorted []string         // the patterns
 	wild   []string         // those with a wildcard, the most specific first
 	config *routev3.RouteConfiguration
-	// limits are the rate limits of routes. A route that has become several
-	// must keep one bucket, so buckets belong to the whole configuration and
-	// routes refer to them.
-	limits    []*ratelimitcommonv3.LocalRateLimitDescriptor
-	limitedBy map[string]bool
-	mesh      bool // calls between services; else at a gateway
+	parts  []*routed
+	part   *routed // under way; nil = the next virtual host begins one
+	mesh   bool    // calls between services; else at a gateway
 }
 
 func (e *envoy) table(name string, hosts []mesh.VirtualHost, between bool) *table {
 	t := &table{
-		envoy: e, hosts: hosts, index: map[string][]int{}, limitedBy: map[string]bool{}, mesh: between,
+		envoy: e, hosts: hosts, index: map[string][]int{}, mesh: between,
 		config: &routev3.RouteConfiguration{
 			Name:                           name,
 			MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(mesh.MaxDirectBody),
@@ -74,6 +69,7 @@ type hostRoutes struct {
 	service *mesh.Service // nil when the host is no service, and at a gateway
 	routes  []mesh.Route
 	ids     []string // of the routes: the same wherever they are found
+	from    []hostID // where routes and streams are from
 	streams []mesh.Stream
 	routed  bool // has routes, be they none; else calls go straight to the service
 	https   bool // refuses plain requests
@@ -85,6 +81,7 @@ func (t *table) of(pattern string) hostRoutes {
 	for _, i := range t.index[pattern] {
 		vh := &t.hosts[i]
 		h.routed = true
+		h.from = append(h.from, idOf(vh))
 		for j := range vh.Routes {
 			h.routes = append(h.routes, vh.Routes[j])
 			h.ids = append(h.ids, fmt.Sprintf("%s %d", vh.Hosts[0], j))
@@ -170,7 +167,7 @@ func (t *table) between(namespace string) error {
 			continue // a wildcard, or no caller of this namespace can mean it
 		}
 		h := t.find(name)
-		if err := t.exact(&h, forms); err != nil {
+		if err := t.host(&h, func() error { return t.exact(&h, forms) }); err != nil {
 			return fmt.Errorf("host %s: %w", name, err)
 		}
 	}
@@ -333,12 +330,11 @@ func (t *table) add(vh *routev3.VirtualHost) error {
 		return err
 	}
 	vh.RetryPolicy = retry
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(vh)
+	body, err := marshal(vh)
 	if err != nil {
 		return err
 	}
 	routing := digest(body)
-	t.envoy.out.Routings = append(t.envoy.out.Routings, routing)
 	for _, r := range vh.GetRoutes() {
 		f := fieldsOf(r.GetMetadata())
 		if f == nil {
@@ -352,7 +348,11 @@ func (t *table) add(vh *routev3.VirtualHost) error {
 		f.setFields(metadataRecord, record)
 		r.Metadata = f.metadata()
 	}
-	t.config.VirtualHosts = append(t.config.VirtualHosts, vh)
+	if body, err = marshal(vh); err != nil {
+		return err
+	}
+	part := t.open()
+	part.hosts, part.routings = append(part.hosts, body), append(part.routings, routing)
 	return nil
 }
 
@@ -424,7 +424,8 @@ func (t *table) route(h *hostRoutes, r *mesh.Route, m *mesh.Match, port uint16, 
 	if r.RateLimit != nil {
 		delete(out.GetTypedPerFilterConfig(), filterRateLimit)
 		f.setText(metadataLimit, id)
-		t.limit(r.RateLimit, id)
+		part := t.open()
+		part.limits = append(part.limits, limit{id, r.RateLimit})
 	}
 	out.Metadata = f.metadata()
 	return out, nil
@@ -447,18 +448,6 @@ func onlyWhatIsThere(out *routev3.Route, m *mesh.Match) {
 
 // metadataLimit is the bucket that a route takes from.
 const metadataLimit = "limit"
-
-// limit adds the bucket of a route.
-func (t *table) limit(l *mesh.RateLimit, id string) {
-	if t.limitedBy[id] {
-		return
-	}
-	t.limitedBy[id] = true
-	t.limits = append(t.limits, &ratelimitcommonv3.LocalRateLimitDescriptor{
-		Entries:     []*ratelimitcommonv3.RateLimitDescriptor_Entry{{Key: metadataLimit, Value: id}},
-		TokenBucket: encodeBucket(l),
-	})
-}
 
 // takeFromBucket tells the filter to take from the bucket that the route names.
 func takeFromBucket() []*routev3.RateLimit {
@@ -530,9 +519,10 @@ func connectTo(action *routev3.RouteAction, record fields) *routev3.Route {
 
 // finish completes the configuration.
 func (t *table) finish() error {
-	if len(t.limits) > 0 {
+	hosts, limits := t.collect()
+	if len(limits) > 0 {
 		packed, err := pack(&ratelimitv3.LocalRateLimit{
-			StatPrefix: statPrefix, FilterEnabled: always100(), FilterEnforced: always100(), Descriptors: t.limits, RateLimits: takeFromBucket(),
+			StatPrefix: statPrefix, FilterEnabled: always100(), FilterEnforced: always100(), Descriptors: limits, RateLimits: takeFromBucket(),
 			// Of the routes without a limit; Envoy wants to be told.
 			TokenBucket: encodeBucket(&mesh.RateLimit{Burst: unlimited, Fill: unlimited, Per: mesh.MinRatePeriod}),
 		})
@@ -541,5 +531,5 @@ func (t *table) finish() error {
 		}
 		t.config.TypedPerFilterConfig = map[string]*anypb.Any{filterRateLimit: packed}
 	}
-	return t.envoy.out.Set(Routes, t.config.GetName(), t.config)
+	return t.envoy.out.setRoutes(t.config, hosts)
 }
