@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // Annotations by which people order something of a Release.
@@ -48,6 +49,15 @@ func OptionalTime(t time.Time) *metav1.Time {
 	}
 	at := Time(t)
 	return &at
+}
+
+// Texts returns numbers and texts as they were written.
+func Texts(values []intstr.IntOrString) []string {
+	var out []string
+	for _, v := range values {
+		out = append(out, v.String())
+	}
+	return out
 }
 
 // Raw wraps JSON for a field that keeps it as it is.

@@ -18,8 +18,8 @@ import (
 // +kubebuilder:resource:shortName=rel,categories=all
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Step",type=string,JSONPath=`.status.stepText`
-// +kubebuilder:printcolumn:name="Asked",type=integer,JSONPath=`.status.split.asked`
-// +kubebuilder:printcolumn:name="Acked",type=integer,JSONPath=`.status.split.acked`
+// +kubebuilder:printcolumn:name="Asked",type=string,JSONPath=`.status.split.asked`
+// +kubebuilder:printcolumn:name="Acked",type=string,JSONPath=`.status.split.acked`
 // +kubebuilder:printcolumn:name="Measured",type=string,JSONPath=`.status.split.measured`
 // +kubebuilder:printcolumn:name="Verdict",type=string,JSONPath=`.status.verdict`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`,priority=1
@@ -49,16 +49,107 @@ type ReleaseSpec struct {
 	// How users reach the workload.
 	Service Service `json:"service"`
 
-	// Canary shares in percent, ascending, each 1 to 100. After the last
-	// step is judged good the version is promoted.
-	// +kubebuilder:default={10,25,50}
-	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=100
-	// +kubebuilder:validation:items:Minimum=1
-	// +kubebuilder:validation:items:Maximum=100
-	// +kubebuilder:validation:XValidation:rule="self.isSorted() && self.all(s, self.exists_one(t, t == s))",message="steps must ascend without repeats, such as [10, 25, 50]"
+	// How the version meets its users: Canary by growing shares; ABTest by who
+	// they are (match); BlueGreen all at once, after it was judged without
+	// them; Mirror by copies of their requests, whose answers nobody sees;
+	// Replicas by its share of the pods, without routing.
+	// +kubebuilder:default=Canary
+	// +kubebuilder:validation:Enum=Canary;ABTest;BlueGreen;Mirror;Replicas
 	// +optional
-	Steps []int32 `json:"steps,omitempty"`
+	Strategy string `json:"strategy,omitempty"`
+
+	// Canary shares, ascending: percent as a number, or as text down to a
+	// hundredth, such as "0.1%". After the last step is judged good the
+	// version is promoted. For Canary and Replicas.
+	// +kubebuilder:default={10,25,50}
+	// +kubebuilder:validation:MaxItems=100
+	// +optional
+	Steps []intstr.IntOrString `json:"steps,omitempty"`
+
+	// Looks at the canary, one per judge.interval, that have to be good until
+	// it is promoted. For ABTest, BlueGreen and Mirror.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	Iterations int32 `json:"iterations,omitempty"`
+
+	// Istio HTTPMatchRequests: whose requests get the canary. For ABTest.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Schemaless
+	// +optional
+	Match []runtime.RawExtension `json:"match,omitempty"`
+
+	// Istio HTTPMatchRequests of testers: they meet the canary as soon as it
+	// is ready, whatever its share, and do not count in the comparison.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Schemaless
+	// +optional
+	Preview []runtime.RawExtension `json:"preview,omitempty"`
+
+	// Decides by who the user is, and not at each request anew, who meets the
+	// canary: nobody goes back and forth, and shares stay exact.
+	// +optional
+	Cohort *Cohort `json:"cohort,omitempty"`
+
+	// Keeps users who met the canary there by a cookie, for the time of the run.
+	// +optional
+	SessionAffinity *SessionAffinity `json:"sessionAffinity,omitempty"`
+
+	// Copies of requests that the canary gets before its first share; their
+	// answers are compared and thrown away.
+	// +optional
+	Mirror *Mirror `json:"mirror,omitempty"`
+
+	// Shares of the new stable version, ascending, by which it takes over from
+	// the canary on promotion. Without: at once.
+	// +kubebuilder:validation:MaxItems=100
+	// +optional
+	PromotionSteps []intstr.IntOrString `json:"promotionSteps,omitempty"`
+
+	// Shares of the canary, descending, by which it is taken back when a
+	// person aborts it or a limit is exceeded. Without, and whenever the
+	// judge finds it worse: at once.
+	// +kubebuilder:validation:MaxItems=100
+	// +optional
+	AbortSteps []intstr.IntOrString `json:"abortSteps,omitempty"`
+
+	// Time at each of the abortSteps.
+	// +kubebuilder:default="10s"
+	// +kubebuilder:validation:Format=duration
+	// +optional
+	AbortHold metav1.Duration `json:"abortHold,omitzero"`
+
+	// How many of the pods have to be ready.
+	// +optional
+	Ready *Readiness `json:"ready,omitempty"`
+
+	// What must be given before the version gets further. A gate delays an
+	// advance; it never holds up a rollback.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Gates []Gate `json:"gates,omitempty"`
+
+	// Releases (name, or namespace/name) that go first: a run starts when each
+	// of them has promoted its newest version.
+	// +optional
+	DependsOn []string `json:"dependsOn,omitempty"`
+
+	// How long the pods of the version before stay after a promotion, so that
+	// serin release rollback is done within a second.
+	// +kubebuilder:validation:Format=duration
+	// +optional
+	KeepWarm metav1.Duration `json:"keepWarm,omitzero"`
+
+	// Gives the target its replicas and the routes their first form when the
+	// Release is deleted.
+	// +optional
+	RevertOnDeletion bool `json:"revertOnDeletion,omitempty"`
+
+	// Who is told.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Alerts []Alert `json:"alerts,omitempty"`
 
 	// Shortest time at each step.
 	// +kubebuilder:default="10s"
@@ -74,6 +165,12 @@ type ReleaseSpec struct {
 	// +kubebuilder:validation:Format=duration
 	// +optional
 	ProgressDeadline metav1.Duration `json:"progressDeadline,omitempty"`
+
+	// Longest time at one step for a version that is neither shown to be good
+	// nor to be bad; then it is rolled back. Without: it is waited for.
+	// +kubebuilder:validation:Format=duration
+	// +optional
+	StepDeadline metav1.Duration `json:"stepDeadline,omitzero"`
 
 	// How the canary is judged.
 	// +kubebuilder:default={}
@@ -133,6 +230,128 @@ type Service struct {
 	Match []runtime.RawExtension `json:"match,omitempty"`
 }
 
+// Cohort names what identifies a user. One field is set.
+type Cohort struct {
+	// Name of a request header, such as x-user.
+	// +optional
+	Header string `json:"header,omitempty"`
+	// Name of a cookie.
+	// +optional
+	Cookie string `json:"cookie,omitempty"`
+}
+
+// SessionAffinity is Flagger's: whom the split sent to the canary gets a cookie
+// that keeps them there.
+type SessionAffinity struct {
+	// +kubebuilder:validation:MinLength=1
+	CookieName string `json:"cookieName"`
+	// Seconds for which a browser keeps the cookie.
+	// +kubebuilder:default=86400
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	MaxAge int32 `json:"maxAge,omitempty"`
+}
+
+// Mirror sends copies of requests.
+type Mirror struct {
+	// Share of the requests that is copied, as in steps.
+	// +kubebuilder:default=100
+	// +optional
+	Share intstr.IntOrString `json:"share,omitempty"`
+}
+
+// Readiness is how many of the pods that are asked for suffice, in percent.
+type Readiness struct {
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	Canary int32 `json:"canary,omitempty"`
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	Stable int32 `json:"stable,omitempty"`
+}
+
+// Gate is something that has to be given: a person's approval, a time of the
+// day, or both.
+type Gate struct {
+	// +kubebuilder:validation:MinLength=1
+	Name string `json:"name"`
+
+	// Start: before the first traffic. Traffic: before each share, or the one
+	// of step. Promotion: before the canary becomes the stable version.
+	// +kubebuilder:default=Promotion
+	// +kubebuilder:validation:Enum=Start;Traffic;Promotion
+	// +optional
+	At string `json:"at,omitempty"`
+
+	// The step, from 1, before which a Traffic gate stands; 0 = each.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Step int32 `json:"step,omitempty"`
+
+	// +optional
+	Manual *ManualGate `json:"manual,omitempty"`
+
+	// +optional
+	Window *Window `json:"window,omitempty"`
+}
+
+// ManualGate waits for serin release approve.
+type ManualGate struct {
+	// Who may approve; empty: anybody who may change the Release.
+	// +optional
+	Approvers []string `json:"approvers,omitempty"`
+
+	// The run is rolled back when nobody approved for so long. Without: it
+	// waits.
+	// +kubebuilder:validation:Format=duration
+	// +optional
+	Expires metav1.Duration `json:"expires,omitzero"`
+}
+
+// Window is a time of the day, on some days of the week.
+type Window struct {
+	// Without: every day.
+	// +kubebuilder:validation:items:Enum=Mon;Tue;Wed;Thu;Fri;Sat;Sun
+	// +optional
+	Days []string `json:"days,omitempty"`
+	// +kubebuilder:validation:Pattern=`^([01][0-9]|2[0-3]):[0-5][0-9]$`
+	From string `json:"from"`
+	// Earlier than from: on the next day.
+	// +kubebuilder:validation:Pattern=`^([01][0-9]|2[0-3]):[0-5][0-9]$`
+	To string `json:"to"`
+	// Of the IANA database, such as Europe/Berlin.
+	// +kubebuilder:default=UTC
+	// +optional
+	Zone string `json:"zone,omitempty"`
+}
+
+// Alert sends what happens to an AlertProvider of Flagger's.
+type Alert struct {
+	// +kubebuilder:validation:MinLength=1
+	Name string `json:"name"`
+
+	// The least that is sent.
+	// +kubebuilder:default=info
+	// +kubebuilder:validation:Enum=info;warn;error
+	// +optional
+	Severity string `json:"severity,omitempty"`
+
+	Provider ObjectRef `json:"provider"`
+}
+
+// ObjectRef names an object.
+type ObjectRef struct {
+	// +kubebuilder:validation:MinLength=1
+	Name string `json:"name"`
+	// Default: that of the Release.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+}
+
 // Judge sets how sure Serin must be, and of what.
 type Judge struct {
 	// Highest chance of rolling back a version that is no worse than
@@ -158,7 +377,20 @@ type Judge struct {
 	// +optional
 	Confidence string `json:"confidence,omitempty"`
 
-	// Absolute limits, looked at once per interval.
+	// How much slower than stable the canary may be.
+	// +kubebuilder:default={}
+	// +optional
+	Latency LatencyRule `json:"latency,omitzero"`
+
+	// What a run may cost, whatever the statistics say.
+	// +optional
+	Budget *Budget `json:"budget,omitempty"`
+
+	// Promotes the version as soon as its pods are ready, unjudged.
+	// +optional
+	Skip bool `json:"skip,omitempty"`
+
+	// Limits on single metrics, each looked at once per interval.
 	// +optional
 	Checks []Check `json:"checks,omitempty"`
 
@@ -176,11 +408,31 @@ type Judge struct {
 	Interval metav1.Duration `json:"interval,omitempty"`
 }
 
-// Check is one absolute limit on what the canary does.
+// LatencyRule is the relative judgement of durations.
+type LatencyRule struct {
+	// Percent by which the canary may be slower, such as "10%"; "0" = durations
+	// are not judged.
+	// +kubebuilder:default="10%"
+	// +kubebuilder:validation:Pattern=`^[0-9]+(\.[0-9]+)?%?$`
+	// +optional
+	Tolerance string `json:"tolerance,omitempty"`
+}
+
+// Budget bounds what a run may cost.
+type Budget struct {
+	// User requests that fail because of the release; the run is rolled back
+	// before there are more.
+	// +kubebuilder:validation:Minimum=1
+	FailedRequests int64 `json:"failedRequests"`
+}
+
+// Check is a limit on what the canary does, absolute (min, max), relative to
+// stable (toStable), or both.
 type Check struct {
-	// success-rate: answers without 5xx, in percent.
-	// duration-p99: 99th percentile of the duration, in milliseconds.
-	// +kubebuilder:validation:Enum=success-rate;duration-p99
+	// success-rate: answers without 5xx, in percent; error-rate: the others.
+	// duration-p50, -p90, -p95, -p99: quantiles of the duration, in
+	// milliseconds. With a template: any name.
+	// +kubebuilder:validation:MinLength=1
 	Metric string `json:"metric"`
 
 	// Lowest good value, as a number in a string.
@@ -190,6 +442,41 @@ type Check struct {
 	// Highest good value, as a number in a string.
 	// +optional
 	Max string `json:"max,omitempty"`
+
+	// Bounds on the difference between canary and stable.
+	// +optional
+	ToStable *Relative `json:"toStable,omitempty"`
+
+	// abort: one bad look rolls back. count: so many as failureLimit do. warn:
+	// it is told.
+	// +kubebuilder:default=count
+	// +kubebuilder:validation:Enum=abort;count;warn
+	// +optional
+	Severity string `json:"severity,omitempty"`
+
+	// Time that a look covers; default: judge.interval.
+	// +kubebuilder:validation:Format=duration
+	// +optional
+	Interval metav1.Duration `json:"interval,omitzero"`
+
+	// A Flagger MetricTemplate that measures the metric.
+	// +optional
+	Template *ObjectRef `json:"template,omitempty"`
+
+	// For the template's query.
+	// +optional
+	Variables map[string]string `json:"variables,omitempty"`
+}
+
+// Relative bounds the canary's value by that of stable: by a difference in the
+// metric's unit ("+2", "-0.5"), or by a part of stable's value ("10%").
+type Relative struct {
+	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]+(\.[0-9]+)?%?$`
+	// +optional
+	Min string `json:"min,omitempty"`
+	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]+(\.[0-9]+)?%?$`
+	// +optional
+	Max string `json:"max,omitempty"`
 }
 
 // Webhook is an HTTP POST to a hook of the user's, in Flagger's payload:
@@ -197,10 +484,17 @@ type Check struct {
 type Webhook struct {
 	Name string `json:"name"`
 
-	// rollout: called at every interval while the canary has traffic; an
-	// answer other than 2xx is a failed check.
+	// When it is called, and what an answer other than 2xx means:
+	// confirm-rollout: before the run; it waits.
+	// pre-rollout: before the first traffic; a failed check.
+	// rollout: at every interval while the canary has traffic; a failed check.
+	// confirm-traffic-increase: before each larger share; it waits.
+	// confirm-promotion: before the promotion; it waits.
+	// post-rollout: after the run; nothing.
+	// rollback: at every interval; there it is 2xx that rolls back.
+	// event: at every event; nothing.
 	// +kubebuilder:default=rollout
-	// +kubebuilder:validation:Enum=rollout
+	// +kubebuilder:validation:Enum=confirm-rollout;pre-rollout;rollout;confirm-traffic-increase;confirm-promotion;post-rollout;rollback;event
 	// +optional
 	Type string `json:"type,omitempty"`
 
@@ -212,6 +506,26 @@ type Webhook struct {
 	// +kubebuilder:validation:Format=duration
 	// +optional
 	Timeout metav1.Duration `json:"timeout,omitempty"`
+
+	// For the confirm types: the run is rolled back when the answer was no for
+	// so long. Without: it waits.
+	// +kubebuilder:validation:Format=duration
+	// +optional
+	Expires metav1.Duration `json:"expires,omitzero"`
+
+	// Calls beyond the first until one succeeds.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10
+	// +optional
+	Retries int32 `json:"retries,omitempty"`
+
+	// Its failure is not sent as an alert.
+	// +optional
+	MuteAlert bool `json:"muteAlert,omitempty"`
+
+	// Any certificate is good enough.
+	// +optional
+	DisableTLS bool `json:"disableTLS,omitempty"`
 
 	// Sent as it is.
 	// +optional

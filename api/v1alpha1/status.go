@@ -89,11 +89,11 @@ type Version struct {
 	Image string `json:"image,omitempty"`
 }
 
-// Split is the canary's share in percent.
+// Split is the canary's share in percent, such as "25" or "0.1".
 type Split struct {
 	// Written to the VirtualService.
 	// +optional
-	Asked int32 `json:"asked"`
+	Asked string `json:"asked"`
 
 	// When the present share was asked for.
 	// +optional
@@ -101,7 +101,7 @@ type Split struct {
 
 	// Applied by every proxy.
 	// +optional
-	Acked int32 `json:"acked"`
+	Acked string `json:"acked"`
 
 	// Seen in the requests since then, such as "9.8"; empty without traffic.
 	// +optional

@@ -90,7 +90,7 @@ stable: {revision: aaaa, label: v1}
 canary: {revision: bbbb, label: v2}
 step: 1
 stepText: 1/2
-split: {asked: 10, acked: 10, measured: "9.8"}
+split: {asked: "10", acked: "10", measured: "9.8"}
 samples: {canary: {requests: 12, failures: 6}, stable: {requests: 108, failures: 0}}
 verdict: Collecting
 evidence: 12 of about 40 requests

@@ -356,7 +356,7 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 			return err
 		}
 	}
-	if err := d.makeTraffic(ctx, rel, want); err != nil {
+	if err := d.makeTraffic(ctx, rel, state); err != nil {
 		return err
 	}
 	if state.Phase != rollout.Idle {
@@ -374,7 +374,8 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 	return nil
 }
 
-func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, want rollout.World) error {
+func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rollout.State) error {
+	want := state.Want()
 	if !rel.Stable.Exists {
 		return nil
 	}
@@ -388,7 +389,18 @@ func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, want roll
 	if _, n := d.Acks.Endpoints(backend(rel, rel.Names.StableService), ""); n == 0 && !rel.Route.Exists {
 		return nil
 	}
-	return d.API.MakeTraffic(ctx, rel, int32(want.Traffic.Share/rollout.Percent))
+	return d.API.MakeTraffic(ctx, rel, want.Traffic, previews(state))
+}
+
+// previews reports whether testers may meet the canary: while its pods are up
+// and it is on the way to the users.
+func previews(s rollout.State) bool {
+	switch s.Phase {
+	case rollout.Testing, rollout.Progressing, rollout.Promoting:
+		return true
+	case rollout.Initializing, rollout.Idle, rollout.Starting, rollout.Finalizing, rollout.RollingBack:
+	}
+	return false
 }
 
 // scaleAway takes the canary's pods away. Between runs the target's replicas

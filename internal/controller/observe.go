@@ -69,13 +69,13 @@ func (d *Deliver) ack(rel *kube.Delivery, run *delivery) rollout.Ack {
 	if !ok || !run.settled {
 		return rollout.Ack{}
 	}
-	base := telemetry.Baseline{Snapshot: acked.Snapshot, At: acked.At, CutOff: rel.Route.Percent == 0}
+	base := telemetry.Baseline{Snapshot: acked.Snapshot, At: acked.At, CutOff: rel.Route.Traffic.Share == 0}
 	if run.tally.Baseline() != base {
 		run.tally.Rebase(base)
 	}
 	return rollout.Ack{
-		OK:      rollout.Share(rel.Route.Percent)*rollout.Percent == run.stored.State.Want().Traffic.Share,
-		Traffic: rollout.Traffic{Share: rollout.Share(rel.Route.Percent) * rollout.Percent},
+		OK:      rel.Route.Traffic == run.stored.State.Want().Traffic,
+		Traffic: rel.Route.Traffic,
 		Since:   acked.At,
 	}
 }

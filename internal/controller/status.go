@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"serin.dev/serin/api/v1alpha1"
@@ -62,15 +63,18 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 }
 
 func (d *Deliver) split(rel *kube.Delivery, run *delivery) v1alpha1.Split {
-	out := v1alpha1.Split{Asked: int32(run.journal.State.Traffic.Share / rollout.Percent), Since: v1alpha1.OptionalTime(run.journal.State.Asked), Acked: run.status.Split.Acked}
+	out := v1alpha1.Split{Asked: shareText(run.journal.State.Traffic.Share), Since: v1alpha1.OptionalTime(run.journal.State.Asked), Acked: run.status.Split.Acked}
 	if _, ok := d.acked(rel); ok {
-		out.Acked = rel.Route.Percent
+		out.Acked = shareText(rel.Route.Traffic.Share)
 	}
 	if share, ok := run.tally.Measured(); ok {
 		out.Measured = strconv.FormatFloat(100*share, 'f', 1, 64)
 	}
 	return out
 }
+
+// shareText writes a share in percent without the sign.
+func shareText(s rollout.Share) string { return strings.TrimSuffix(s.String(), " %") }
 
 // addHistory adds the run that has ended, once.
 func addHistory(out *v1alpha1.ReleaseStatus, run *delivery, say func(string) string) {

@@ -12,6 +12,7 @@ import (
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/rollout"
 )
 
 // Delivery is what the API says about one Release at one moment.
@@ -36,6 +37,8 @@ type Names struct {
 	Service       string // called by users; selects the stable pods
 	StableService string
 	CanaryService string
+	Warm          string // Deployment of Serin: the version before, kept warm
+	WarmService   string
 }
 
 // NamesOf says how the objects of a Release are called. A Release that a
@@ -57,6 +60,8 @@ func NamesOf(r *v1alpha1.Release) Names {
 	n.Stable = n.Target + suffix
 	n.StableService = n.Service + suffix
 	n.CanaryService = n.Service + "-canary"
+	n.Warm = n.Target + "-previous"
+	n.WarmService = n.Service + "-previous"
 	return n
 }
 
@@ -84,9 +89,11 @@ type Workload struct {
 // between services and, where the Release names gateways, one for these. They
 // are two because a host such as "*" is meant for gateways alone.
 type Route struct {
-	Parts   []RoutePart // those that exist
-	Exists  bool        // all of them do
-	Percent int32       // of the canary: the largest of the parts'
+	Parts  []RoutePart // those that exist
+	Exists bool        // all of them do
+	// Traffic that they give to the canary. Where they differ, as while they
+	// are written or after a foreign hand, it is none that a plan asks for.
+	Traffic rollout.Traffic
 }
 
 // RoutePart is one VirtualService.
@@ -214,13 +221,12 @@ func (c *Client) route(n Names, gateways bool) Route {
 			Origin:     routeOrigin(n, name),
 			Generation: vs.Generation,
 		})
-		for _, http := range vs.Spec.Http {
-			for _, d := range http.Route {
-				if d.Destination.GetHost() == n.CanaryService {
-					r.Percent = max(r.Percent, d.Weight)
-				}
-			}
+		traffic := trafficOf(&vs.Spec, n)
+		if len(r.Parts) > 1 && traffic != r.Traffic {
+			traffic.Share = max(traffic.Share, r.Traffic.Share, 1)
+			traffic.Match = !traffic.Match
 		}
+		r.Traffic = traffic
 	}
 	return r
 }

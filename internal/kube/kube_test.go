@@ -1,12 +1,8 @@
 package kube
 
 import (
-	"encoding/json"
-	"fmt"
-	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -97,72 +93,9 @@ func release(t *testing.T, spec string) *Delivery {
 	return &Delivery{Release: r, Names: NamesOf(r)}
 }
 
-func TestRouteSplitsWhatMatchesAtGatewaysAndAllCallsBetweenServices(t *testing.T) {
-	d := release(t, `
-  target: {name: music}
-  service:
-    port: 80
-    gateways: [public, mesh]
-    hosts: ["*"]
-    match: [{uri: {prefix: /api/music}}]
-`)
-	routes, err := routesFor(d, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got strings.Builder
-	for _, vs := range routes {
-		data, err := json.Marshal(&vs.Spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := yaml.JSONToYAML(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(&got, "--- %s\n%s", vs.Name, text)
-	}
-	split := `  name: split
-  route:
-  - destination:
-      host: music-stable
-    weight: 90
-  - destination:
-      host: music-canary
-    weight: 10
-`
-	want := `--- music
-gateways:
-- mesh
-hosts:
-- music
-http:
-- ` + strings.TrimPrefix(split, "  ") + `--- music-gateway
-gateways:
-- public
-hosts:
-- '*'
-http:
-- match:
-  - uri:
-      prefix: /api/music
-` + split
-	if diff := cmp.Diff(want, got.String()); diff != "" {
-		t.Errorf("routes (-want +got):\n%s", diff)
-	}
-}
-
-func TestBadMatchNamesItsField(t *testing.T) {
-	d := release(t, "  target: {name: music}\n  service: {port: 80, gateways: [public], match: [{uri: 5}]}")
-	_, err := routesFor(d, 10)
-	if err == nil || !strings.Contains(err.Error(), "spec.service.match[0]") {
-		t.Errorf("error = %v, want one that names spec.service.match[0]", err)
-	}
-}
-
 func TestACanarysReleaseUsesFlaggersNames(t *testing.T) {
 	own := release(t, "  target: {name: music}\n  service: {port: 80}")
-	if got, want := own.Names, (Names{"default", "music", "music-stable", "music", "music-stable", "music-canary"}); got != want {
+	if got, want := own.Names, (Names{"default", "music", "music-stable", "music", "music-stable", "music-canary", "music-previous", "music-previous"}); got != want {
 		t.Errorf("names = %+v, want %+v", got, want)
 	}
 	r := read[v1alpha1.Release](t, `
@@ -174,7 +107,7 @@ spec:
   target: {name: reviews}
   service: {name: api, port: 9080}
 `)
-	if got, want := NamesOf(r), (Names{"default", "reviews", "reviews-primary", "api", "api-primary", "api-canary"}); got != want {
+	if got, want := NamesOf(r), (Names{"default", "reviews", "reviews-primary", "api", "api-primary", "api-canary", "reviews-previous", "api-previous"}); got != want {
 		t.Errorf("names = %+v, want %+v", got, want)
 	}
 }

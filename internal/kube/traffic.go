@@ -7,11 +7,8 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	networking "istio.io/api/networking/v1alpha3"
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/rollout"
 )
 
 var (
@@ -28,6 +26,7 @@ var (
 	revisionsResource   = appsv1.SchemeGroupVersion.WithResource("controllerrevisions")
 	routesResource      = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
 	releasesResource    = v1alpha1.GroupVersion.WithResource("releases")
+	rulesResource       = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "destinationrules"}
 	canariesResource    = schema.GroupVersionResource{Group: "flagger.app", Version: "v1beta1", Resource: "canaries"}
 )
 
@@ -54,18 +53,21 @@ func (c *Client) MakeSides(ctx context.Context, d *Delivery) error {
 }
 
 // MakeTraffic makes the users' Service select the stable pods and the
-// VirtualService give the canary the given percentage, everything else to
-// stable. It writes nothing where that is so already. The caller learns from
+// VirtualServices give the canary what t says, and with preview the testers'
+// requests; everything else goes to stable. It writes nothing where that is so already. The caller learns from
 // the Route of a later Delivery which generation to wait for. The stable copy
 // must exist; the target need not, so that traffic can be taken from one that
 // was deleted.
-func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, percent int32) error {
+func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, t rollout.Traffic, preview bool) error {
 	stable, err := c.deployment(d, d.Names.Stable)
 	if err != nil {
 		return err
 	}
-	want, err := routesFor(d, percent)
+	want, err := routesFor(d, t, preview)
 	if err != nil {
+		return err
+	}
+	if err := c.makeCohort(ctx, d); err != nil {
 		return err
 	}
 	for _, vs := range want {
@@ -161,76 +163,6 @@ func servicePort(s *v1alpha1.Service) corev1.ServicePort {
 		p.TargetPort = *s.TargetPort
 	}
 	return p
-}
-
-// RoutesOf returns the VirtualServices that a Release asks for, before any
-// traffic goes to a canary. An error names the field of the spec.
-func RoutesOf(r *v1alpha1.Release) ([]*istiov1.VirtualService, error) {
-	return routesFor(&Delivery{Release: r, Names: NamesOf(r)}, 0)
-}
-
-// routesFor builds the VirtualServices that carry the split. Calls between
-// services are split whatever they ask for, because their host alone says what
-// they are for; at gateways spec.service.match picks the requests.
-func routesFor(d *Delivery, percent int32) ([]*istiov1.VirtualService, error) {
-	split := []*networking.HTTPRouteDestination{
-		{Destination: &networking.Destination{Host: d.Names.StableService}, Weight: 100 - percent},
-		{Destination: &networking.Destination{Host: d.Names.CanaryService}, Weight: percent},
-	}
-	route := func(name string, hosts, gateways []string, matches []*networking.HTTPMatchRequest) *istiov1.VirtualService {
-		vs := &istiov1.VirtualService{
-			TypeMeta: metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "VirtualService"},
-			ObjectMeta: metav1.ObjectMeta{
-				Name: name, Namespace: d.Names.Namespace,
-				Labels:          map[string]string{LabelRelease: d.Release.Name},
-				OwnerReferences: ownedBy(d.Release),
-			},
-		}
-		vs.Spec.Hosts = hosts
-		vs.Spec.Gateways = gateways
-		vs.Spec.Http = []*networking.HTTPRoute{{Name: "split", Match: matches, Route: split}}
-		return vs
-	}
-	gateways := gatewaysOf(d.Release)
-	names := routeNames(d.Names, len(gateways) > 0)
-	out := []*istiov1.VirtualService{route(names[0], []string{d.Names.Service}, []string{"mesh"}, nil)}
-	if len(gateways) == 0 {
-		return out, nil
-	}
-	matches, err := matchesOf(d)
-	if err != nil {
-		return nil, err
-	}
-	hosts := d.Release.Spec.Service.Hosts
-	if len(hosts) == 0 {
-		hosts = []string{d.Names.Service}
-	}
-	return append(out, route(names[1], hosts, gateways, matches)), nil
-}
-
-func routeNames(n Names, gateways bool) []string {
-	if !gateways {
-		return []string{n.Service}
-	}
-	return []string{n.Service, n.Service + "-gateway"}
-}
-
-func gatewaysOf(r *v1alpha1.Release) []string {
-	return slices.DeleteFunc(slices.Clone(r.Spec.Service.Gateways), func(g string) bool { return g == "mesh" })
-}
-
-func matchesOf(d *Delivery) ([]*networking.HTTPMatchRequest, error) {
-	var out []*networking.HTTPMatchRequest
-	for i, raw := range d.Release.Spec.Service.Match {
-		m := &networking.HTTPMatchRequest{}
-		if err := protojson.Unmarshal(raw.Raw, m); err != nil {
-			// Without its own prefix, which holds a position in one line.
-			_, what, _ := strings.Cut(err.Error(), "): ")
-			return nil, fmt.Errorf("spec.service.match[%d]: %s", i, what)
-		}
-		out = append(out, m)
-	}
-	return out, nil
 }
 
 func releaseName(d *Delivery) string {

@@ -161,8 +161,14 @@ func pad(s string, n int) string { return s + strings.Repeat(" ", max(0, n-cells
 // padLeft fills s up to n columns on the left.
 func padLeft(s string, n int) string { return strings.Repeat(" ", max(0, n-cells(s))) + s }
 
-// Percent writes a share in percent.
-func Percent(p int32) string { return strconv.Itoa(int(p)) + "%" }
+// Percent writes a share that has its sign or not, "0" without any.
+func Percent(share string) string {
+	share = strings.TrimSuffix(share, "%")
+	if share == "" {
+		share = "0"
+	}
+	return share + "%"
+}
 
 // measured writes a measured share; "" without traffic.
 func measured(s v1alpha1.Split) string {

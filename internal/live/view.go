@@ -178,7 +178,7 @@ func (v View) steps() line {
 		done, current = n, n
 	case rollout.RollingBack:
 		done, current = 0, 0
-	case rollout.Initializing, rollout.Idle, rollout.Starting, rollout.Progressing:
+	case rollout.Initializing, rollout.Idle, rollout.Starting, rollout.Testing, rollout.Progressing:
 	}
 	cell := func(step int) int { return barWidth * max(0, min(step, n)) / n }
 	position := "-"
@@ -196,9 +196,9 @@ func (v View) steps() line {
 			l = l.with(painted(dim, " → "))
 		}
 		if i+1 == at && current == at {
-			l = l.with(painted(bold, "["+Percent(share)+"]"))
+			l = l.with(painted(bold, "["+Percent(share.String())+"]"))
 		} else {
-			l = l.with(painted(dim, Percent(share)))
+			l = l.with(painted(dim, Percent(share.String())))
 		}
 	}
 	return l

@@ -146,7 +146,7 @@ func TestStepsReachTheMaximum(t *testing.T) {
 				t.Fatalf("steps of %d up to %d: %v, %v; want %d steps", step, limit, got, fs, n)
 			}
 			for i, w := range got {
-				if want := min((i+1)*step, 100); int(w) != want {
+				if want := min((i+1)*step, 100); w.IntValue() != want {
 					t.Fatalf("steps of %d up to %d: %v; want %d as number %d", step, limit, got, want, i+1)
 				}
 			}
@@ -170,7 +170,7 @@ func TestStatusKeepsWhatItDoesNotKnow(t *testing.T) {
 // A bad edit of a Canary must not hide what its Release still does.
 func TestProblemIsShownBesideARunningRelease(t *testing.T) {
 	r := &v1alpha1.Release{Status: v1alpha1.ReleaseStatus{
-		Phase: "Progressing", Canary: v1alpha1.Version{Revision: "r2"}, Split: v1alpha1.Split{Asked: 10},
+		Phase: "Progressing", Canary: v1alpha1.Version{Revision: "r2"}, Split: v1alpha1.Split{Asked: "10"},
 	}}
 	got := Status(&flaggerv1.Canary{}, r, "spec.analysis: is missing")
 	if got.Phase != flaggerv1.CanaryPhaseProgressing || got.CanaryWeight != 10 || got.Conditions[0].Message != "The Canary as it was before goes on: spec.analysis: is missing" {
@@ -187,7 +187,7 @@ func TestZeroFindingIsAnError(t *testing.T) {
 func TestUnreadableJournalIsNoFailedChecks(t *testing.T) {
 	r := &v1alpha1.Release{Status: v1alpha1.ReleaseStatus{
 		Phase: "Progressing", Canary: v1alpha1.Version{Revision: "r2"},
-		Journal: v1alpha1.Raw([]byte(`{"state":[]}`)), Split: v1alpha1.Split{Asked: 10},
+		Journal: v1alpha1.Raw([]byte(`{"state":[]}`)), Split: v1alpha1.Split{Asked: "10"},
 	}}
 	if got := Status(&flaggerv1.Canary{}, r, ""); got.FailedChecks != 0 || got.CanaryWeight != 10 {
 		t.Errorf("status %+v; want no failed checks and a weight of 10", got)

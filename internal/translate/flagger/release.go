@@ -134,7 +134,7 @@ func analysisInterval(a *flaggerv1.CanaryAnalysis, path string, fs *findings) ti
 // steps are the weights that Flagger would set one after the other: it adds the
 // next step until the weight has reached its maximum, so the last step may pass
 // it (20, 40, 60 for steps of 20 up to 50), and 100 is the limit.
-func steps(a *flaggerv1.CanaryAnalysis, path string, fs *findings) []int32 {
+func steps(a *flaggerv1.CanaryAnalysis, path string, fs *findings) []intstr.IntOrString {
 	if a.Iterations > 0 {
 		return nil // a finding of its own
 	}
@@ -161,16 +161,16 @@ func steps(a *flaggerv1.CanaryAnalysis, path string, fs *findings) []int32 {
 		return nil
 	}
 	if a.StepWeight == 0 {
-		out := make([]int32, len(a.StepWeights))
+		out := make([]intstr.IntOrString, len(a.StepWeights))
 		for i, w := range a.StepWeights {
-			out[i] = int32(w)
+			out[i] = intstr.FromInt(w)
 		}
 		return out
 	}
-	var out []int32
+	var out []intstr.IntOrString
 	for w := 0; w < limit; {
 		w = min(w+a.StepWeight, 100)
-		out = append(out, int32(w))
+		out = append(out, intstr.FromInt(w))
 	}
 	return out
 }

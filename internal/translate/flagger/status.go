@@ -2,6 +2,8 @@ package flagger
 
 import (
 	"fmt"
+	"math"
+	"strconv"
 
 	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +27,7 @@ func Status(c *flaggerv1.Canary, r *v1alpha1.Release, problem string) flaggerv1.
 	if r != nil {
 		out.FailedChecks = int(r.Status.FailedChecks)
 		if out.Phase == flaggerv1.CanaryPhaseProgressing { // Flagger shows it in no other
-			out.CanaryWeight = int(r.Status.Split.Asked)
+			out.CanaryWeight = weight(r.Status.Split.Asked)
 		}
 		out.LastPromotedSpec = r.Status.Stable.Revision
 		out.LastAppliedSpec = lastApplied(r)
@@ -123,7 +125,7 @@ func message(r *v1alpha1.Release, p flaggerv1.CanaryPhase, problem string) strin
 		case s.Step == 0:
 			return fmt.Sprintf("%s is starting.", name(s.Canary))
 		}
-		at := fmt.Sprintf("%s is at step %s with a weight of %d", name(s.Canary), s.StepText, s.Split.Asked)
+		at := fmt.Sprintf("%s is at step %s with a weight of %d", name(s.Canary), s.StepText, weight(s.Split.Asked))
 		if s.Verdict == "NoData" || s.FailedChecks > 0 {
 			return at + because(s.Evidence)
 		}
@@ -194,4 +196,14 @@ func lastChange(r *v1alpha1.Release) metav1.Time {
 		later(*since)
 	}
 	return last
+}
+
+// weight is a share as Flagger counts them: in whole percent, rounded up, so
+// that 0 means none.
+func weight(share string) int {
+	v, err := strconv.ParseFloat(share, 64)
+	if err != nil {
+		return 0 // "" before the first look
+	}
+	return int(math.Ceil(v))
 }

@@ -1,0 +1,101 @@
+package kube
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+	"sigs.k8s.io/yaml"
+
+	"serin.dev/serin/internal/rollout"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what the code says into the stories")
+
+// A story is a txtar archive: spec.yaml is that of a Release, traffic.json what
+// the canary is to get, and the VirtualServices that carry it are recorded, or
+// the error.
+func TestRoutes(t *testing.T) {
+	files, err := filepath.Glob("testdata/routes/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			story, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			part := func(name string) (data []byte) {
+				for _, f := range story.Files {
+					if f.Name == name {
+						data = f.Data
+					}
+				}
+				return data
+			}
+			d := release(t, string(part("spec.yaml")))
+			d.Target.Revision = "5d9f"
+			var want struct {
+				rollout.Traffic
+				Preview bool `json:"preview"`
+			}
+			if err := json.Unmarshal(part("traffic.json"), &want); err != nil {
+				t.Fatal(err)
+			}
+			got := playRoutes(t, d, want.Traffic, want.Preview)
+			if *rewrite {
+				story.Files = append(story.Files[:0:0], story.Files[0], story.Files[1], txtar.File{Name: "routes", Data: []byte(got)})
+				if err := os.WriteFile(file, txtar.Format(story), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if string(part("routes")) != got {
+				t.Errorf("routes are\n%s\nwant\n%s", got, part("routes"))
+			}
+		})
+	}
+}
+
+func playRoutes(t *testing.T, d *Delivery, want rollout.Traffic, preview bool) string {
+	routes, err := routesFor(d, want, preview)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	var out strings.Builder
+	for _, vs := range routes {
+		if read := trafficOf(&vs.Spec, d.Names); read != want {
+			t.Errorf("%s is read back as %+v, want %+v", vs.Name, read, want)
+		}
+		data, err := json.Marshal(&vs.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := yaml.JSONToYAML(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "# %s\n%s", vs.Name, text)
+	}
+	return out.String()
+}
+
+// Whatever share is asked for is the one that is read back.
+func TestEveryShareIsReadBack(t *testing.T) {
+	d := release(t, "  target: {name: music}\n  service: {port: 80}")
+	for share := rollout.Share(0); share <= rollout.All; share++ {
+		routes, err := routesFor(d, rollout.Traffic{Share: share}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := trafficOf(&routes[0].Spec, d.Names).Share; got != share {
+			t.Fatalf("%v is read back as %v", share, got)
+		}
+	}
+}
