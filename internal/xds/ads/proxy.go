@@ -188,7 +188,7 @@ func (p *proxy) update() error {
 		return nil
 	}
 	p.edition = newest
-	r, err := newest.encode(p.node)
+	r, err := newest.encode(p.node, p.server.encoder(p.node))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -55,9 +56,10 @@ type Server struct {
 	config Config
 	log    *slog.Logger
 
-	mu      sync.Mutex
-	current *edition
-	proxies map[string]*proxy // by id
+	mu       sync.Mutex
+	current  *edition
+	proxies  map[string]*proxy       // by id
+	encoders map[string]*xds.Encoder // of what nodes see of snapshots, by viewOf
 }
 
 // ProxyStatus is what is known of one proxy.
@@ -84,7 +86,7 @@ type Refusal struct {
 
 // New makes a server without a snapshot: proxies that connect wait for one.
 func New(c Config) *Server {
-	s := &Server{config: c, log: c.Logger, proxies: map[string]*proxy{}}
+	s := &Server{config: c, log: c.Logger, proxies: map[string]*proxy{}, encoders: map[string]*xds.Encoder{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -93,17 +95,46 @@ func New(c Config) *Server {
 
 // Set gives all proxies a snapshot, which is valid and not changed afterwards.
 // It returns at once; Proxies tells who has applied it. A snapshot that is not
-// newer than the one before is not sent.
+// newer than the one before is not sent. What it has in common with that is not
+// encoded again.
 func (s *Server) Set(snapshot *mesh.Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current != nil && snapshot.Version <= s.current.snapshot.Version {
-		return
+	if s.current != nil {
+		if snapshot.Version <= s.current.snapshot.Version {
+			return
+		}
+		snapshot = snapshot.Sharing(s.current.snapshot)
 	}
 	s.current = &edition{snapshot: snapshot, made: map[string]*made{}}
+	seen := map[string]bool{}
 	for _, p := range s.proxies {
+		seen[viewOf(p.node)] = true
 		p.wake()
 	}
+	maps.DeleteFunc(s.encoders, func(view string, _ *xds.Encoder) bool { return !seen[view] })
+}
+
+// anyOf is what all nodes are that see the same of each snapshot as this one, and
+// viewOf says the same as text.
+func anyOf(n xds.Node) xds.Node {
+	n.ID, n.Caller.Workload.Pod = "", ""
+	return n
+}
+
+func viewOf(n xds.Node) string { return fmt.Sprintf("%+v", anyOf(n)) }
+
+// encoder finds or makes the encoder of what a node sees.
+func (s *Server) encoder(n xds.Node) *xds.Encoder {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	view := viewOf(n)
+	e := s.encoders[view]
+	if e == nil {
+		e = xds.NewEncoder(anyOf(n))
+		s.encoders[view] = e
+	}
+	return e
 }
 
 // Proxies lists all proxies by their ids.
@@ -165,17 +196,16 @@ type made struct {
 	err       error
 }
 
-// for a node: what it is sent. The result must not be changed.
-func (e *edition) encode(n xds.Node) (*xds.Resources, error) {
-	n.ID, n.Caller.Workload.Pod = "", ""
-	key := fmt.Sprintf("%+v", n)
+// encode makes what a node is sent. The result must not be changed.
+func (e *edition) encode(n xds.Node, encoder *xds.Encoder) (*xds.Resources, error) {
+	view := viewOf(n)
 	e.mu.Lock()
-	m := e.made[key]
+	m := e.made[view]
 	if m == nil {
 		m = &made{}
-		e.made[key] = m
+		e.made[view] = m
 	}
 	e.mu.Unlock()
-	m.once.Do(func() { m.resources, m.err = xds.Encode(e.snapshot, n) })
+	m.once.Do(func() { m.resources, m.err = encoder.Encode(e.snapshot) })
 	return &m.resources, m.err
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -211,4 +212,72 @@ func TestAProxyWithoutANameIsSentAway(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "node: has no id") {
 		t.Errorf("Run = %v", err)
 	}
+}
+
+// TestAnotherWeightSendsOneResource: what a proxy has already is not sent again.
+func TestAnotherWeightSendsOneResource(t *testing.T) {
+	server := xdstest.Serve(t, nil)
+	version := mesh.SnapshotVersion(0)
+	weighted := func(weight uint32) *mesh.Snapshot {
+		version++
+		s := large(1)
+		s.Version = version
+		for i := range 1000 {
+			name := mesh.ServiceName(fmt.Sprintf("s%d.default", i))
+			s.Hosts = append(s.Hosts, mesh.VirtualHost{Hosts: []string{string(name)}, Routes: []mesh.Route{{
+				Split: []mesh.Destination{{Service: name, Weight: weight}, {Service: "s0.default", Weight: 1}},
+			}}})
+			weight = 1
+		}
+		return s
+	}
+	for _, kind := range []xds.Kind{xds.Envoy, xds.Serin} {
+		n := sidecar(kind.String())
+		n.Kind, n.Outbound = kind, "127.0.0.1:15001"
+		sent := subscribe(t, server.Address, n)
+		server.Apply(t, weighted(1), n.ID)
+		if all := sent(); all < 2000 {
+			t.Errorf("%s: the first snapshot is %d resources, want clusters and endpoints of 1,000 services", n.ID, all)
+		}
+		for weight := range uint32(3) {
+			server.Apply(t, weighted(weight+2), n.ID)
+			if again := sent(); again != 1 {
+				t.Errorf("%s: another weight sends %d resources, want 1", n.ID, again)
+			}
+		}
+	}
+}
+
+// subscribe connects a proxy that accepts all it is sent, and returns how many
+// resources that were since it was asked last.
+func subscribe(t *testing.T, server string, n xds.Node) (sent func() int64) {
+	t.Helper()
+	conn, err := ads.Dial(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range xds.Types() {
+		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: n.Message(), TypeUrl: of.URL()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var count atomic.Int64
+	go func() {
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			count.Add(int64(len(m.GetResources()) + len(m.GetRemovedResources())))
+			if stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: m.GetTypeUrl(), ResponseNonce: m.GetNonce()}) != nil {
+				return
+			}
+		}
+	}()
+	return func() int64 { return count.Swap(0) }
 }
