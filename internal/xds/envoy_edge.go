@@ -14,7 +14,7 @@ import (
 func (t *table) edge(port uint16) error {
 	for _, pattern := range t.sorted {
 		h := t.of(pattern)
-		if err := t.fill(t.virtualHost(pattern, domains(pattern)), &h, port); err != nil {
+		if err := t.host(&h, func() error { return t.fill(t.virtualHost(pattern, domains(pattern)), &h, port) }); err != nil {
 			return fmt.Errorf("host %s: %w", pattern, err)
 		}
 	}
@@ -45,7 +45,7 @@ func (t *table) edgeOf(port uint16, servers []mesh.ServerTLS, own int) error {
 			vh.Routes = []*routev3.Route{noRoute(&h)}
 			err = t.add(vh)
 		default:
-			err = t.fill(vh, &h, port)
+			err = t.host(&h, func() error { return t.fill(vh, &h, port) })
 		}
 		if err != nil {
 			return fmt.Errorf("host %s: %w", pattern, err)

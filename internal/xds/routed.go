@@ -33,10 +33,10 @@ type routedKey struct{ config, host string }
 func (t *table) host(h *hostRoutes, make func() error) error {
 	key, of := routedKey{t.config.GetName(), h.key}, t.madeOf(h)
 	part, known := t.envoy.memory.routed.find(key)
+	t.part = nil
 	if known && slices.Equal(part.of, of) {
 		t.parts = append(t.parts, part)
 	} else {
-		t.part = nil
 		part = t.open()
 		part.of = of
 		err := make()
