@@ -102,7 +102,10 @@ var rooms = map[string]room{
 		why: "a simulated world is as deterministic as what it proves",
 	},
 	"internal/kube": {
-		own:    []string{"api/v1alpha1", "internal/mesh", "internal/analysis", "internal/rollout", "internal/translate/..."},
+		own: []string{
+			"api/v1alpha1", "internal/mesh", "internal/analysis", "internal/metric", "internal/notify", "internal/rollout",
+			"internal/translate/...",
+		},
 		others: slices.Concat(kubernetes, istio, flagger, protobuf),
 		why:    "it is the one door to a Kubernetes API and speaks the product's nouns on its inner side",
 	},

@@ -174,8 +174,10 @@ func (a *asker) fail(err error) error {
 	if shown := a.strike(text); shown != text {
 		err = errors.New(shown)
 	}
-	return fmt.Errorf("%s at %s: %w", a.provider, a.place(), err)
+	return fmt.Errorf("%s: %w", a, err)
 }
+
+func (a *asker) String() string { return a.provider + " at " + a.place() }
 
 // strike takes secrets out of a text, and the beginnings of secrets at places
 // where clip has cut it.

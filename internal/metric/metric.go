@@ -27,6 +27,9 @@ type Provider interface {
 	// Online asks whether the provider answers and accepts the credentials,
 	// without a query of the user's.
 	Online(ctx context.Context) error
+
+	// String is type and address, without anything secret.
+	String() string
 }
 
 // Config says where and how to ask. It holds what Flagger's MetricTemplate has

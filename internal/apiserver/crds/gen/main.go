@@ -121,6 +121,9 @@ func take(files map[string][]byte, stream []byte, names []string, strip bool) er
 		if strip {
 			shrink(crd)
 		}
+		if err := widen(name, crd); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 		data, err := yaml.Marshal(crd)
 		if err != nil {
 			return err
@@ -173,6 +176,36 @@ func shrink(node any) {
 func isDurationRule(rule any) bool {
 	fields, ok := rule.(map[string]any)
 	return ok && fields["rule"] == durationRule
+}
+
+// widen lets a MetricTemplate name what Serin's providers know beyond the
+// pinned Flagger: the type web, and the headers that later versions have.
+func widen(name string, crd map[string]any) error {
+	if name != "metrictemplates.flagger.app" {
+		return nil
+	}
+	var node any = crd
+	for _, step := range []string{
+		"spec", "versions", "schema", "openAPIV3Schema", "properties", "spec", "properties", "provider", "properties",
+	} {
+		if versions, ok := node.([]any); ok && len(versions) == 1 {
+			node = versions[0]
+		}
+		inner, _ := node.(map[string]any)
+		node = inner[step]
+	}
+	properties, _ := node.(map[string]any)
+	kind, _ := properties["type"].(map[string]any)
+	types, _ := kind["enum"].([]any)
+	if len(types) == 0 {
+		return errors.New("spec.provider.type is not where it was: look at the module's definition")
+	}
+	kind["enum"] = append(types, "web")
+	properties["headers"] = map[string]any{
+		"type":                 "object",
+		"additionalProperties": map[string]any{"type": "array", "items": map[string]any{"type": "string"}},
+	}
+	return nil
 }
 
 // writeOpenAPI runs the generator of the kube-openapi module at go.mod's version.

@@ -77,3 +77,26 @@ spec:
 		t.Errorf("a definition that a module no longer has: %v", err)
 	}
 }
+
+// The controller, the command line and the API agree on which providers there
+// are.
+func TestMetricTemplatesAreWidened(t *testing.T) {
+	const source = `
+metadata: {name: metrictemplates.flagger.app}
+spec: {versions: [{schema: {openAPIV3Schema: {properties: {spec: {properties: {provider: {properties: {type: {enum: [prometheus]}}}}}}}}}]}
+`
+	files := map[string][]byte{}
+	if err := take(files, []byte(source), nil, true); err != nil {
+		t.Fatal(err)
+	}
+	got := string(files["metrictemplates.flagger.app.yaml"])
+	for _, want := range []string{"- prometheus\n", "- web\n", "headers:\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	err := take(files, []byte("metadata: {name: metrictemplates.flagger.app}"), nil, true)
+	if err == nil || !strings.Contains(err.Error(), "spec.provider.type is not where it was") {
+		t.Errorf("a definition of another shape: %v", err)
+	}
+}
