@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
 )
 
 // TestTheReferenceHasEveryField: the page that says what of Istio is understood
@@ -29,6 +30,7 @@ func TestTheReferenceHasEveryField(t *testing.T) {
 		{"Gateway", &networking.Gateway{}, gatewayFields()},
 		{"ServiceEntry", &networking.ServiceEntry{}, serviceEntryFields()},
 		{"WorkloadEntry", &networking.WorkloadEntry{}, workloadEntryFields()},
+		{"AuthorizationPolicy", &security.AuthorizationPolicy{}, authorizationPolicyFields()},
 	} {
 		_, section, _ := strings.Cut(string(page), "\n## "+kind.name+"\n")
 		section, _, _ = strings.Cut(section, "\n## ")

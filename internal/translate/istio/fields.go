@@ -119,6 +119,18 @@ func workloadEntryFields() fields {
 	}
 }
 
+func authorizationPolicyFields() fields {
+	return fields{
+		"selector": nil,
+		"action":   nil,
+		"rules": {
+			"from": {"source": nil}, // reported as a whole: one that is left out changes what the others mean
+			"to":   {"operation": nil},
+			"when": nil,
+		},
+	}
+}
+
 // untranslated reports the fields that are set and not known. consequence
 // says for a path what happens in their place; "" = they have no effect.
 func (r *report) untranslated(path string, m protoreflect.Message, known fields, consequence func(field string) string) {

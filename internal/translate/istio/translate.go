@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -25,6 +26,8 @@ type Input struct {
 	ServiceEntries   []*istiov1.ServiceEntry
 	WorkloadEntries  []*istiov1.WorkloadEntry
 	Secrets          []*corev1.Secret // those that Gateways and DestinationRules name, at least
+
+	AuthorizationPolicies []*securityv1.AuthorizationPolicy
 
 	// Previous is Output.Good of the translation before, nil for the first.
 	// An object with an Error is replaced by its version in here: a mistake in
@@ -68,6 +71,7 @@ func Translate(in Input) Output {
 	for _, se := range translateAll(t, in.ServiceEntries, t.serviceEntry) {
 		t.addServiceEntry(se, entries)
 	}
+	t.addAuthorizations(translateAll(t, in.AuthorizationPolicies, t.authorizationPolicy))
 	t.addDestinationRules(translateAll(t, in.DestinationRules, t.destinationRule))
 	gateways := translateAll(t, in.Gateways, t.gateway)
 	known := make([]string, len(gateways))
@@ -152,6 +156,8 @@ func originOf(o metav1.Object) mesh.Origin {
 		kind = "ServiceEntry"
 	case *istiov1.WorkloadEntry:
 		kind = "WorkloadEntry"
+	case *securityv1.AuthorizationPolicy:
+		kind = "AuthorizationPolicy"
 	case *corev1.Service:
 		kind = "Service"
 	case *corev1.Secret:
@@ -178,6 +184,8 @@ func Validate(o metav1.Object) []Finding {
 		t.serviceEntry(o, r)
 	case *istiov1.WorkloadEntry:
 		workloadEntryOf(o, r)
+	case *securityv1.AuthorizationPolicy:
+		t.authorizationPolicy(o, r)
 	}
 	sortFindings(r.findings)
 	return r.findings

@@ -181,6 +181,8 @@ func add(in *istio.Input, doc []byte) error {
 		in.ServiceEntries, err = decode(in.ServiceEntries, doc)
 	case "WorkloadEntry":
 		in.WorkloadEntries, err = decode(in.WorkloadEntries, doc)
+	case "AuthorizationPolicy":
+		in.AuthorizationPolicies, err = decode(in.AuthorizationPolicies, doc)
 	case "Secret":
 		if in.Secrets, err = decode(in.Secrets, doc); err == nil {
 			fill(in.Secrets[len(in.Secrets)-1])
@@ -230,6 +232,7 @@ func shuffle(in istio.Input) istio.Input {
 	in.Gateways = shuffled(r, in.Gateways)
 	in.ServiceEntries = shuffled(r, in.ServiceEntries)
 	in.WorkloadEntries = shuffled(r, in.WorkloadEntries)
+	in.AuthorizationPolicies = shuffled(r, in.AuthorizationPolicies)
 	in.Secrets = shuffled(r, in.Secrets)
 	return in
 }
