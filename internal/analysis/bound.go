@@ -224,8 +224,3 @@ func growth(rate, share, delta float64) float64 {
 func klBernoulli(p, q float64) float64 {
 	return p*math.Log(p/q) + (1-p)*(math.Log1p(-p)-math.Log1p(-q))
 }
-
-func logAddExp(a, b float64) float64 {
-	top := max(a, b)
-	return top + math.Log(math.Exp(a-top)+math.Exp(b-top))
-}

@@ -17,8 +17,7 @@ import "math"
 // L_ρ has mean 1 under ρ = 1, and at most 1 for a canary that is better (the
 // family has a monotone likelihood ratio). The product over blocks is therefore
 // a nonnegative supermartingale, and so is its mean over a grid of ρ: an
-// e-process. By Ville's inequality it ever reaches 1/α with probability at
-// most α, however often one looks.
+// e-process, see eprocess.go.
 //
 // A shared outage raises k on both sides of its blocks and cancels out. That
 // holds for two reasons, of which either one is enough, because the end of a
@@ -43,46 +42,49 @@ import "math"
 // hypergeometric distribution as in Fog, "Calculation Methods for Wallenius'
 // and Fisher's Noncentral Hypergeometric Distributions" (2008).
 
-// oddsGrid is the number of alternatives; see oddsRatios.
-const oddsGrid = 6
-
-// oddsRatios are the alternatives that the test mixes, equally weighted. The
-// lowest one says what is worth a rollback: a canary whose odds of failing are
-// up to about 1.4 times those of stable (the point where the likelihoods of 1
-// and 2 are alike) is not failed by any amount of traffic. The highest one is
-// a stable version that never fails. Between them a factor of three to five
-// costs less evidence than one more alternative would.
-func oddsRatios() [oddsGrid]float64 { return [oddsGrid]float64{2, 4, 10, 30, 150, 1500} }
-
-// failureTest is the e-process: the log likelihood ratio of each alternative,
-// and the highest log e-value so far.
-type failureTest struct {
-	LogLR   [oddsGrid]float64 `json:"logLR"`
-	MaxLogE float64           `json:"maxLogE"`
+// failureOdds are the alternatives. The lowest says what is worth a rollback:
+// a canary whose odds of failing are up to about 1.12 times those of stable (the
+// point where the likelihoods of 1 and 1.25 are alike) is not failed by any
+// amount of traffic. The highest is a stable version that never fails. Small
+// regressions take long in any case and get little; those between are worth
+// about the same. See study_test.go for what this gives.
+func failureOdds() []alternative {
+	return []alternative{{1.25, 0.025}, {1.6, 0.08}, {2.5, 0.17}, {6, 0.17}, {16, 0.17}, {20000, 0.385}}
 }
+
+// failureTest is the e-process against "the canary fails no more than stable".
+type failureTest struct{ eProcess }
 
 // add multiplies in one block.
 func (t failureTest) add(block Counts) failureTest {
-	k := block.Failures()
-	if k == 0 || block.CanaryRequests == 0 || block.StableRequests == 0 || k == block.Requests() {
-		return t // x has one possible value: nothing to learn
+	odds := failureOdds()
+	parts, ratios := make([]float64, len(odds)), make([]float64, len(odds))
+	for i, a := range odds {
+		parts[i] = a.part
 	}
-	logs := logHypergeometric(block.CanaryRequests, block.StableRequests, k)
-	lowest := max(0, k-block.StableRequests)
-	total := logSumTilted(logs, 0)
-	for i, odds := range oddsRatios() {
-		theta := math.Log(odds)
-		mean := logSumTilted(logs, theta) + float64(lowest)*theta - total
-		t.LogLR[i] += float64(block.CanaryFailures)*theta - mean
+	if blockRatios(block, odds, ratios) {
+		t.eProcess = t.bet(parts, ratios)
 	}
-	t.MaxLogE = max(t.MaxLogE, t.logE())
 	return t
 }
 
-// logE is the logarithm of the present e-value: the mean of the alternatives'
-// likelihood ratios.
-func (t failureTest) logE() float64 {
-	return logSumTilted(t.LogLR[:], 0) - math.Log(oddsGrid)
+// blockRatios writes the block's log likelihood ratio of each alternative. It
+// reports false, and writes nothing, when the block tells nothing because x has
+// one possible value.
+func blockRatios(block Counts, odds []alternative, ratios []float64) bool {
+	k := block.Failures()
+	if k == 0 || block.CanaryRequests == 0 || block.StableRequests == 0 || k == block.Requests() {
+		return false
+	}
+	logs := logHypergeometric(block.CanaryRequests, block.StableRequests, k)
+	lowest := float64(max(0, k-block.StableRequests))
+	total := logSumTilted(logs, 0)
+	for i, a := range odds {
+		theta := math.Log(a.odds)
+		mean := logSumTilted(logs, theta) + lowest*theta - total
+		ratios[i] = float64(block.CanaryFailures)*theta - mean
+	}
+	return true
 }
 
 // logHypergeometric returns the logarithms of the hypergeometric probabilities

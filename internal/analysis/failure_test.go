@@ -23,7 +23,8 @@ func TestBlockRatioIsTheLikelihoodRatio(t *testing.T) {
 	for _, n := range []struct{ canary, stable, failures int64 }{
 		{1, 9, 1}, {2, 18, 3}, {10, 10, 7}, {5, 3, 6}, {3, 40, 12}, {30, 2, 30},
 	} {
-		for i, odds := range oddsRatios() {
+		for i, a := range failureOdds() {
+			odds := a.odds
 			var norm, mean, total float64
 			lo, hi := max(0, n.failures-n.stable), min(n.failures, n.canary)
 			weight := func(y int64) float64 { return choose(n.canary, y) * choose(n.stable, n.failures-y) }
@@ -36,7 +37,9 @@ func TestBlockRatioIsTheLikelihoodRatio(t *testing.T) {
 					CanaryRequests: n.canary, CanaryFailures: x,
 					StableRequests: n.stable, StableFailures: n.failures - x,
 				}
-				got := failureTest{}.add(block).LogLR[i]
+				ratios := make([]float64, len(failureOdds()))
+				blockRatios(block, failureOdds(), ratios)
+				got := ratios[i]
 				want := math.Log(math.Pow(odds, float64(x)) * total / norm)
 				if math.Abs(got-want) > 1e-9*max(1, math.Abs(want)) {
 					t.Errorf("block %+v, odds %v: log ratio %v; want %v", block, odds, got, want)
@@ -58,7 +61,7 @@ func TestBlocksThatTellNothingChangeNothing(t *testing.T) {
 		{StableRequests: 10, StableFailures: 3},
 		{CanaryRequests: 10, CanaryFailures: 10, StableRequests: 90, StableFailures: 90},
 	} {
-		if got := (failureTest{}).add(block); got != (failureTest{}) {
+		if got := (failureTest{}).add(block); got.Blocks != 0 || got.Max != 0 {
 			t.Errorf("add(%+v) = %+v; want no change", block, got)
 		}
 	}
@@ -73,8 +76,8 @@ func TestHugeBlocksStayFinite(t *testing.T) {
 		{CanaryRequests: 100_000, CanaryFailures: 99_999, StableRequests: 900_000, StableFailures: 899_999},
 	} {
 		f := failureTest{}.add(block)
-		for i, l := range append(f.LogLR[:], f.MaxLogE, f.logE()) {
-			if math.IsNaN(l) || math.IsInf(l, 0) {
+		for i, l := range append(f.Log, f.Max, float32(f.logE())) {
+			if math.IsNaN(float64(l)) || math.IsInf(float64(l), 0) {
 				t.Errorf("block %+v: value %d is %v", block, i, l)
 			}
 		}

@@ -12,12 +12,13 @@ const (
 	// histogramFloor is the upper bound of the first bucket: nothing a user
 	// feels is shorter.
 	histogramFloor = 100 * time.Microsecond
-	// histogramOctave is the number of buckets per doubling: bounds lie 9 %
-	// apart, so a quantile is off by less than that.
-	histogramOctave = 8
-	// histogramBuckets reach from 100 µs over 20 doublings to 105 s; the last
-	// one takes what is longer.
-	histogramBuckets = 20*histogramOctave + 2
+	// histogramGrowth is the ratio of a bucket's bounds, so a quantile is off
+	// by less than 2.5 %. Two buckets are 5 %, four 10.25 %: tolerances of
+	// latency are whole numbers of buckets.
+	histogramGrowth = 1.0246950765959598 // the root of 1.05
+	// histogramBuckets reach from 100 µs to 105 s; the last one takes what is
+	// longer.
+	histogramBuckets = 570
 )
 
 // Histogram counts durations in fixed logarithmic buckets, so that two of them
@@ -101,22 +102,24 @@ func bucketOf(d time.Duration) int {
 	if d <= histogramFloor {
 		return 0
 	}
-	i := int(math.Ceil(math.Log2(float64(d)/float64(histogramFloor)) * histogramOctave))
+	i := int(math.Ceil(math.Log(float64(d)/float64(histogramFloor)) / math.Log(histogramGrowth)))
 	return min(i, histogramBuckets-1)
+}
+
+// bucketBound is the longest duration of a bucket other than the last.
+func bucketBound(i int) time.Duration {
+	return time.Duration(float64(histogramFloor) * math.Pow(histogramGrowth, float64(i)))
 }
 
 // bucketBounds returns the durations a bucket lies between; the last bucket has
 // no width, it stands for its lower bound.
 func bucketBounds(i int) (lo, hi time.Duration) {
-	bound := func(i int) time.Duration {
-		return time.Duration(float64(histogramFloor) * math.Exp2(float64(i)/histogramOctave))
-	}
 	switch {
 	case i == 0:
 		return 0, histogramFloor
 	case i == histogramBuckets-1:
-		return bound(i - 1), bound(i - 1)
+		return bucketBound(i - 1), bucketBound(i - 1)
 	default:
-		return bound(i - 1), bound(i)
+		return bucketBound(i - 1), bucketBound(i)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestQuantile compares with the exact quantile: buckets are 9 % wide.
+// TestQuantile compares with the exact quantile: buckets are 2.5 % wide.
 func TestQuantile(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	var h Histogram
@@ -23,8 +23,8 @@ func TestQuantile(t *testing.T) {
 	for _, q := range []float64{0.01, 0.5, 0.9, 0.99, 0.999} {
 		want := all[int(q*float64(len(all)))]
 		got := h.Quantile(q)
-		if off := math.Abs(float64(got)/float64(want) - 1); off > 0.09 {
-			t.Errorf("Quantile(%v) = %v; want %v ± 9 %%", q, got, want)
+		if off := math.Abs(float64(got)/float64(want) - 1); off > 0.04 {
+			t.Errorf("Quantile(%v) = %v; want %v ± 4 %%", q, got, want)
 		}
 	}
 }
@@ -66,7 +66,7 @@ func TestMergeIsTheSum(t *testing.T) {
 }
 
 func FuzzHistogramJSON(f *testing.F) {
-	for _, s := range []string{`{}`, `{"3":7,"161":1}`, `{"162":1}`, `{"x":1}`, `{"-1":1}`, `{"1":-1}`, `null`, `[]`} {
+	for _, s := range []string{`{}`, `{"3":7,"569":1}`, `{"570":1}`, `{"x":1}`, `{"-1":1}`, `{"1":-1}`, `null`, `[]`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -8,47 +8,63 @@ import (
 
 // Judge is the judge's memory of one run. It is a plain value that survives a
 // trip through JSON; its fields are for this package and for storage alone.
-// The zero value has seen nothing.
+// The zero value has seen nothing. Nothing that a copy shares is changed.
 type Judge struct {
 	// Share that was asked for last, and what was seen since then; Total is
-	// what was seen since the run began.
-	Share float64 `json:"share"`
-	Step  Counts  `json:"step"`
-	Total Counts  `json:"total"`
-	Pace  pace    `json:"pace"`
+	// what was seen since the run began, at Began.
+	Share float64   `json:"share"`
+	Began time.Time `json:"began,omitzero"`
+	Step  Counts    `json:"step"`
+	Total Counts    `json:"total"`
+	Pace  pace      `json:"pace"`
 	// Direct counts the canary's requests of this step that no split sent.
 	Direct int64 `json:"direct,omitempty"`
 
 	// Block collects requests that are not scored yet.
-	Block   Counts      `json:"block"`
-	Failure failureTest `json:"failure"`
-	Bound   boundTest   `json:"bound"`
-	Checks  checkWindow `json:"checks"`
+	Block   Counts        `json:"block"`
+	Failure failureTest   `json:"failure"`
+	Latency latencyTest   `json:"latency"`
+	Strata  []stratumTest `json:"strata,omitempty"`
+	Cost    costTally     `json:"cost"` // without Block
+	Bound   boundTest     `json:"bound"`
+	Checks  checkTest     `json:"checks"`
 
 	// Failed says why the canary was failed; once set it stays.
-	Failed string `json:"failed,omitempty"`
+	Failed failure `json:"failed,omitzero"`
+}
+
+// failure is a Fail; the zero value is none.
+type failure struct {
+	Kind    Kind   `json:"kind"`
+	Stratum string `json:"stratum,omitempty"`
+	AtOnce  bool   `json:"atOnce,omitempty"`
+	Reason  string `json:"reason"`
 }
 
 const (
-	// blockRequests is how many requests of the smaller side a block is to
-	// have on average. Larger blocks measure the split better, and so lose
-	// less of what a failure tells; smaller ones end sooner. For 0 → 50 % of
-	// failures at 5 requests/s and a share of 10 % a decision takes 1.86,
-	// 1.75, 1.77 and 1.89 times the limit with 1, 2, 3 and 5.
-	blockRequests = 2
-	// blockLeast requests make a block at an even split, for the same reason.
+	// blockFirst is how many requests of the smaller side the first blocks are
+	// to have on average. Larger blocks measure the split better, and so lose
+	// less of what a failure tells; smaller ones end sooner. Later blocks may
+	// be larger: the best size for a decision after n requests of the smaller
+	// side grows with the root of n.
+	blockFirst = 2
+	blockRoot  = 0.7
+	// blockMost bounds it: the longer a block, the more may change within.
+	blockMost = 32
+	// blockLeast requests make a block at an even split.
 	blockLeast = 10
 )
 
 // blockSize is the number of requests, of both sides together, after which a
-// block is scored. It must not depend on which side answered them, nor how:
-// see failure.go.
-func blockSize(share float64) int64 {
+// block is scored, when so many were seen before and in it. It must not depend
+// on which side answered them, nor how: see failure.go.
+func blockSize(share float64, seen int64) int64 {
 	smaller := min(share, 1-share)
 	if smaller <= 0 {
 		return blockLeast
 	}
-	return max(blockLeast, int64(math.Ceil(blockRequests/smaller)))
+	n := min(max(blockFirst, blockRoot*math.Sqrt(float64(seen)*smaller)), blockMost)
+	return max(blockLeast, int64(math.Ceil(n/smaller)))
 }
 
 // NextStep tells the judge that from now on the canary's share is asked to be
@@ -56,137 +72,118 @@ func blockSize(share float64) int64 {
 // canary request of the new step, and a look at the checks when there are any.
 // The share tunes the size of blocks; no verdict relies on traffic following it.
 func (j Judge) NextStep(policy Policy, share float64, now time.Time) Judge {
-	j = j.endBlock(policy) // a block has one split
+	j = j.endBlocks(policy) // a block has one split
 	j.Share, j.Step, j.Direct, j.Pace = share, Counts{}, 0, pace{At: now}
-	j.Checks = checkWindow{Since: now, Failed: j.Checks.Failed, Last: j.Checks.Last}
+	j.Checks = j.Checks.nextStep(now)
 	return j
 }
 
 // Observe returns the judge after a look. It is called without samples too, as
-// time alone ends a check's window.
+// time alone ends a check's window. The samples remain the caller's.
 func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
+	if j.Began.IsZero() && seen.CanaryRequests > 0 {
+		j.Began = now
+	}
+	warm := j.warm(policy, now)
 	j.Step = j.Step.Add(seen.Counts)
 	j.Total = j.Total.Add(seen.Counts)
 	j.Direct += seen.DirectRequests
 	j.Pace = j.Pace.add(seen.CanaryRequests, now)
 	j.Block = j.Block.Add(seen.Counts)
-	if j.Block.Requests() >= blockSize(j.Share) {
+	if j.Block.Requests() >= blockSize(j.Share, j.Total.Requests()) {
 		j = j.endBlock(policy)
 	}
-	j.Checks = j.Checks.observe(policy, seen, now)
-	return j.judgeChecks(policy)
+	if warm {
+		j.Latency = j.Latency.observe(&seen.CanaryLatency, &seen.StableLatency, policy.LatencyTolerance, j.Share)
+	}
+	j = j.observeStrata(policy, seen.Strata, warm)
+	j.Checks = j.Checks.observe(policy, &seen, now)
+	return j.judge(policy)
 }
 
 // HookFailed counts a failed hook of the user's as one failed check; what says
 // which one failed, and why.
 func (j Judge) HookFailed(policy Policy, what string) Judge {
-	j.Checks = j.Checks.fail(what)
-	return j.judgeChecks(policy)
+	j.Checks = j.Checks.hookFailed(what)
+	return j.judge(policy)
+}
+
+// warm reports whether latency is compared. It must not depend on how long
+// requests took, and so does not.
+func (j *Judge) warm(policy Policy, now time.Time) bool {
+	return policy.LatencyTolerance > 0 && !j.Began.IsZero() &&
+		now.Sub(j.Began) >= policy.Warmup && j.Total.CanaryRequests >= policy.WarmupRequests
 }
 
 func (j Judge) endBlock(policy Policy) Judge {
 	j.Failure = j.Failure.add(j.Block)
 	j.Bound = j.Bound.add(j.Block, policy.deltas())
+	j.Cost = j.Cost.add(j.Block, j.Total)
 	j.Block = Counts{}
-	if j.Failed == "" && policy.FalseAlarm > 0 && j.Failure.MaxLogE >= -math.Log(policy.FalseAlarm) {
-		j.Failed = fmt.Sprintf("the canary failed %s, stable %s: worse, with a chance of error below %s",
-			rateText(j.Total.CanaryFailures, j.Total.CanaryRequests),
-			rateText(j.Total.StableFailures, j.Total.StableRequests), short(policy.FalseAlarm))
+	return j
+}
+
+// endBlocks ends those of all questions.
+func (j Judge) endBlocks(policy Policy) Judge {
+	j = j.endBlock(policy)
+	j.Latency = j.Latency.endBlock()
+	j.Strata = append([]stratumTest(nil), j.Strata...)
+	for k := range j.Strata {
+		j.Strata[k].endBlock()
+		j.Strata[k].Latency = j.Strata[k].Latency.endBlock()
+	}
+	return j.judge(policy)
+}
+
+// judge fails the canary when there is reason to, once.
+func (j Judge) judge(policy Policy) Judge {
+	if j.Failed.Kind == "" {
+		j.Failed = j.verdict(policy)
 	}
 	return j
 }
 
-func (j Judge) judgeChecks(policy Policy) Judge {
-	if limit := max(1, policy.FailureLimit); j.Failed == "" && j.Checks.Failed >= limit {
-		j.Failed = j.lastFailed(policy)
+// verdict is the first reason to fail the canary.
+func (j *Judge) verdict(policy Policy) failure {
+	chance := fmt.Sprintf(", with a chance of error below %s", short(policy.FalseAlarm))
+	failures := func(t *stratumTest, limit float64) bool { return float64(t.Failure.Max) >= limit }
+	latency := func(t *stratumTest, limit float64) bool { return float64(t.Latency.Max) >= limit }
+
+	if float64(j.Failure.Max) >= policy.limit(failuresPart) {
+		f := failure{Kind: Failures, AtOnce: true, Reason: "the canary " + compareText(j.Total) + ": worse" + chance}
+		if t := j.mostFailures(); t != nil {
+			f.Stratum = t.Name
+			f.Reason += fmt.Sprintf("; %d of its failures in %s", t.seen().CanaryFailures, t.Name)
+		}
+		return f
 	}
-	return j
+	if t := j.found(policy, strataFailuresPart, failures); t != nil {
+		return failure{Kind: Failures, Stratum: t.Name, AtOnce: true,
+			Reason: fmt.Sprintf("%s: the canary %s: worse%s", t.Name, compareText(t.seen()), chance)}
+	}
+	if float64(j.Latency.Max) >= policy.limit(latencyPart) {
+		return failure{Kind: Latency, AtOnce: true, Reason: j.Latency.text(policy.LatencyTolerance) + chance}
+	}
+	if t := j.found(policy, strataLatencyPart, latency); t != nil {
+		return failure{Kind: Latency, Stratum: t.Name, AtOnce: true,
+			Reason: t.Name + ": " + t.Latency.text(policy.LatencyTolerance) + chance}
+	}
+	if spent := j.Cost.add(j.Block, j.Total); policy.Budget > 0 && spent.sure() >= float64(policy.Budget) {
+		return failure{Kind: Budget, AtOnce: true, Reason: fmt.Sprintf(
+			"the canary caused about %s failed requests (%d failed, of which stable would have failed %s): the budget of %d is spent",
+			short(spent.cost()), spent.Failed, short(spent.Expected), policy.Budget)}
+	}
+	return j.Checks.verdict(policy)
 }
 
-func (j Judge) lastFailed(policy Policy) string {
-	return fmt.Sprintf("%s (failed check %d of %d)", j.Checks.Last, j.Checks.Failed, max(1, policy.FailureLimit))
-}
-
-// Decide says whether the canary may be given nextShare (0 to 1) of the
-// traffic. A Fail is final, whatever the share.
-func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
-	e := Evidence{
-		Counts:       j.Total,
-		LogE:         j.Failure.MaxLogE,
-		FalseAlarm:   policy.FalseAlarm,
-		Delta:        policy.delta(nextShare),
-		FailedChecks: j.Checks.Failed,
-	}
-	for _, r := range j.Bound.Regressions {
-		if r.LogE >= policy.enough() && (e.Excluded == 0 || r.Delta < e.Excluded) {
-			e.Excluded = r.Delta
+// found is the first stratum whose question is answered; nil without one.
+func (j *Judge) found(policy Policy, part float64, answered func(t *stratumTest, limit float64) bool) *stratumTest {
+	for k := range j.Strata {
+		if t := &j.Strata[k]; answered(t, policy.limit(part*stratumPart(k))) {
+			return t
 		}
 	}
-	switch {
-	case j.Failed != "":
-		e.Verdict, e.Reason = Fail, j.Failed
-	case j.Step.CanaryRequests+j.Direct == 0:
-		e.Verdict, e.Reason = NoData, "no request reached the canary at this share yet"
-		if j.Checks.Bad {
-			e.Reason += "; " + j.lastFailed(policy)
-		}
-	case j.Checks.Bad:
-		e.Verdict, e.Reason = Collecting, j.lastFailed(policy)
-	case len(policy.Checks) > 0 && j.Checks.Looks == 0:
-		e.Verdict, e.Reason = Collecting, fmt.Sprintf("the checks are looked at every %v, and were not yet at this share", policy.Interval)
-	case e.Delta == 0 && j.Checks.Passed != "":
-		e.Verdict, e.Reason = Pass, "the checks passed: "+j.Checks.Passed
-	case e.Delta == 0:
-		e.Verdict, e.Reason = Pass, "no further evidence is asked for: canary failed "+rateText(j.Total.CanaryFailures, j.Total.CanaryRequests)
-	case j.Bound.logE(e.Delta) >= policy.enough():
-		e.Verdict, e.Reason = Pass, fmt.Sprintf("at most %s %% more of the canary's requests fail, with %s %% confidence: canary failed %s, stable %s",
-			short(100*e.Delta), short(100*policy.Confidence),
-			rateText(j.Total.CanaryFailures, j.Total.CanaryRequests),
-			rateText(j.Total.StableFailures, j.Total.StableRequests))
-	default:
-		e.Verdict = Collecting
-		e = j.progress(policy, e)
-	}
-	return e
-}
-
-// progress fills in how far the collecting is.
-func (j Judge) progress(policy Policy, e Evidence) Evidence {
-	if j.Step.Requests() == 0 { // direct ones alone
-		e.Reason = "no request was split between the versions yet"
-		return e
-	}
-	// An observed split of 0 or 1 tells nothing about the requests to come.
-	share := min(max(float64(j.Step.CanaryRequests)/float64(j.Step.Requests()), 0.01), 0.99)
-	perRequest := growth(j.Total.StableRate(), share, e.Delta)
-	enough := policy.enough()
-	e.Reason = fmt.Sprintf("collecting evidence: %d canary requests", j.Total.CanaryRequests)
-	if perRequest <= 0 || math.IsInf(enough, 1) {
-		return e
-	}
-	if j.Bound.paused() {
-		e.Reason = fmt.Sprintf("no evidence while so much fails on both sides: canary failed %s, stable %s",
-			rateText(j.Total.CanaryFailures, j.Total.CanaryRequests),
-			rateText(j.Total.StableFailures, j.Total.StableRequests))
-		return e
-	}
-	if e.Overdue = float64(j.Bound.Canary)*perRequest > overdueFactor*enough; e.Overdue {
-		e.Reason = fmt.Sprintf("%s %% more failures than stable are neither excluded nor shown: canary failed %s, stable %s",
-			short(100*e.Delta),
-			rateText(j.Total.CanaryFailures, j.Total.CanaryRequests),
-			rateText(j.Total.StableFailures, j.Total.StableRequests))
-		return e
-	}
-	more := (enough-j.Bound.logE(e.Delta))/perRequest - float64(j.Block.CanaryRequests)
-	more = max(1, math.Ceil(more))
-	e.Needed = j.Total.CanaryRequests + int64(more)
-	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary requests", j.Total.CanaryRequests, roughly(e.Needed))
-	if j.Pace.Seconds >= 1 && j.Pace.Requests > 0 {
-		left := more / j.Pace.Requests * j.Pace.Seconds
-		e.Left = time.Duration(math.Ceil(min(left, 1e6))) * time.Second
-		e.Reason += fmt.Sprintf(", about %v left", e.Left)
-	}
-	return e
+	return nil
 }
 
 // pace measures how fast the canary's requests come, with a memory of about
@@ -206,18 +203,4 @@ func (p pace) add(requests int64, now time.Time) pace {
 		Requests: p.Requests*fade + float64(requests),
 		Seconds:  p.Seconds*fade + spent,
 	}
-}
-
-// rateText writes "5 of 11 requests (45.5 %)".
-func rateText(failures, requests int64) string {
-	return fmt.Sprintf("%d of %d requests (%s %%)", failures, requests, short(100*ratio(failures, requests)))
-}
-
-// roughly rounds to two significant digits: an estimate must not look exact.
-func roughly(n int64) int64 {
-	unit := int64(1)
-	for n/unit >= 100 {
-		unit *= 10
-	}
-	return (n + unit/2) / unit * unit
 }

@@ -1,0 +1,147 @@
+package analysis
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Decide says whether the canary may be given nextShare (0 to 1) of the
+// traffic. A Fail is final, whatever the share.
+func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
+	e := Evidence{
+		Kind:         j.Failed.Kind,
+		Stratum:      j.Failed.Stratum,
+		AtOnce:       j.Failed.AtOnce,
+		Counts:       j.Total,
+		LogE:         float64(j.Failure.Max),
+		FalseAlarm:   policy.FalseAlarm,
+		Questions:    j.questions(policy),
+		Delta:        policy.delta(nextShare),
+		Cost:         j.Cost.add(j.Block, j.Total).cost(),
+		FailedChecks: j.Checks.Failed,
+		Warnings:     j.Checks.Warnings,
+		Warning:      j.Checks.Warning,
+		Checks:       j.Checks.results(),
+	}
+	for _, r := range j.Bound.Regressions {
+		if r.LogE >= policy.enough() && (e.Excluded == 0 || r.Delta < e.Excluded) {
+			e.Excluded = r.Delta
+		}
+	}
+	wait, passed := j.Checks.text(policy)
+	switch {
+	case j.Failed.Kind != "":
+		e.Verdict, e.Reason = Fail, j.Failed.Reason
+	case j.Step.CanaryRequests+j.Direct == 0:
+		e.Verdict, e.Reason = NoData, "no request reached the canary at this share yet"
+		if j.Checks.bad() {
+			e.Reason += "; " + j.Checks.lastFailed(policy)
+		}
+	case wait != "":
+		e.Verdict, e.Reason = Collecting, wait
+	case e.Delta == 0 && passed != "":
+		e.Verdict, e.Reason = Pass, "the checks passed: "+passed
+	case e.Delta == 0:
+		e.Verdict, e.Reason = Pass, "no further evidence is asked for: canary failed "+rateText(j.Total.CanaryFailures, j.Total.CanaryRequests)
+	case j.Bound.logE(e.Delta) >= policy.enough():
+		e.Verdict, e.Reason = Pass, fmt.Sprintf("at most %s %% more of the canary's requests fail, with %s %% confidence: canary %s",
+			short(100*e.Delta), short(100*policy.Confidence), compareText(j.Total))
+	default:
+		e.Verdict = Collecting
+		e = j.progress(policy, e)
+	}
+	return e
+}
+
+// progress fills in how far the collecting is.
+func (j Judge) progress(policy Policy, e Evidence) Evidence {
+	if j.Step.Requests() == 0 { // direct ones alone
+		e.Reason = "no request was split between the versions yet"
+		return e
+	}
+	// An observed split of 0 or 1 tells nothing about the requests to come.
+	share := min(max(float64(j.Step.CanaryRequests)/float64(j.Step.Requests()), 0.01), 0.99)
+	perRequest := growth(j.Total.StableRate(), share, e.Delta)
+	enough := policy.enough()
+	e.Reason = fmt.Sprintf("collecting evidence: %d canary requests", j.Total.CanaryRequests)
+	if perRequest <= 0 || math.IsInf(enough, 1) {
+		return e
+	}
+	if j.Bound.paused() {
+		e.Reason = fmt.Sprintf("no evidence while so much fails on both sides: canary %s", compareText(j.Total))
+		return e
+	}
+	if e.Overdue = float64(j.Bound.Canary)*perRequest > overdueFactor*enough; e.Overdue {
+		e.Reason = fmt.Sprintf("%s %% more failures than stable are neither excluded nor shown: canary %s", short(100*e.Delta), compareText(j.Total))
+		return e
+	}
+	more := (enough-j.Bound.logE(e.Delta))/perRequest - float64(j.Block.CanaryRequests)
+	more = max(1, math.Ceil(more))
+	e.Needed = j.Total.CanaryRequests + int64(more)
+	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary requests", j.Total.CanaryRequests, roughly(e.Needed))
+	if j.Pace.Seconds >= 1 && j.Pace.Requests > 0 {
+		left := more / j.Pace.Requests * j.Pace.Seconds
+		e.Left = time.Duration(math.Ceil(min(left, 1e6))) * time.Second
+		e.Reason += fmt.Sprintf(", about %v left", e.Left)
+	}
+	return e
+}
+
+// questions lists what was asked, of the endpoints only the one where most
+// speaks for a regression.
+func (j *Judge) questions(policy Policy) []Question {
+	if policy.FalseAlarm <= 0 {
+		return nil // nothing is asked
+	}
+	out := []Question{{
+		Kind: Failures, LogE: float64(j.Failure.Max), Limit: policy.limit(failuresPart), Counts: j.Total,
+	}}
+	if k := j.worst(func(k int, t *stratumTest) float64 {
+		return float64(t.Failure.Max) - policy.limit(stratumPart(k))
+	}); k >= 0 {
+		t := &j.Strata[k]
+		out = append(out, Question{
+			Kind: Failures, Stratum: t.Name, LogE: float64(t.Failure.Max),
+			Limit: policy.limit(strataFailuresPart * stratumPart(k)), Counts: t.seen(),
+		})
+	}
+	if policy.LatencyTolerance <= 0 {
+		return out
+	}
+	out = append(out, j.Latency.question("", policy.limit(latencyPart)))
+	if k := j.worst(func(k int, t *stratumTest) float64 {
+		return float64(t.Latency.Max) - policy.limit(stratumPart(k))
+	}); k >= 0 {
+		t := &j.Strata[k]
+		out = append(out, t.Latency.question(t.Name, policy.limit(strataLatencyPart*stratumPart(k))))
+	}
+	return out
+}
+
+func (t latencyTest) question(stratum string, limit float64) Question {
+	i := t.best()
+	return Question{
+		Kind: Latency, Stratum: stratum, LogE: float64(t.Max), Limit: limit,
+		Counts: t.Total[i].add(t.Block[i]).counts(), Threshold: bucketBound(int(t.At[i])),
+	}
+}
+
+// compareText writes "failed 5 of 11 requests (45.5 %), stable 0 of 90 (0 %)".
+func compareText(c Counts) string {
+	return "failed " + rateText(c.CanaryFailures, c.CanaryRequests) + ", stable " + rateText(c.StableFailures, c.StableRequests)
+}
+
+// rateText writes "5 of 11 requests (45.5 %)".
+func rateText(failures, requests int64) string {
+	return fmt.Sprintf("%d of %d requests (%s %%)", failures, requests, short(100*ratio(failures, requests)))
+}
+
+// roughly rounds to two significant digits: an estimate must not look exact.
+func roughly(n int64) int64 {
+	unit := int64(1)
+	for n/unit >= 100 {
+		unit *= 10
+	}
+	return (n + unit/2) / unit * unit
+}

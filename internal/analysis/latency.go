@@ -1,0 +1,193 @@
+package analysis
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// The latency test.
+//
+// The canary is slow enough to be failed when its requests take more than
+// 1 + LatencyTolerance times as long as stable's, in stochastic order: when for
+// some duration t more of the canary's requests are longer than (1+tolerance)·t
+// than of stable's are longer than t. So for a few t we count both, call them
+// failures, and the failure test's e-process says the rest. What holds there
+// holds here: it may be looked at any time, a slowdown that both sides share
+// cancels out, whatever the shape of the distribution, and no independence of
+// one request from the next is needed where the split is random.
+//
+// Any t is valid that was chosen before its block. Those that tell most are
+// near stable's median for a change of all requests, and far out for one of the
+// slow ones, so several quantiles are mixed; they are followed by stochastic
+// approximation on stable's earlier requests (Robbins & Monro 1951), which
+// needs one number each to remember.
+//
+// Durations are compared by histogram buckets, whose bounds are exact: the
+// tolerance is rounded up to whole buckets, never down.
+//
+// Sources: Howard & Ramdas, "Sequential estimation of quantiles with
+// applications to A/B testing and best-arm identification" (2022); Lindon,
+// Sanden & Shirikian, "Rapid Regression Detection in Software Deployments
+// through Sequential Testing" (KDD 2022), which compare distributions by
+// thresholds, too, but know only a tolerance of 0.
+
+// DefaultLatencyTolerance finds a p95 that is 20 % higher within 3,000 canary
+// requests, for usual distributions and all shares up to a half: see
+// TestSlowerVersions. With 10 % it takes about three times as many.
+const DefaultLatencyTolerance = 0.05
+
+// latencyQuantiles are the quantiles of stable's durations that are compared.
+const latencyQuantiles = 5
+
+func latencyRanks() [latencyQuantiles]float64 {
+	return [latencyQuantiles]float64{0.5, 0.75, 0.9, 0.95, 0.99}
+}
+
+// latencyOdds are the alternatives at each quantile, with their parts of what
+// that quantile gets: +20 % multiplies the odds of being late by 1.2 to 1.7
+// beyond a tolerance of 5 %, a version that takes twice as long by ten.
+func latencyOdds() []alternative {
+	return []alternative{{1.3, 0.35}, {1.7, 0.35}, {3, 0.2}, {12, 0.1}}
+}
+
+// latencyLearn is how many of stable's requests are waited for before the first
+// thresholds are set.
+const latencyLearn = 20
+
+// latencyTest is the e-process against "the canary is no slower than the
+// tolerance allows".
+type latencyTest struct {
+	eProcess
+	// Learned counts stable's durations; Quantiles are estimated from them, in
+	// buckets.
+	Learned   int64                     `json:"learned,omitempty"`
+	Quantiles [latencyQuantiles]float32 `json:"q"`
+	// At are the block's thresholds: the last bucket that is not late.
+	// 0 = there is no block yet.
+	At [latencyQuantiles]int16 `json:"at"`
+	// Block and Total count requests, and late ones as failures.
+	Block [latencyQuantiles]quad `json:"b"`
+	Total [latencyQuantiles]quad `json:"t"`
+}
+
+// observe adds the durations of one look.
+func (t latencyTest) observe(canary, stable *Histogram, tolerance, share float64) latencyTest {
+	if t.At[0] > 0 {
+		shift := toleratedBuckets(tolerance)
+		nc, ns := canary.Count(), stable.Count()
+		for i, at := range t.At {
+			t.Block[i] = t.Block[i].add(quad{
+				nc, canary.over(int(at) + shift), ns, stable.over(int(at)),
+			})
+		}
+	}
+	t = t.learn(stable)
+	if n := t.Block[0].counts().Requests(); t.At[0] == 0 || n >= blockSize(share, t.Total[0].counts().Requests()+n) {
+		t = t.endBlock()
+	}
+	return t
+}
+
+// endBlock scores the block and sets the thresholds of the next.
+func (t latencyTest) endBlock() latencyTest {
+	odds := latencyOdds()
+	var parts, ratios [latencyQuantiles * 8]float64
+	told := false
+	for i := range t.Block {
+		for j, a := range odds {
+			parts[i*len(odds)+j] = a.part / latencyQuantiles
+		}
+		if blockRatios(t.Block[i].counts(), odds, ratios[i*len(odds):]) {
+			told = true
+		}
+		t.Total[i] = t.Total[i].add(t.Block[i])
+		t.Block[i] = quad{}
+	}
+	if n := len(odds) * latencyQuantiles; told {
+		t.eProcess = t.bet(parts[:n], ratios[:n])
+	}
+	if t.Learned >= latencyLearn {
+		for i, q := range t.Quantiles {
+			t.At[i] = int16(min(max(1, math.Round(float64(q))), histogramBuckets-2))
+		}
+	}
+	return t
+}
+
+// learn moves the estimates towards the quantiles of what stable does.
+func (t latencyTest) learn(stable *Histogram) latencyTest {
+	const (
+		least = 0.5 // buckets per request: about ±2 buckets of noise in the end
+		first = 100 // and this much in all at the beginning, to get there
+	)
+	n := stable.Count()
+	if n == 0 {
+		return t
+	}
+	ranks := latencyRanks()
+	for i, rank := range ranks {
+		if t.Learned == 0 {
+			t.Quantiles[i] = float32(bucketOf(stable.Quantile(rank)))
+			continue
+		}
+		step := least + first/float64(t.Learned+first/10)
+		at := float64(t.Quantiles[i])
+		move := step * (float64(stable.over(int(math.Round(at)))) - (1-rank)*float64(n))
+		// A look with many requests at once must not overshoot.
+		move = min(max(move, -20), 20)
+		t.Quantiles[i] = float32(min(max(0, at+move), histogramBuckets-1))
+	}
+	t.Learned += n
+	return t
+}
+
+// best is the quantile that speaks most for a regression.
+func (t latencyTest) best() int {
+	best, most := 0, math.Inf(-1)
+	per := len(latencyOdds())
+	if len(t.Log) < per*latencyQuantiles {
+		return 0
+	}
+	for i := range latencyQuantiles {
+		sum := math.Inf(-1)
+		for _, l := range t.Log[i*per : (i+1)*per] {
+			sum = logAddExp(sum, float64(l))
+		}
+		if sum > most {
+			best, most = i, sum
+		}
+	}
+	return best
+}
+
+// text says in which way the canary is slower.
+func (t latencyTest) text(tolerance float64) string {
+	i := t.best()
+	c := t.Total[i].counts()
+	limit := bucketBound(int(t.At[i]))
+	return fmt.Sprintf("slower: %s of the canary's requests took longer than %s, and %s of stable's longer than %s",
+		percentText(c.CanaryRate()), durationText(time.Duration(float64(limit)*(1+tolerance))),
+		percentText(c.StableRate()), durationText(limit))
+}
+
+// toleratedBuckets is the tolerance in whole buckets, rounded up.
+func toleratedBuckets(tolerance float64) int {
+	const exact = 1e-9 // 5 % is two buckets, not two and a rounding error
+	return int(math.Ceil(math.Log1p(tolerance)/math.Log(histogramGrowth) - exact))
+}
+
+// over counts the durations in buckets above i.
+func (h *Histogram) over(i int) int64 {
+	var n int64
+	for _, c := range h[min(i+1, histogramBuckets):] {
+		n += int64(c)
+	}
+	return n
+}
+
+func durationText(d time.Duration) string {
+	return short(float64(d)/float64(time.Millisecond)) + " ms"
+}
+
+func percentText(share float64) string { return short(100*share) + " %" }

@@ -1,0 +1,134 @@
+package analysis
+
+import (
+	"math"
+	"slices"
+)
+
+// The strata: each endpoint is asked the same questions as the whole, so that
+// a fault in a rare one is found and named. Asking more must not fail good
+// versions more often, so the false alarms that the policy allows are shared
+// out once for all (Bonferroni, with unequal parts; the e-processes need not be
+// independent):
+//
+//	failures of all requests   80 %
+//	failures by endpoint       10 %
+//	latency of all requests     7 %
+//	latency by endpoint         3 %
+//
+// An endpoint's part falls with 1/k in order of appearance: endpoints that much
+// is asked of appear first, and k is bounded by MaxStrata+1. A part of p costs
+// ln(1/p) more evidence than asking one question would: 0.2 for the failures of
+// all requests, 7.6 for those of the tenth of 20 endpoints, which is two or
+// three failed requests where stable never fails.
+const (
+	failuresPart        = 0.80
+	strataFailuresPart  = 0.10
+	latencyPart         = 0.07
+	strataLatencyPart   = 0.03
+	harmonicStrata      = 4.7596 // at least Σ 1/k for k up to MaxStrata+1
+	strataWorthNaming   = 2. / 3 // of the canary's failures, to be named beside a Fail of all
+	strataWorthAskingOf = 2      // strata; with one, it is the whole
+)
+
+// limit is the log e-value at which a question with that part of the false
+// alarms fails the canary.
+func (p *Policy) limit(part float64) float64 {
+	if p.FalseAlarm <= 0 {
+		return math.Inf(1)
+	}
+	return -math.Log(p.FalseAlarm * part)
+}
+
+// stratumPart is the part of the k-th stratum, from 0, of what strata get.
+func stratumPart(k int) float64 { return 1 / (harmonicStrata * float64(k+1)) }
+
+// stratumTest is what the judge knows of one endpoint. Its names are short
+// because a run may keep 65 of it in an object's status.
+type stratumTest struct {
+	Name    string      `json:"name"`
+	Block   quad        `json:"b"`
+	Total   quad        `json:"t"`
+	Failure failureTest `json:"f"`
+	Latency latencyTest `json:"l"`
+}
+
+// quad is Counts that take little room: requests and failures of the canary,
+// then of stable.
+type quad [4]int64
+
+func quadOf(c Counts) quad {
+	return quad{c.CanaryRequests, c.CanaryFailures, c.StableRequests, c.StableFailures}
+}
+
+func (q quad) counts() Counts {
+	return Counts{CanaryRequests: q[0], CanaryFailures: q[1], StableRequests: q[2], StableFailures: q[3]}
+}
+
+func (q quad) add(o quad) quad {
+	for i, n := range o {
+		q[i] += n
+	}
+	return q
+}
+
+// observeStrata asks about each endpoint that was asked for.
+func (j Judge) observeStrata(policy Policy, seen []Stratum, latency bool) Judge {
+	if len(seen) == 0 {
+		return j
+	}
+	j.Strata = slices.Clone(j.Strata)
+	for i := range seen {
+		s := &seen[i]
+		k := slices.IndexFunc(j.Strata, func(t stratumTest) bool { return t.Name == s.Name })
+		if k < 0 {
+			if len(j.Strata) > MaxStrata {
+				continue // more than were promised: the total has them
+			}
+			k = len(j.Strata)
+			j.Strata = append(j.Strata, stratumTest{Name: s.Name})
+		}
+		t := &j.Strata[k]
+		t.Block = t.Block.add(quadOf(s.Counts))
+		if n := t.Block.counts().Requests(); n >= blockSize(j.Share, t.Total.counts().Requests()+n) {
+			t.endBlock()
+		}
+		if latency {
+			t.Latency = t.Latency.observe(&s.CanaryLatency, &s.StableLatency, policy.LatencyTolerance, j.Share)
+		}
+	}
+	return j
+}
+
+func (t *stratumTest) endBlock() {
+	t.Failure = t.Failure.add(t.Block.counts())
+	t.Total = t.Total.add(t.Block)
+	t.Block = quad{}
+}
+
+// seen is what the endpoint did so far.
+func (t *stratumTest) seen() Counts { return t.Total.add(t.Block).counts() }
+
+// worst is the index of the stratum with the highest value; -1 without any.
+func (j *Judge) worst(value func(k int, t *stratumTest) float64) int {
+	worst, most := -1, math.Inf(-1)
+	for k := range j.Strata {
+		if v := value(k, &j.Strata[k]); v > most {
+			worst, most = k, v
+		}
+	}
+	return worst
+}
+
+// mostFailures names the endpoint in which most of the canary's failures are
+// when it is one of several; "" when it is not.
+func (j *Judge) mostFailures() *stratumTest {
+	if len(j.Strata) < strataWorthAskingOf {
+		return nil
+	}
+	k := j.worst(func(_ int, t *stratumTest) float64 { return float64(t.seen().CanaryFailures) })
+	if t := &j.Strata[k]; float64(t.seen().CanaryFailures) >= strataWorthNaming*float64(j.Total.CanaryFailures) {
+		return t
+	}
+	return nil
+}
