@@ -37,7 +37,11 @@ func (ex *exchange) try(u *upstream) (again bool) {
 	}()
 	ex.tryCause, ex.answerAt = nil, 0
 	c, err := ex.asked(u)
-	ex.failure = err
+	ex.failure, ex.answerAt = err, 0
+	if err == nil && ex.tryCause != nil && ex.cause == nil { // the answer came as its time was over
+		ex.forgetInterrupt()
+		ex.tryCause = nil
+	}
 	if ex.worker.proxy.access != nil && c != nil {
 		ex.from = c.local()
 	}
@@ -284,7 +288,7 @@ func (ex *exchange) deliver(c calleeStream) bool {
 	ex.headIn = ex.moved
 	r.Code = h.Status
 	r.GRPC, _ = h.Get("grpc-status")
-	ex.answered, ex.answerAt = true, 0
+	ex.answered = true
 	whole := h.Body == wire.NoBody
 	if err := ex.caller.Answer(h, whole); err != nil {
 		ex.broken(errCallerGone)

@@ -260,6 +260,28 @@ func TestAnswersOfTheProxyItself(t *testing.T) {
 	}
 }
 
+// TestTheTimeOfATryDoesNotRunBetweenTries: the wait for the next one may be
+// longer.
+func TestTheTimeOfATryDoesNotRunBetweenTries(t *testing.T) {
+	r := newRig(t, Config{Seed: 1})
+	var calls atomic.Int64
+	app := r.app(func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) == 1 {
+			w.WriteHeader(503)
+		}
+	})
+	const try = 30 * time.Millisecond
+	r.apply(service("music.default", app), routedTo("music.default", mesh.Route{Retry: &mesh.Retry{Attempts: 1, On: mesh.Retry5xx, Base: 20 * try, PerTryTimeout: try}}))
+	_, client := r.outbound()
+	begun := time.Now()
+	if code, body := r.get(client, "http://music/"); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+	if got := r.recorded(); got.Flags != "" || got.Attempts != 2 || time.Since(begun) < 2*try {
+		t.Errorf("recorded %+v after %v", got, time.Since(begun))
+	}
+}
+
 func TestABudgetBoundsRetries(t *testing.T) {
 	r := newRig(t, Config{})
 	var calls atomic.Int64
