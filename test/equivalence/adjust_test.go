@@ -58,8 +58,8 @@ var adjustments = map[string]func(*mesh.Snapshot){
 	"health-tcp": policies(func(p *mesh.Policy) {
 		p.Health = &mesh.HealthCheck{Interval: 20 * time.Millisecond, Timeout: patience, UnhealthyAfter: 2, HealthyAfter: 1}
 	}),
-	"no-retries": policies(func(p *mesh.Policy) { p.Budget = &mesh.RetryBudget{} }),
-	"half-retries": policies(func(p *mesh.Policy) { p.Budget = &mesh.RetryBudget{Percent: mesh.Everything / 2} }),
+	"no-retries":                 policies(func(p *mesh.Policy) { p.Budget = &mesh.RetryBudget{} }),
+	"half-retries":               policies(func(p *mesh.Policy) { p.Budget = &mesh.RetryBudget{Percent: mesh.Everything / 2} }),
 	"one-request-per-connection": policies(func(p *mesh.Policy) { p.Pool.RequestsPerConn = 1 }),
 }
 

@@ -31,6 +31,7 @@ type call struct {
 	talk     []string // lines to send after an upgrade, CONNECT, or instead of a request
 	sni      string   // speak TLS first
 	client   *tls.Certificate
+	trusting bool          // whoever answers by TLS is believed
 	leave    time.Duration // the caller goes away after so long; 0 = it waits
 }
 
@@ -95,11 +96,16 @@ func (c *callers) do(q *call, address string, extra ...string) answer {
 // tlsConfig is how a caller who asks for a name speaks TLS.
 func (c *callers) tlsConfig(q *call, protocols ...string) *tls.Config {
 	config := c.roots.config()
-	config.ServerName, config.NextProtos = q.sni, protocols
+	config.ServerName, config.NextProtos, config.InsecureSkipVerify = q.sni, protocols, q.trusting
 	if q.client != nil {
 		config.Certificates = []tls.Certificate{*q.client}
 	}
 	return config
+}
+
+// connectionKey is the same for calls that may share a connection.
+func (q *call) connectionKey(address string) string {
+	return fmt.Sprintf("%s %q %t", address, q.sni, q.client != nil)
 }
 
 func (c *callers) dial(q *call, address string) (*conn, error) {
@@ -122,10 +128,7 @@ func (c *callers) dial(q *call, address string) (*conn, error) {
 }
 
 func (c *callers) doHTTP1(q *call, address string, extra []string) answer {
-	key := address + " " + q.sni
-	if q.client != nil {
-		key += " with certificate"
-	}
+	key := q.connectionKey(address)
 	k := c.idle[key]
 	delete(c.idle, key)
 	fresh := k == nil
@@ -248,7 +251,7 @@ func endOf(err error) string {
 }
 
 func (c *callers) doHTTP2(q *call, address string, extra []string) answer {
-	key := address + " " + q.sni
+	key := q.connectionKey(address)
 	t := c.h2[key]
 	if t == nil {
 		t = &http.Transport{DisableCompression: true, Protocols: new(http.Protocols)}

@@ -1,6 +1,7 @@
 package equivalence
 
 import (
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"maps"
@@ -10,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -22,13 +22,14 @@ var (
 	seeds     = flag.Int("seeds", 120, "how many random snapshots are made")
 	firstSeed = flag.Uint64("first-seed", 1, "the seed of the first random snapshot")
 	perSeed   = flag.Int("calls", 20, "how many random calls are made under each")
+	streamed  = flag.Int("connections", 6, "how many random connections are made under each")
 )
 
 // features of random snapshots. Not among them: hosts that are known by name
 // alone, which nobody here can resolve.
 func features() meshtest.Features {
 	f := meshtest.All()
-	f.Externals, f.Streams = false, false
+	f.Externals = false
 	return f
 }
 
@@ -48,29 +49,62 @@ func (s *suite) generated(t *testing.T) {
 func (s *suite) random(t *testing.T, seed uint64, pool *endpoints, kinds map[string]int) {
 	r := rand.New(rand.NewPCG(seed, 7))
 	snapshot := meshtest.Snapshot(r, features())
-	tame(r, snapshot)
 	pool.give(snapshot)
+	s.certify(t, snapshot)
+	tame(r, snapshot)
 	s.settle(t, snapshot)
 	s.fleet.forgetVisits()
 	for range *perSeed {
-		c := meshtest.Call(r, snapshot)
-		if c.Gateway == 0 {
-			c.Namespace, c.Labels = caller.Workload.Namespace, caller.Labels
-		}
-		c.Scheme = "http"
-		if c.Gateway != 0 && endsTLS(snapshot, c.Gateway) {
-			c.Scheme = "https"
-		}
-		o := snapshot.Resolve(c)
-		if o.Outside || c.Gateway != 0 && !slices.Contains(gatewayPorts, c.Gateway) {
+		g := guessCall(r, snapshot)
+		if g == nil {
 			continue
 		}
-		g := &guess{call: c, outcome: o, snapshot: snapshot}
+		if r.IntN(10) < 7 {
+			g.client = s.pki.client
+		}
 		kinds[s.try(t, g)]++
 		if t.Failed() {
-			t.Fatalf("%s\nby %v\n%s", show(&c), o.Route, snapshot)
+			t.Fatalf("%s\nby %v\n%s", g, g.outcome.Route, snapshot)
 		}
 	}
+	if !limited(snapshot) {
+		for range *streamed {
+			s.connect(t, r, snapshot, kinds)
+		}
+	}
+}
+
+// guessCall makes a random call; nil for one that nobody here carries.
+func guessCall(r *rand.Rand, s *mesh.Snapshot) *guess {
+	g := &guess{call: meshtest.Call(r, s), snapshot: s}
+	c := &g.call
+	if c.Gateway == 0 {
+		c.Namespace, c.Labels = caller.Workload.Namespace, caller.Labels
+	}
+	c.Scheme = "http"
+	if c.Gateway != 0 && endsTLS(s, c.Gateway) {
+		c.Scheme, c.SNI = "https", c.Host
+		if r.IntN(4) == 0 {
+			c.SNI = []string{"www.example.org", "any.test", "secure.example.org"}[r.IntN(3)]
+		}
+	}
+	g.http2 = r.IntN(3) == 0
+	if g.http2 && r.IntN(3) == 0 {
+		g.grpc, c.Method = true, http.MethodPost
+		c.Headers["content-type"], c.Headers["te"] = "application/grpc", "trailers"
+	}
+	g.outcome = s.Resolve(*c)
+	if c.Gateway != 0 {
+		at := s.ResolveStream(mesh.Connection{Gateway: c.Gateway, SNI: c.SNI})
+		if at.Stream != nil || !slices.Contains(gatewayPorts, c.Gateway) || carriesBytes(s, c.Gateway) {
+			return nil
+		}
+		g.unserved = c.SNI != "" && at.TLS == nil
+	}
+	if g.outcome.Outside {
+		return nil
+	}
+	return g
 }
 
 // endpoints are used again by every random snapshot.
@@ -94,94 +128,15 @@ func (e *endpoints) give(s *mesh.Snapshot) {
 	}
 }
 
-// tame takes from a random snapshot what would make a test wait or its outcome
-// a matter of chance: shares are all or nothing, and times short or endless. The
-// shares themselves are tested in stories.
-func tame(r *rand.Rand, s *mesh.Snapshot) {
-	single := r.IntN(10) < 7
-	for i := range s.Hosts {
-		tameRoutes(r, s.Hosts[i].Routes, single)
-	}
-	for i := range s.Gateways {
-		for j := range s.Gateways[i].VirtualHosts {
-			tameRoutes(r, s.Gateways[i].VirtualHosts[j].Routes, single)
-		}
-	}
-	for _, svc := range s.Services {
-		for _, p := range svc.Policies {
-			p.Health, p.TLS, p.Warmup = nil, nil, nil
-			p.Pool.ConnectTimeout, p.Pool.IdleTimeout, p.Pool.MaxConnectionAge = 0, 0, 0
-			p.Pool.MaxPending = 0
-		}
-	}
-}
-
-func tameRoutes(r *rand.Rand, routes []mesh.Route, single bool) {
-	whole := func(share mesh.Share) mesh.Share {
-		if share > mesh.Everything/2 {
-			return mesh.Everything
-		}
-		return 0
-	}
-	for i := range routes {
-		route := &routes[i]
-		if single && len(route.Split) > 1 {
-			route.Split = route.Split[:1]
-			route.Split[0].Weight, route.Affinity = 1, nil
-		}
-		for j := range route.Affinity {
-			k := &route.Affinity[j]
-			k.Make, k.TTL, k.Path = false, 0, "" // of a difference that docs/reference/envoy.md tells of
-		}
-		keepKeys(route.Headers)
-		for j := range route.Split {
-			keepKeys(route.Split[j].Headers)
-		}
-		if f := route.Fault; f != nil {
-			if f.Delay != nil {
-				f.Delay.Share, f.Delay.Time = whole(f.Delay.Share), time.Millisecond
-			}
-			if f.Abort != nil {
-				f.Abort.Share = whole(f.Abort.Share)
-			}
-		}
-		if route.RateLimit != nil {
-			// No two are the same, or the bucket of the last snapshot would stay.
-			route.RateLimit.Burst, route.RateLimit.Per = 1+r.Uint32N(3), time.Hour+time.Duration(r.IntN(1<<30))
-		}
-		for j := range route.Mirrors {
-			route.Mirrors[j].Share = 0
-		}
-		if route.Timeout > 0 {
-			route.Timeout = time.Minute
-		}
-		if route.IdleTimeout > 0 {
-			route.IdleTimeout = time.Minute
-		}
-		if route.Retry != nil {
-			route.Retry.PerTryTimeout = 0
-			route.Retry.Base, route.Retry.Max = time.Millisecond, time.Millisecond
-		}
-	}
-}
-
-// keepKeys takes back edits of the header that hashes look at, of another
-// difference that is told of there.
-func keepKeys(e *mesh.HeaderEdits) {
-	if e == nil {
-		return
-	}
-	is := func(h mesh.Header) bool { return h.Name == "end-user" }
-	e.Request.Remove = slices.DeleteFunc(slices.Clone(e.Request.Remove), func(name string) bool { return name == "end-user" })
-	e.Request.Set = slices.DeleteFunc(slices.Clone(e.Request.Set), is)
-	e.Request.Add = slices.DeleteFunc(slices.Clone(e.Request.Add), is)
-}
-
 // guess is a call and what the snapshot says of it.
 type guess struct {
 	call     mesh.Call
 	outcome  mesh.Outcome
 	snapshot *mesh.Snapshot
+	http2    bool // of the caller
+	grpc     bool
+	client   *tls.Certificate // that the caller has
+	unserved bool             // nobody ends the TLS of that name
 }
 
 // try makes the call on both planes and compares. It returns in a word what
@@ -192,12 +147,19 @@ func (s *suite) try(t *testing.T, g *guess) string {
 	if envoys == nil {
 		return "not compared"
 	}
-	level(ours, envoys)
 	for i, o := range []*outcome{ours, envoys} {
+		if copies := g.copies(); copies > 0 && len(o.Visits) > 0 {
+			o.Visits = s.fleet.visits(o.id, 1+copies, patience)
+		}
+		o.split()
 		if err := g.check(o); err != nil {
 			t.Errorf("%s: %v", s.parties[i].name(), err)
 		}
 	}
+	if d := g.outcome.Route; g.grpc && d != nil && d.Direct != nil && (d.Direct.Status == 204 || d.Direct.Status == 304) {
+		delete(ours.Header, "grpc-message") // docs/reference/envoy.md, own words
+	}
+	level(ours, envoys)
 	a, b := g.comparable(ours), g.comparable(envoys)
 	if diff := cmp.Diff(a, b); diff != "" {
 		t.Errorf("the planes differ (-ours +Envoy):\n%s", diff)
@@ -218,11 +180,11 @@ func kindOf(o *outcome) string {
 // request is the call in bytes.
 func (g *guess) request() *call {
 	c := &g.call
-	q := &call{listener: outboundListener, method: c.Method, url: &url.URL{Scheme: "http", Host: c.Authority, Path: c.Path}}
+	q := &call{listener: outboundListener, method: c.Method, http2: g.http2, client: g.client, url: &url.URL{Scheme: "http", Host: c.Authority, Path: c.Path}}
 	if c.Gateway != 0 {
 		q.listener = gatewayListener(c.Gateway)
 		if c.Scheme == "https" {
-			q.sni, q.url.Scheme = c.Host, c.Scheme
+			q.sni, q.url.Scheme = c.SNI, c.Scheme
 		}
 	}
 	values := url.Values{}
@@ -244,8 +206,14 @@ func endsTLS(s *mesh.Snapshot, port uint16) bool {
 func (g *guess) check(o *outcome) error {
 	r := g.outcome.Route
 	switch {
-	case o.Status == 0 && g.call.Scheme == "https":
-		return nil // nobody ends the TLS of that name, or wants a certificate
+	case g.unserved && o.Status != 0:
+		return fmt.Errorf("answered %d, and nobody ends the TLS of %s", o.Status, g.call.SNI)
+	case o.Status == 0 && g.call.Scheme == "https" && (g.unserved || g.client == nil):
+		return nil // or wants a certificate
+	case g.outcome.Misdirected && o.Status == http.StatusMisdirectedRequest:
+		return nil
+	case g.grpc && len(o.Visits) == 0:
+		return nil // what is wrong is said in another way
 	case o.Status == http.StatusMovedPermanently && g.requiresTLS():
 		return nil
 	case r != nil && r.RateLimit != nil && o.Status == http.StatusTooManyRequests,
@@ -273,7 +241,7 @@ func (g *guess) checkWay(o *outcome) error {
 	var addresses []string
 	failing := false
 	for _, w := range g.outcome.Ways {
-		failing = failing || len(w.Endpoints) == 0 || g.distributed(w.Destination)
+		failing = failing || len(w.Endpoints) == 0 || g.uncertain(w.Destination)
 		for i := range w.Endpoints {
 			addresses = append(addresses, w.Endpoints[i].Dial)
 		}
@@ -289,6 +257,25 @@ func (g *guess) checkWay(o *outcome) error {
 	return nil
 }
 
+// copies is how many mirrors get a copy of a call that is carried.
+func (g *guess) copies() int {
+	n := 0
+	if r := g.outcome.Route; r != nil {
+		for i := range r.Mirrors {
+			if r.Mirrors[i].Share > 0 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// uncertain reports whether calls to a destination with endpoints may reach
+// none.
+func (g *guess) uncertain(d mesh.Destination) bool {
+	return g.distributed(d) || isDistrusted(g.policy(d))
+}
+
 // distributed reports whether places take their shares of the calls to a
 // destination, so that endpoints elsewhere get none.
 func (g *guess) distributed(d mesh.Destination) bool {
@@ -296,14 +283,7 @@ func (g *guess) distributed(d mesh.Destination) bool {
 	return p != nil && p.Locality != nil && len(p.Locality.Distribute) > 0
 }
 
-func (g *guess) policy(d mesh.Destination) *mesh.Policy {
-	svc := g.snapshot.Services[d.Service]
-	if svc == nil {
-		return nil
-	}
-	port, _ := svc.TargetPort(d.Port, g.call.Port)
-	return svc.Policy(port, d.Subset)
-}
+func (g *guess) policy(d mesh.Destination) *mesh.Policy { return policyOf(g.snapshot, d, g.call.Port) }
 
 func (g *guess) requiresTLS() bool {
 	return slices.ContainsFunc(g.snapshot.Gateways, func(of mesh.Gateway) bool {
@@ -329,6 +309,10 @@ func (g *guess) comparable(o *outcome) []string {
 		return []string{"one of several ways"} // check saw that it is
 	}
 	lines := o.lines()
+	if o.Status == 0 {
+		lines = []string{"no answer"} // a caller without TLS may hear of it early or late
+	}
+	lines = append(lines, o.copied...)
 	if drawn {
 		for i, line := range lines {
 			for _, v := range o.Visits {
@@ -365,10 +349,12 @@ func (g *guess) keys(keys []mesh.HashKey) []mesh.HashKey {
 	})
 }
 
-func show(c *mesh.Call) string {
+func (g *guess) String() string {
+	c := &g.call
 	at := outboundListener
 	if c.Gateway != 0 {
 		at = gatewayListener(c.Gateway)
 	}
-	return fmt.Sprintf("%s %s %s%s query %v headers %v", at, c.Method, c.Authority, c.Path, c.Query, c.Headers)
+	return fmt.Sprintf("%s %s %s%s query %v headers %v sni %q http2 %t certificate %t", at, c.Method, c.Authority, c.Path, c.Query, c.Headers,
+		c.SNI, g.http2, g.client != nil)
 }

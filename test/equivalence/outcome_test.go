@@ -15,10 +15,28 @@ import (
 // outcome is what became of one call on one plane.
 type outcome struct {
 	answer
-	Visits []visit // what endpoints saw, by time
-	Flags  string  // response flags of the record
-	id     string  // of the request
-	local  bool    // the answer was made by the proxy in its own words
+	Visits []visit  // what endpoints saw, by time
+	Flags  string   // response flags of the record
+	copied []string // what mirrors saw, where it was told apart
+	id     string   // of the request
+	local  bool     // the answer was made by the proxy in its own words
+}
+
+// split tells the copies for mirrors apart from what the others saw. Which
+// endpoint of a mirror gets a copy, and when, is a matter of chance.
+func (o *outcome) split() {
+	visits := o.Visits
+	o.Visits = nil
+	for _, v := range visits {
+		if !isCopy(&v) {
+			o.Visits = append(o.Visits, v)
+			continue
+		}
+		v.Endpoint = "(mirror)"
+		delete(v.Header, "x-forwarded-for") // Envoy is the caller of its copies
+		o.copied = append(o.copied, strings.Join(v.lines(), "\n"))
+	}
+	slices.Sort(o.copied)
 }
 
 // What is not compared, with the reason.

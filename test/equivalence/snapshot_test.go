@@ -25,6 +25,7 @@ import (
 	"golang.org/x/tools/txtar"
 	networking "istio.io/api/networking/v1alpha3"
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -201,6 +202,8 @@ func addObjects(t *testing.T, in *istio.Input, data []byte) {
 			in.Gateways = append(in.Gateways, decode[istiov1.Gateway](t, document))
 		case "ServiceEntry":
 			in.ServiceEntries = append(in.ServiceEntries, decode[istiov1.ServiceEntry](t, document))
+		case "AuthorizationPolicy":
+			in.AuthorizationPolicies = append(in.AuthorizationPolicies, decode[securityv1.AuthorizationPolicy](t, document))
 		default:
 			t.Fatalf("objects.yaml: kind %q", kind.Kind)
 		}

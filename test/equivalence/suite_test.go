@@ -193,7 +193,7 @@ func (p *party) call(t *testing.T, q *call, sees int) *outcome {
 	}
 	to := *q
 	to.url = p.suite.fleet.outside(q.url)
-	if q.method == "" {
+	if q.method == "" || q.method == http.MethodConnect {
 		to.talk = nil
 		for _, line := range q.talk {
 			to.talk = append(to.talk, strings.ReplaceAll(line, "CALL", id))
