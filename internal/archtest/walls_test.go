@@ -118,8 +118,8 @@ var rooms = map[string]room{
 	},
 	"internal/controller": {
 		own: []string{
-			"api/v1alpha1", "internal/analysis", "internal/kube", "internal/mesh", "internal/proxy", "internal/rollout",
-			"internal/telemetry", "internal/translate/...",
+			"api/v1alpha1", "internal/analysis", "internal/kube", "internal/mesh", "internal/metric", "internal/notify",
+			"internal/proxy", "internal/rollout", "internal/telemetry", "internal/translate/...",
 		},
 		why: "the loops ask, decide and act in the product's nouns; objects of others pass from kube's door to a translation unopened",
 	},

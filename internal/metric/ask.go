@@ -267,7 +267,7 @@ func detail(body []byte) string {
 }
 
 // jsonDetail knows the shapes {"error": "…"}, {"error": {"message": "…"}},
-// {"errors": ["…"]} and {"message": "…"}.
+// {"errors": ["…"]}, {"errors": [{"message": "…"}]} and {"message": "…"}.
 func jsonDetail(body []byte) string {
 	var doc struct {
 		Error, Errors, Message json.RawMessage
@@ -279,6 +279,7 @@ func jsonDetail(body []byte) string {
 		var text string
 		var list []string
 		var nested struct{ Message string }
+		var all []struct{ Message string }
 		switch {
 		case len(raw) == 0:
 		case json.Unmarshal(raw, &text) == nil && text != "":
@@ -287,6 +288,8 @@ func jsonDetail(body []byte) string {
 			return strings.Join(list, "; ")
 		case json.Unmarshal(raw, &nested) == nil && nested.Message != "":
 			return nested.Message
+		case json.Unmarshal(raw, &all) == nil && len(all) > 0:
+			return all[0].Message
 		}
 	}
 	return ""

@@ -1,6 +1,7 @@
 package metric
 
 import (
+	"encoding/json"
 	"net/http"
 	"testing"
 )
@@ -46,6 +47,59 @@ func TestNewRelic(t *testing.T) {
 	c.Credentials["newrelic_query_key"] = []byte("other")
 	want := "newrelic at ADDRESS: 401 Unauthorized: Invalid query key: check the credentials in the Secret, and what they allow"
 	if got := online(t, c); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
+func TestNewRelicByNerdGraph(t *testing.T) {
+	answers := map[string]string{
+		"SELECT average(duration) FROM T SINCE 60 seconds ago": `{"average.duration":0.25}`,
+		"SELECT percentile(d, 95) FROM T SINCE 60 seconds ago": `{"percentile.d":{"95":7}}`,
+		"SELECT count(*) FROM T FACET a SINCE 60 seconds ago":  `{"count":1,"facet":"x"},{"count":2,"facet":"y"}`,
+		"SELECT average(none) FROM T SINCE 60 seconds ago":     `{"average.none":null}`,
+		"SELECT count(*) FROM Metric SINCE 1 minute ago":       `{"count":0}`,
+	}
+	c := Config{Type: "newrelic", Interval: "1m", Credentials: secret("newrelic_account_id", "4711", "newrelic_api_key", "NRAK-key")}
+	c.Address = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var question struct {
+			Query     string
+			Variables struct {
+				Account int
+				NRQL    string
+			}
+		}
+		if err := json.NewDecoder(r.Body).Decode(&question); err != nil {
+			t.Error(err)
+		}
+		results, known := answers[question.Variables.NRQL]
+		switch {
+		case r.Header.Get("API-Key") != "NRAK-key":
+			answer(w, http.StatusUnauthorized, `{"errors":[{"message":"Invalid credentials provided"}]}`)
+		case r.Method != http.MethodPost || r.URL.Path != "/graphql" || question.Variables.Account != 4711:
+			t.Errorf("%s %s %+v", r.Method, r.URL, question)
+		case !known:
+			answer(w, http.StatusOK, `{"data":{"actor":{"account":{"nrql":null}}},"errors":[{"message":"NRQL Syntax Error: unexpected 'SELEC'"}]}`)
+		default:
+			answer(w, http.StatusOK, `{"data":{"actor":{"account":{"nrql":{"results":[`+results+`]}}}}}`)
+		}
+	})
+	stories{
+		{"one number", "SELECT average(duration) FROM T", "0.25"},
+		{"a percentile", "SELECT percentile(d, 95) FROM T", "7"},
+		{"facets", "SELECT count(*) FROM T FACET a", "newrelic at ADDRESS: the query selects several values or facets, want one: SELECT one number"},
+		{"null", "SELECT average(none) FROM T", "newrelic at ADDRESS: no values"},
+		{"refused query", "SELEC", "newrelic at ADDRESS: NRQL Syntax Error: unexpected 'SELEC': check query and account"},
+	}.tell(t, c)
+	if got := online(t, c); got != "online" {
+		t.Error(got)
+	}
+	c.Credentials["newrelic_api_key"] = []byte("other")
+	want := "newrelic at ADDRESS: 401 Unauthorized: Invalid credentials provided: check the credentials in the Secret, and what they allow"
+	if got := online(t, c); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	c.Credentials["newrelic_account_id"] = []byte("my account")
+	if got, want := online(t, c), "newrelic: newrelic_account_id is no number: correct the Secret"; got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
 }

@@ -3,6 +3,7 @@ package metric
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -52,13 +53,16 @@ func parsePrometheus(body []byte) (float64, error) {
 	}
 	switch kind := answer.Data.ResultType; kind {
 	case "vector":
-		var series []struct{ Value sample }
+		var series []struct{ Value *sample } // nil where there is a histogram
 		if err := decode(answer.Data.Result, &series); err != nil {
 			return 0, err
 		}
 		var values []float64
 		for _, s := range series {
-			values = append(values, float64(s.Value))
+			if s.Value == nil {
+				return 0, errors.New("the query gives a histogram: want one number, such as by histogram_quantile")
+			}
+			values = append(values, float64(*s.Value))
 		}
 		return measuredOnly(values)
 	case "scalar":
@@ -68,7 +72,7 @@ func parsePrometheus(body []byte) (float64, error) {
 		}
 		return measured(float64(s))
 	case "matrix":
-		return 0, fmt.Errorf("the query gives a range of time: give it one value, such as by rate(…[1m])")
+		return 0, errors.New("the query gives a range of time: give it one value, such as by rate(…[1m])")
 	default:
 		return 0, fmt.Errorf("the query gives a %s: want one number", clip(strconv.Quote(kind)))
 	}

@@ -17,6 +17,7 @@ func prometheusServer(authorized func(*http.Request) bool) http.HandlerFunc {
 		"nothing":        `{"resultType":"vector","result":[]}`,
 		"by (pod)":       `{"resultType":"vector","result":[{"metric":{"pod":"a"},"value":[1,"1"]},{"metric":{"pod":"b"},"value":[1,"2"]}]}`,
 		"errors[1m]":     `{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"],[2,"1"]]}]}`,
+		"native":         `{"resultType":"vector","result":[{"metric":{},"histogram":[1435781451.781,{"count":"60","sum":"33","buckets":[[1,"-0.5","-0.2","60"]]}]}]}`,
 		`"text"`:         `{"resultType":"string","result":[1435781451.781,"text"]}`,
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -48,6 +49,7 @@ func TestPrometheus(t *testing.T) {
 		{"empty", "nothing", "prometheus at ADDRESS: no values"},
 		{"several series", "by (pod)", "prometheus at ADDRESS: the query gives 2 series, want one: aggregate them, such as by sum or avg"},
 		{"a range", "errors[1m]", "prometheus at ADDRESS: the query gives a range of time: give it one value, such as by rate(…[1m])"},
+		{"a native histogram", "native", "prometheus at ADDRESS: the query gives a histogram: want one number, such as by histogram_quantile"},
 		{"a string", `"text"`, `prometheus at ADDRESS: the query gives a "string": want one number`},
 		{"refused query", "sum(", `prometheus at ADDRESS: 400 Bad Request: invalid parameter "query": 1:5: parse error: unexpected end of input: check the query`},
 	}.tell(t, c)
