@@ -48,11 +48,13 @@ const keptBody = 4 << 10
 // repeatable reports whether another try can be sent the body.
 func (u *upload) repeatable() bool { return !u.lost }
 
-// keep remembers a piece for another try, as far as that is allowed.
+// keep remembers a piece for another try, as long as there may be one.
 func (u *upload) keep(p []byte) {
+	ex := u.ex
+	again := !ex.answered && (u.mayBeRefused || ex.retries < ex.retryPolicy().Attempts)
 	switch {
 	case u.lost:
-	case u.ex.retryPolicy().Attempts <= u.ex.retries && !u.mayBeRefused || len(u.kept)+len(p) > u.ex.worker.proxy.limits.RetryBuffer:
+	case !again || len(u.kept)+len(p) > ex.worker.proxy.limits.RetryBuffer:
 		u.lost, u.kept = true, u.kept[:0]
 	default:
 		u.kept = append(u.kept, p...)
