@@ -297,6 +297,7 @@ func TestConfigsThatCannotWork(t *testing.T) {
 		{Config{Type: "dynatrace", Address: "http://a"}, "dynatrace: no dynatrace_token among the credentials: name a Secret with it in secretRef"},
 		{Config{Type: "datadog", Credentials: secret("datadog_api_key", "a", "datadog_application_key", "b")}, `datadog: interval "" is not a time: write one such as 1m`},
 		{Config{Type: "newrelic", Interval: "10ms", Credentials: secret("newrelic_account_id", "1", "newrelic_query_key", "b")}, `newrelic: interval "10ms": want 1s or more`},
+		{Config{Type: "newrelic", Interval: "1m"}, "newrelic: no newrelic_account_id and no newrelic_api_key among the credentials: name a Secret with it in secretRef"},
 		{Config{Type: "cloudwatch"}, "cloudwatch: no region: set it to that of the metrics, such as eu-central-1"},
 		{Config{Type: "web", Address: "http://a", Credentials: secret("username", "a")}, "web: no password among the credentials: name a Secret with it in secretRef"},
 	} {

@@ -28,10 +28,10 @@ type newRelic struct {
 }
 
 func newNewRelic(c Config) (Provider, error) {
-	own, key, header := "https://insights-api.newrelic.com", "newrelic_query_key", "X-Query-Key"
-	graph := c.credential("newrelic_api_key") != ""
-	if graph {
-		own, key, header = "https://api.newrelic.com", "newrelic_api_key", "API-Key"
+	own, key, header := "https://api.newrelic.com", "newrelic_api_key", "API-Key"
+	graph := c.credential("newrelic_api_key") != "" || c.credential("newrelic_query_key") == ""
+	if !graph {
+		own, key, header = "https://insights-api.newrelic.com", "newrelic_query_key", "X-Query-Key"
 	}
 	a, err := newAsker(c, own)
 	if err != nil {
