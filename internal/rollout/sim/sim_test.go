@@ -164,7 +164,7 @@ func TestNoWrongPromotionAndNothingStuck(t *testing.T) {
 			crashes += r.Crashes
 			took = append(took, r.Took)
 			if !slices.Contains(st.may, what) {
-				t.Errorf("%s, seed %d: %s; want %s\n%s", st.name, seed, what, strings.Join(st.may, " or "), describe(r))
+				t.Errorf("%s, seed %d: %s; want %s\n%s", st.name, seed, what, strings.Join(st.may, " or "), r.String())
 			}
 			for _, v := range r.Violations {
 				t.Errorf("%s, seed %d: %s", st.name, seed, v)
@@ -184,15 +184,6 @@ func TestNoWrongPromotionAndNothingStuck(t *testing.T) {
 	t.Logf("\n%s", table.String())
 }
 
-func describe(r Result) string {
-	var b strings.Builder
-	for _, run := range r.Runs {
-		fmt.Fprintf(&b, "  run %d of %s: %s: %s\n", run.Number, run.To, run.Outcome, run.Reason)
-	}
-	fmt.Fprintf(&b, "  now %s since %v: %s", r.State.Phase, r.State.Since, r.State.Reason)
-	return b.String()
-}
-
 // TestFalseRollbacksStayWithinAlpha: of many equal releases in which the canary
 // is as good as stable, no more than α are rolled back.
 func TestFalseRollbacksStayWithinAlpha(t *testing.T) {
@@ -208,7 +199,7 @@ func TestFalseRollbacksStayWithinAlpha(t *testing.T) {
 	failed := 0
 	for seed, r := range playAll(sc, seeds) {
 		if !r.Settled || len(r.Runs) != 1 {
-			t.Errorf("seed %d did not end\n%s", seed, describe(r))
+			t.Errorf("seed %d did not end\n%s", seed, r.String())
 			continue
 		}
 		if r.Runs[0].Outcome == rollout.RolledBack {

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"math"
 	"math/rand/v2"
 	"time"
 
@@ -23,9 +22,11 @@ type Faults struct {
 	LostPush  float64 // chance that a proxy misses a route until it is sent again
 	Stale     float64 // chance per look that an older input is given again, too
 	Foreign   float64 // somebody else writes the route
-	Scaling   float64 // an autoscaler changes the number of pods
+	Scaling   float64 // an autoscaler changes the number of pods of one side
+	GitOps    float64 // somebody resets the target's replicas to what stands in Git
 	PodCrash  float64 // a pod restarts
 	ClockBack float64 // the engine's clock is set back by up to an hour
+	Takeover  float64 // another engine becomes the leader; the old one is not told
 }
 
 // side is one workload and its pods.
@@ -42,8 +43,8 @@ type pod struct {
 
 // proxy is one data plane: the route it applied.
 type proxy struct {
-	generation int
-	share      rollout.Share // -1 = no route: all to the target
+	generation int // 0 = no route: all to the target
+	traffic    rollout.Traffic
 	foreign    bool
 	at         time.Time
 	next       time.Time // when it applies the route that was pushed last
@@ -52,7 +53,7 @@ type proxy struct {
 // route is the object that carries the split.
 type route struct {
 	generation int // 0 = does not exist
-	share      rollout.Share
+	traffic    rollout.Traffic
 	foreign    bool
 }
 
@@ -61,12 +62,21 @@ type world struct {
 	rand *rand.Rand
 	now  time.Time
 
-	target, stable side
-	userReplicas   int // what the user asks for, while the target is scaled up
-	route          route
-	proxies        [proxies]proxy
-	tally          tally
+	target, stable, warm side
+	userReplicas         int // what the user asks for, while the target is scaled up
+	route                route
+	proxies              [proxies]proxy
+	tally                tally
 
+	// joined: without a route, the stable copy's pods are behind the service.
+	joined bool
+	// shape is the number of pods that was asked for last without a route,
+	// shaped since when it is so; zero = not yet.
+	shape  [2]int32
+	shaped time.Time
+
+	server   server
+	people   people
 	unserved int64 // requests for which no pod was ready
 }
 
@@ -83,15 +93,19 @@ type tally struct {
 
 func newWorld(sc Scenario, r *rand.Rand) *world {
 	w := &world{Scenario: sc, rand: r, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), userReplicas: 2}
-	w.target = side{rev: firstRevision, replicas: w.userReplicas}
-	for i := range w.proxies {
-		w.proxies[i].share = -1
+	if sc.Pods > 0 {
+		w.userReplicas = sc.Pods
 	}
+	w.target = side{rev: firstRevision, replicas: w.userReplicas}
+	w.server.done = map[string]bool{}
 	w.resetTally()
 	return w
 }
 
 func (w *world) resetTally() { w.tally = tally{served: map[rollout.Revision]int64{}} }
+
+// byPods reports whether there is no route.
+func (w *world) byPods() bool { return w.Plan.Strategy == rollout.Replicas }
 
 // chance reports whether something of the given rate per second happens in
 // this tick.
@@ -103,7 +117,7 @@ func (w *world) delay(least, most time.Duration) time.Duration {
 	return least + time.Duration(w.rand.Int64N(int64(most-least)))
 }
 
-// advance moves everything but the engine by one tick.
+// advance moves everything but the engines by one tick.
 func (w *world) advance(since time.Duration) {
 	w.now = w.now.Add(tick)
 	for _, a := range w.People {
@@ -112,30 +126,44 @@ func (w *world) advance(since time.Duration) {
 		}
 	}
 	w.misfortune()
-	w.roll(&w.target)
-	w.roll(&w.stable)
+	for _, s := range []*side{&w.target, &w.stable, &w.warm} {
+		w.roll(s)
+	}
 	w.push()
 	w.traffic(since)
 }
 
 func (w *world) misfortune() {
 	if w.chance(w.Faults.Foreign) && w.route.generation > 0 {
-		w.write(rollout.Share(w.rand.IntN(101))*rollout.Percent, true)
+		w.write(rollout.Traffic{Share: rollout.Share(w.rand.IntN(101)) * rollout.Percent}, true)
 	}
 	if w.chance(w.Faults.Scaling) {
-		w.userReplicas = 1 + w.rand.IntN(4)
-		if w.target.replicas > 0 {
-			w.target.replicas = w.userReplicas
-		}
-		if w.stable.replicas > 0 {
-			w.stable.replicas = w.userReplicas
-		}
+		w.autoscale()
 	}
-	for _, s := range []*side{&w.target, &w.stable} {
+	if w.chance(w.Faults.GitOps) {
+		w.target.replicas = w.userReplicas
+	}
+	for _, s := range []*side{&w.target, &w.stable, &w.warm} {
 		for i := range s.pods {
 			if w.chance(w.Faults.PodCrash) && s.pods[i].rev != w.Broken {
 				s.pods[i].ready = w.now.Add(w.delay(time.Second, 5*time.Second))
 			}
+		}
+	}
+}
+
+// autoscale changes one side, or what is asked for in all.
+func (w *world) autoscale() {
+	n := 1 + w.rand.IntN(4)
+	switch {
+	case w.byPods():
+		w.userReplicas = max(2, n)
+	case w.rand.IntN(2) == 0 && w.stable.replicas > 0:
+		w.stable.replicas = n
+	default:
+		w.userReplicas = n
+		if w.target.replicas > 0 {
+			w.target.replicas = n
 		}
 	}
 }
@@ -169,9 +197,18 @@ func (w *world) roll(s *side) {
 	}
 }
 
+func (s *side) ready(now time.Time) (n int32) {
+	for _, p := range s.pods {
+		if !p.ready.After(now) {
+			n++
+		}
+	}
+	return n
+}
+
 // observe is what an informer and the proxies' acks say about a side.
 func (s *side) observe(now time.Time) rollout.Workload {
-	o := rollout.Workload{Revision: s.rev}
+	o := rollout.Workload{Revision: s.rev, Pods: s.ready(now), Wanted: int32(s.replicas)}
 	if s.rev == "" {
 		return o
 	}
@@ -189,8 +226,8 @@ func (s *side) observe(now time.Time) rollout.Workload {
 }
 
 // write changes the route object, and starts to push it.
-func (w *world) write(share rollout.Share, foreign bool) {
-	w.route = route{generation: w.route.generation + 1, share: share, foreign: foreign}
+func (w *world) write(t rollout.Traffic, foreign bool) {
+	w.route = route{generation: w.route.generation + 1, traffic: t, foreign: foreign}
 	for i := range w.proxies {
 		w.proxies[i].next = w.now.Add(w.pushDelay())
 	}
@@ -207,14 +244,17 @@ func (w *world) push() {
 	for i := range w.proxies {
 		p := &w.proxies[i]
 		if p.generation != w.route.generation && !p.next.After(w.now) {
-			*p = proxy{generation: w.route.generation, share: w.route.share, foreign: w.route.foreign, at: w.now}
+			*p = proxy{generation: w.route.generation, traffic: w.route.traffic, foreign: w.route.foreign, at: w.now}
 		}
 	}
 }
 
 // ack is what all proxies together confirm. A confirmed route becomes the base
 // from which on samples count.
-func (w *world) ack() rollout.Ack {
+func (w *world) ack(want rollout.World) rollout.Ack {
+	if w.byPods() {
+		return w.ackPods(want)
+	}
 	var since time.Time
 	for _, p := range w.proxies {
 		if w.route.generation == 0 || p.generation != w.route.generation {
@@ -224,96 +264,30 @@ func (w *world) ack() rollout.Ack {
 			since = p.at
 		}
 	}
-	if t := &w.tally; t.base != w.route.generation {
-		t.base, t.cutOff = w.route.generation, w.route.share == 0
+	w.rebase(w.route.generation, w.route.traffic.Share == 0 && w.route.traffic.Mirror == 0)
+	return rollout.Ack{OK: true, Traffic: w.route.traffic, Since: since}
+}
+
+// ackPods confirms that there are as many pods as are asked for.
+func (w *world) ackPods(want rollout.World) rollout.Ack {
+	shape := [2]int32{want.CanaryPods, want.StablePods}
+	right := w.joined && want.ByPods && len(w.target.pods) == int(want.CanaryPods) && w.target.ready(w.now) == want.CanaryPods &&
+		(want.StablePods == 0 || len(w.stable.pods) == int(want.StablePods) && w.stable.ready(w.now) == want.StablePods)
+	if !right {
+		w.shaped = time.Time{}
+		return rollout.Ack{}
+	}
+	if w.shaped.IsZero() || w.shape != shape {
+		w.shape, w.shaped = shape, w.now
+		w.route.generation++
+	}
+	w.rebase(w.route.generation, want.CanaryPods == 0)
+	return rollout.Ack{OK: true, Traffic: want.Traffic, Since: w.shaped}
+}
+
+func (w *world) rebase(generation int, cutOff bool) {
+	if t := &w.tally; t.base != generation {
+		t.base, t.cutOff = generation, cutOff
 		t.samples, t.served, t.late = analysis.Samples{}, map[rollout.Revision]int64{}, 0
 	}
-	return rollout.Ack{OK: true, Traffic: rollout.Traffic{Share: w.route.share}, Since: since}
-}
-
-// traffic sends the requests of one tick.
-func (w *world) traffic(since time.Duration) {
-	rate := w.Rate
-	if w.NoTraffic.covers(since) {
-		rate = 0
-	}
-	for i := range w.proxies {
-		p := &w.proxies[i]
-		n := poisson(w.rand, rate*tick.Seconds()/proxies)
-		w.tally.arrived += n
-		if p.share < 0 {
-			w.answer(&w.target, n, since)
-			continue
-		}
-		canary := binomial(w.rand, n, p.share.Fraction())
-		stable := n - canary
-		canaryFailed := w.answer(&w.target, canary, since)
-		stableFailed := w.answer(&w.stable, stable, since)
-		t := &w.tally
-		if canary > 0 && t.firstCanary.IsZero() {
-			t.firstCanary = w.now
-		}
-		if t.base == 0 || p.generation < t.base {
-			continue
-		}
-		t.samples.Counts = t.samples.Counts.Add(analysis.Counts{
-			CanaryRequests: canary, CanaryFailures: canaryFailed,
-			StableRequests: stable, StableFailures: stableFailed,
-		})
-		if t.cutOff {
-			t.late += canary
-		}
-	}
-}
-
-// answer lets a side answer n requests and returns how many failed.
-func (w *world) answer(s *side, n int64, since time.Duration) (failed int64) {
-	if n == 0 {
-		return 0
-	}
-	var ready []rollout.Revision
-	for _, p := range s.pods {
-		if !p.ready.After(w.now) {
-			ready = append(ready, p.rev)
-		}
-	}
-	if len(ready) == 0 {
-		if since > 0 { // before, the world is only being built
-			w.unserved += n
-		}
-		return n
-	}
-	for range n {
-		rev := ready[w.rand.IntN(len(ready))]
-		rate := w.Fails[rev]
-		if w.Outage.covers(since) {
-			rate = 1 - (1-rate)*(1-w.OutageFails)
-		}
-		if w.rand.Float64() < rate {
-			failed++
-		}
-		if s == &w.stable {
-			w.tally.served[rev]++
-		}
-	}
-	return failed
-}
-
-func poisson(r *rand.Rand, mean float64) int64 {
-	limit, product := math.Exp(-mean), r.Float64()
-	var n int64
-	for product > limit {
-		product *= r.Float64()
-		n++
-	}
-	return n
-}
-
-func binomial(r *rand.Rand, n int64, p float64) (k int64) {
-	for range n {
-		if r.Float64() < p {
-			k++
-		}
-	}
-	return k
 }
