@@ -11,10 +11,18 @@ import (
 
 // Annotations by which people order something of a Release.
 const (
-	AnnotationCommand       = "serin.dev/command"        // "promote" or "abort"
+	// AnnotationCommand is the verb: promote, abort, skip, retry, rollback,
+	// approve or reject.
+	AnnotationCommand       = "serin.dev/command"
 	AnnotationCommandID     = "serin.dev/command-id"     // tells one order from the next
 	AnnotationCommandReason = "serin.dev/command-reason" // free text, kept in the history
+	AnnotationCommandBy     = "serin.dev/command-by"     // who orders it
+	AnnotationCommandGate   = "serin.dev/command-gate"   // which gate is approved or rejected
 )
+
+// AnnotationFreeze on a Release or on a Namespace lets no run start and none
+// advance; rollbacks work. Its value is the reason.
+const AnnotationFreeze = "serin.dev/freeze"
 
 // Types of a Release's conditions.
 const (

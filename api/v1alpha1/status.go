@@ -10,14 +10,23 @@ type ReleaseStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Initializing, Idle, Starting, Progressing, Promoting, Finalizing or
-	// RollingBack.
+	// Initializing, Idle, Starting, Testing, Progressing, Promoting, Finalizing
+	// or RollingBack.
 	// +optional
 	Phase string `json:"phase,omitempty"`
 
 	// What the engine waits for, or why it did what it did, in one line.
 	// +optional
 	Reason string `json:"reason,omitempty"`
+
+	// What is waited for, in one line; empty when nothing is.
+	// +optional
+	WaitingFor string `json:"waitingFor,omitempty"`
+
+	// Who or what ends that wait: others (pods, proxies, hooks), evidence,
+	// time, gate, or person.
+	// +optional
+	Wait string `json:"wait,omitempty"`
 
 	// When the present wait ends at the latest.
 	// +optional
@@ -39,12 +48,43 @@ type ReleaseStatus struct {
 	// +optional
 	StepText string `json:"stepText,omitempty"`
 
+	// Good looks at the present step, or in the test before the first one, of
+	// those that it needs: "3/10".
+	// +optional
+	Iterations string `json:"iterations,omitempty"`
+
+	// Why nothing may advance: the reason of the freeze; empty = none is on.
+	// +optional
+	Frozen string `json:"frozen,omitempty"`
+
+	// Gates that were asked at the present point of the run.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Gates []GateStatus `json:"gates,omitempty"`
+
+	// Webhooks that hold the run up at the present point.
+	// +optional
+	Hooks []HookStatus `json:"hooks,omitempty"`
+
+	// The latest command of a person that was taken in.
+	// +optional
+	Command *CommandStatus `json:"command,omitempty"`
+
 	// +optional
 	Split Split `json:"split,omitempty"`
 
 	// Requests of the present run.
 	// +optional
 	Samples Samples `json:"samples,omitempty"`
+
+	// What the present run, or the last one, cost its users.
+	// +optional
+	Cost Cost `json:"cost,omitzero"`
+
+	// How the answers to copies of requests compare, of the present run.
+	// +optional
+	Mirrored *Mirrored `json:"mirrored,omitempty"`
 
 	// NoData, Collecting, Pass or Fail.
 	// +optional
@@ -124,6 +164,105 @@ type Count struct {
 	Failures int64 `json:"failures"`
 }
 
+// GateStatus is a gate that was asked.
+type GateStatus struct {
+	Name string `json:"name"`
+
+	// Start, Traffic or Promotion.
+	At string `json:"at"`
+
+	// The step before which a gate at Traffic is asked.
+	// +optional
+	Step int32 `json:"step,omitempty"`
+
+	// +optional
+	Open bool `json:"open"`
+
+	// When it was asked.
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
+
+	// Who may approve; empty: anybody who may change the Release, or nobody
+	// has to.
+	// +optional
+	Approvers []string `json:"approvers,omitempty"`
+
+	// Who approved.
+	// +optional
+	By string `json:"by,omitempty"`
+
+	// When the run is rolled back without an approval.
+	// +optional
+	Expires *metav1.Time `json:"expires,omitempty"`
+}
+
+// HookStatus is a webhook that was called and did not succeed yet.
+type HookStatus struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+
+	// When it was called first at this point, and last.
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
+	// +optional
+	Called *metav1.Time `json:"called,omitempty"`
+
+	// What it answered; empty while the answer is waited for.
+	// +optional
+	Answer string `json:"answer,omitempty"`
+}
+
+// CommandStatus is a command of a person, and what became of it.
+type CommandStatus struct {
+	// The annotation serin.dev/command-id.
+	ID string `json:"id"`
+
+	// promote, abort, skip, retry, rollback, approve or reject.
+	Verb string `json:"verb"`
+
+	// +optional
+	Gate string `json:"gate,omitempty"`
+
+	// Who ordered it, as they said.
+	// +optional
+	By string `json:"by,omitempty"`
+
+	// +optional
+	Reason string `json:"reason,omitempty"`
+
+	// When it was taken in.
+	Time metav1.Time `json:"time"`
+
+	// Why it had no effect; empty: it was obeyed.
+	// +optional
+	Refused string `json:"refused,omitempty"`
+}
+
+// Cost is what a run costs the users.
+type Cost struct {
+	// About how many requests of users failed because of the run, beyond those
+	// that would have failed on stable.
+	// +optional
+	FailedRequests int64 `json:"failedRequests"`
+}
+
+// Mirrored counts pairs of answers, of the canary and of stable to the same
+// request.
+type Mirrored struct {
+	Compared int64 `json:"compared"`
+	Differ   int64 `json:"differ"`
+
+	// The same for pairs of two stable answers: what differs by itself.
+	// +optional
+	NoiseCompared int64 `json:"noiseCompared,omitempty"`
+	// +optional
+	NoiseDiffer int64 `json:"noiseDiffer,omitempty"`
+
+	// How one of them differed.
+	// +optional
+	Example string `json:"example,omitempty"`
+}
+
 // Run is one ended run.
 type Run struct {
 	// Runs of a Release are numbered from 1.
@@ -132,7 +271,7 @@ type Run struct {
 	From Version `json:"from"`
 	To   Version `json:"to"`
 
-	// promoted, rolled-back, aborted or superseded.
+	// promoted, rolled-back, aborted, superseded or reverted.
 	Outcome string `json:"outcome"`
 
 	Started metav1.Time `json:"started"`
@@ -140,6 +279,13 @@ type Run struct {
 
 	// Requests the canary served and failed in the run.
 	Canary Count `json:"canary"`
+
+	// +optional
+	Cost Cost `json:"cost,omitzero"`
+
+	// What people ordered in the run, the latest last.
+	// +optional
+	Commands []CommandStatus `json:"commands,omitempty"`
 
 	// From the first request that reached the canary to the decision, in
 	// milliseconds.

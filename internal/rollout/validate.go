@@ -118,17 +118,31 @@ func (p *Plan) validateJudge(f *findings) {
 	f.check(j.Confidence > 0 && j.Confidence < 1, "spec.judge.confidence: %v %% is not between 0 and 100", 100*j.Confidence)
 	f.check(j.FailureLimit >= 1, "spec.judge.failureLimit: %d must be at least 1", j.FailureLimit)
 	f.check(len(j.Checks) == 0 || j.Interval > 0, "spec.judge.interval: %v must be longer than 0s", j.Interval)
+	f.check(j.LatencyTolerance >= 0, "spec.judge.latency.tolerance: %v %% is negative; 0 turns the comparison off", 100*j.LatencyTolerance)
+	f.check(j.Budget >= 0, "spec.judge.budget.failedRequests: %d is negative", j.Budget)
 	for i, c := range j.Checks {
-		f.check(c.Metric == analysis.SuccessRate || c.Metric == analysis.DurationP99,
-			"spec.judge.checks[%d].metric: %q is unknown; use %s or %s", i, c.Metric, analysis.SuccessRate, analysis.DurationP99)
-		f.check(c.Min != nil || c.Max != nil, "spec.judge.checks[%d]: min or max is needed", i)
-		f.check(c.Min == nil || c.Max == nil || *c.Min <= *c.Max, "spec.judge.checks[%d]: min is larger than max", i)
-		switch c.Metric { // a limit that no value can keep
-		case analysis.SuccessRate:
-			f.check(c.Min == nil || *c.Min <= 100, "spec.judge.checks[%d].min: no success-rate is above 100 %%", i)
-			f.check(c.Max == nil || *c.Max >= 0, "spec.judge.checks[%d].max: no success-rate is below 0 %%", i)
-		case analysis.DurationP99:
-			f.check(c.Max == nil || *c.Max > 0, "spec.judge.checks[%d].max: no duration is as short as that", i)
-		}
+		validateCheck(f, c, fmt.Sprintf("spec.judge.checks[%d]", i))
+	}
+}
+
+func validateCheck(f *findings, c analysis.Check, path string) {
+	f.check(c.Min != nil || c.Max != nil || c.ToStable.Min != nil || c.ToStable.Max != nil, "%s: min, max or toStable is needed", path)
+	f.check(c.Min == nil || c.Max == nil || *c.Min <= *c.Max, "%s: min is larger than max", path)
+	if m := c.ToStable; m.Min != nil && m.Max != nil {
+		f.check(*m.Min <= *m.Max, "%s.toStable: min is larger than max", path)
+	}
+	f.check(c.Interval >= 0, "%s.interval: %v is negative", path, c.Interval)
+	if c.External {
+		return
+	}
+	switch c.Metric { // a limit that no value can keep
+	case analysis.SuccessRate, analysis.ErrorRate:
+		f.check(c.Min == nil || *c.Min <= 100, "%s.min: no %s is above 100 %%", path, c.Metric)
+		f.check(c.Max == nil || *c.Max >= 0, "%s.max: no %s is below 0 %%", path, c.Metric)
+	case analysis.DurationP50, analysis.DurationP90, analysis.DurationP95, analysis.DurationP99:
+		f.check(c.Max == nil || *c.Max > 0, "%s.max: no duration is as short as that", path)
+	default:
+		f.check(false, "%s.metric: %q is none of %s, %s, %s, %s, %s and %s; add a template that measures it", path, c.Metric,
+			analysis.SuccessRate, analysis.ErrorRate, analysis.DurationP50, analysis.DurationP90, analysis.DurationP95, analysis.DurationP99)
 	}
 }
