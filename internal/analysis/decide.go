@@ -123,7 +123,7 @@ func (t latencyTest) question(stratum string, limit float64) Question {
 	i := t.best()
 	return Question{
 		Kind: Latency, Stratum: stratum, LogE: float64(t.Max), Limit: limit,
-		Counts: t.Total[i].add(t.Block[i]).counts(), Threshold: bucketBound(int(t.At[i])),
+		Counts: t.Total.at(i).Add(t.Block.at(i)), Threshold: bucketBound(int(t.At[i])),
 	}
 }
 

@@ -1,6 +1,11 @@
 package analysis
 
-import "math"
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"math"
+)
 
 // eProcess is evidence against a hypothesis that grows block by block: a bet
 // at fair odds. It begins with 1 and is spread over alternatives; each block
@@ -19,9 +24,9 @@ type eProcess struct {
 	Blocks int64 `json:"n,omitempty"`
 	// Log of the alternatives' parts. A float32 is precise enough: what is
 	// bet anew keeps the parts from falling far, and rounding is not biased.
-	Log []float32 `json:"log,omitempty"`
+	Log float32s `json:"l,omitempty"`
 	// Max is the highest log e-value so far.
-	Max float32 `json:"max,omitempty"`
+	Max float32 `json:"m,omitempty"`
 }
 
 const (
@@ -38,7 +43,7 @@ type alternative struct{ odds, part float64 }
 // bet multiplies in one block: the log likelihood ratio of each alternative,
 // in the order of parts.
 func (e eProcess) bet(parts, ratios []float64) eProcess {
-	logs := make([]float32, len(parts))
+	next := make(float32s, len(parts))
 	anew := e.reserve()
 	e.Blocks++
 	anew -= e.reserve()
@@ -49,9 +54,9 @@ func (e eProcess) bet(parts, ratios []float64) eProcess {
 		} else {
 			at = math.Log(part * (1 - restartReserve + anew))
 		}
-		logs[i] = float32(at + ratios[i])
+		next[i] = float32(at + ratios[i])
 	}
-	e.Log = logs
+	e.Log = next
 	e.Max = max(e.Max, float32(e.logE()))
 	return e
 }
@@ -76,4 +81,33 @@ func (e eProcess) logE() float64 {
 func logAddExp(a, b float64) float64 {
 	top, low := max(a, b), min(a, b)
 	return top + math.Log1p(math.Exp(low-top))
+}
+
+// float32s are written as base64 of their bits: exact, and half as long as numbers.
+type float32s []float32
+
+// MarshalText writes the bits, least significant byte first.
+func (l float32s) MarshalText() ([]byte, error) {
+	var bits []byte
+	for _, v := range l {
+		bits = binary.LittleEndian.AppendUint32(bits, math.Float32bits(v))
+	}
+	return base64.RawStdEncoding.AppendEncode(nil, bits), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (l *float32s) UnmarshalText(text []byte) error {
+	bits, err := base64.RawStdEncoding.AppendDecode(nil, text)
+	if err != nil || len(bits)%4 != 0 {
+		return fmt.Errorf("numbers %.20q: want 32-bit floating-point numbers in base64", text)
+	}
+	*l = nil
+	for ; len(bits) > 0; bits = bits[4:] {
+		v := math.Float32frombits(binary.LittleEndian.Uint32(bits))
+		if math.IsNaN(float64(v)) {
+			return fmt.Errorf("numbers %.20q: not a number", text)
+		}
+		*l = append(*l, v)
+	}
+	return nil
 }

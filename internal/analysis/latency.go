@@ -38,17 +38,17 @@ import (
 const DefaultLatencyTolerance = 0.05
 
 // latencyQuantiles are the quantiles of stable's durations that are compared.
-const latencyQuantiles = 5
+const latencyQuantiles = 4
 
 func latencyRanks() [latencyQuantiles]float64 {
-	return [latencyQuantiles]float64{0.5, 0.75, 0.9, 0.95, 0.99}
+	return [latencyQuantiles]float64{0.5, 0.8, 0.95, 0.99}
 }
 
 // latencyOdds are the alternatives at each quantile, with their parts of what
 // that quantile gets: +20 % multiplies the odds of being late by 1.2 to 1.7
 // beyond a tolerance of 5 %, a version that takes twice as long by ten.
 func latencyOdds() []alternative {
-	return []alternative{{1.3, 0.35}, {1.7, 0.35}, {3, 0.2}, {12, 0.1}}
+	return []alternative{{1.25, 0.4}, {1.6, 0.35}, {3, 0.15}, {12, 0.1}}
 }
 
 // latencyLearn is how many of stable's requests are waited for before the first
@@ -61,29 +61,43 @@ type latencyTest struct {
 	eProcess
 	// Learned counts stable's durations; Quantiles are estimated from them, in
 	// buckets.
-	Learned   int64                     `json:"learned,omitempty"`
-	Quantiles [latencyQuantiles]float32 `json:"q"`
+	Learned   int64    `json:"s,omitempty"`
+	Quantiles float32s `json:"q"`
 	// At are the block's thresholds: the last bucket that is not late.
 	// 0 = there is no block yet.
 	At [latencyQuantiles]int16 `json:"at"`
-	// Block and Total count requests, and late ones as failures.
-	Block [latencyQuantiles]quad `json:"b"`
-	Total [latencyQuantiles]quad `json:"t"`
+	// Block and Total are what was counted at them.
+	Block late `json:"b"`
+	Total late `json:"t"`
 }
+
+// late counts requests of canary and stable, and of those the late ones at each
+// quantile, in pairs: few numbers, which take little room.
+type late [2 + 2*latencyQuantiles]int64
+
+// at is what was counted at quantile i, late requests as failures.
+func (l *late) at(i int) Counts {
+	return Counts{
+		CanaryRequests: l[0], CanaryFailures: l[2+2*i],
+		StableRequests: l[1], StableFailures: l[3+2*i],
+	}
+}
+
+func (l *late) requests() int64 { return l[0] + l[1] }
 
 // observe adds the durations of one look.
 func (t latencyTest) observe(canary, stable *Histogram, tolerance, share float64) latencyTest {
 	if t.At[0] > 0 {
 		shift := toleratedBuckets(tolerance)
-		nc, ns := canary.Count(), stable.Count()
+		t.Block[0] += canary.Count()
+		t.Block[1] += stable.Count()
 		for i, at := range t.At {
-			t.Block[i] = t.Block[i].add(quad{
-				nc, canary.over(int(at) + shift), ns, stable.over(int(at)),
-			})
+			t.Block[2+2*i] += canary.over(int(at) + shift)
+			t.Block[3+2*i] += stable.over(int(at))
 		}
 	}
 	t = t.learn(stable)
-	if n := t.Block[0].counts().Requests(); t.At[0] == 0 || n >= blockSize(share, t.Total[0].counts().Requests()+n) {
+	if n := t.Block.requests(); t.At[0] == 0 || n >= blockSize(share, t.Total.requests()+n) {
 		t = t.endBlock()
 	}
 	return t
@@ -94,16 +108,18 @@ func (t latencyTest) endBlock() latencyTest {
 	odds := latencyOdds()
 	var parts, ratios [latencyQuantiles * 8]float64
 	told := false
-	for i := range t.Block {
+	for i := range latencyQuantiles {
 		for j, a := range odds {
 			parts[i*len(odds)+j] = a.part / latencyQuantiles
 		}
-		if blockRatios(t.Block[i].counts(), odds, ratios[i*len(odds):]) {
+		if blockRatios(t.Block.at(i), odds, ratios[i*len(odds):]) {
 			told = true
 		}
-		t.Total[i] = t.Total[i].add(t.Block[i])
-		t.Block[i] = quad{}
 	}
+	for i, n := range t.Block {
+		t.Total[i] += n
+	}
+	t.Block = late{}
 	if n := len(odds) * latencyQuantiles; told {
 		t.eProcess = t.bet(parts[:n], ratios[:n])
 	}
@@ -125,10 +141,10 @@ func (t latencyTest) learn(stable *Histogram) latencyTest {
 	if n == 0 {
 		return t
 	}
-	ranks := latencyRanks()
-	for i, rank := range ranks {
-		if t.Learned == 0 {
-			t.Quantiles[i] = float32(bucketOf(stable.Quantile(rank)))
+	next := make(float32s, latencyQuantiles)
+	for i, rank := range latencyRanks() {
+		if len(t.Quantiles) < latencyQuantiles {
+			next[i] = float32(bucketOf(stable.Quantile(rank)))
 			continue
 		}
 		step := least + first/float64(t.Learned+first/10)
@@ -136,8 +152,9 @@ func (t latencyTest) learn(stable *Histogram) latencyTest {
 		move := step * (float64(stable.over(int(math.Round(at)))) - (1-rank)*float64(n))
 		// A look with many requests at once must not overshoot.
 		move = min(max(move, -20), 20)
-		t.Quantiles[i] = float32(min(max(0, at+move), histogramBuckets-1))
+		next[i] = float32(min(max(0, at+move), histogramBuckets-1))
 	}
+	t.Quantiles = next
 	t.Learned += n
 	return t
 }
@@ -164,7 +181,7 @@ func (t latencyTest) best() int {
 // text says in which way the canary is slower.
 func (t latencyTest) text(tolerance float64) string {
 	i := t.best()
-	c := t.Total[i].counts()
+	c := t.Total.at(i)
 	limit := bucketBound(int(t.At[i]))
 	return fmt.Sprintf("slower: %s of the canary's requests took longer than %s, and %s of stable's longer than %s",
 		percentText(c.CanaryRate()), durationText(time.Duration(float64(limit)*(1+tolerance))),

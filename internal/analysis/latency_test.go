@@ -1,0 +1,239 @@
+package analysis
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const ms = float64(time.Millisecond)
+
+// latencies are distributions of durations as services have them.
+var latencies = map[string]func(r *rand.Rand) float64{
+	"narrow": func(r *rand.Rand) float64 { return 20 * ms * math.Exp(0.3*r.NormFloat64()) },
+	"usual":  func(r *rand.Rand) float64 { return 20 * ms * math.Exp(0.6*r.NormFloat64()) },
+	"wide":   func(r *rand.Rand) float64 { return 20 * ms * math.Exp(1.0*r.NormFloat64()) },
+	"heavy":  func(r *rand.Rand) float64 { return 5 * ms * math.Pow(1-r.Float64(), -1/1.5) }, // Pareto, infinite variance
+	"waits":  func(r *rand.Rand) float64 { return 2*ms + 30*ms*r.ExpFloat64() },
+	"bimodal": func(r *rand.Rand) float64 {
+		if r.Float64() < 0.3 { // not in the cache
+			return 80 * ms * math.Exp(0.3*r.NormFloat64())
+		}
+		return 3 * ms * math.Exp(0.2*r.NormFloat64())
+	},
+}
+
+// race is latency traffic: slower changes the canary's durations, both changes
+// those of both sides, by second.
+type race struct {
+	rate, share float64
+	latency     func(r *rand.Rand) float64
+	slower      func(d float64) float64
+	both        func(second float64) float64
+	drift       func(second float64) float64 // the share, when it is not what is asked
+}
+
+func (c race) look(r *rand.Rand, second, every float64) Samples {
+	var s Samples
+	share, factor := c.share, 1.0
+	if c.drift != nil {
+		share = c.drift(second)
+	}
+	if c.both != nil {
+		factor = c.both(second)
+	}
+	for n := poisson(r, c.rate*every); n > 0; n-- {
+		d := c.latency(r) * factor
+		if r.Float64() < share {
+			if c.slower != nil {
+				d = c.slower(d)
+			}
+			s.CanaryRequests++
+			s.CanaryLatency.Observe(time.Duration(d))
+		} else {
+			s.StableRequests++
+			s.StableLatency.Observe(time.Duration(d))
+		}
+	}
+	return s
+}
+
+func poisson(r *rand.Rand, mean float64) int {
+	n, limit := 0, math.Exp(-mean)
+	for p := r.Float64(); p > limit; p *= r.Float64() {
+		n++
+	}
+	return n
+}
+
+func (c race) watch(policy Policy, seed uint64, canary int64) (Judge, bool) {
+	r := rand.New(rand.NewPCG(seed, 11))
+	const every = 0.25
+	j := Judge{}.NextStep(policy, c.share, start)
+	for s := 0.0; j.Total.CanaryRequests < canary; s += every {
+		j = j.Observe(policy, c.look(r, s, every), start.Add(time.Duration(s*float64(time.Second))))
+		if failed(j) {
+			return j, true
+		}
+	}
+	return j, false
+}
+
+// TestSlowerVersions: how many canary requests it takes to find a version all
+// of whose requests take 20 % longer, or the slow ones alone (which raises the
+// p95 by 20 to 25 %). 3,000 are promised; where the spread is so wide that 20 %
+// is little of it, and half of the traffic is the canary's, it takes more.
+func TestSlowerVersions(t *testing.T) {
+	policy := Policy{FalseAlarm: 0.001, LatencyTolerance: DefaultLatencyTolerance}
+	runs := 12
+	if *study {
+		runs = 100
+	}
+	var table strings.Builder
+	for _, c := range []struct {
+		latency   string
+		share     float64
+		all, tail float64 // most canary requests, on average
+	}{
+		{"narrow", 0.05, 1000, 1000}, {"narrow", 0.25, 1000, 1000}, {"narrow", 0.5, 1000, 1500},
+		{"usual", 0.05, 1500, 2000}, {"usual", 0.25, 2000, 3000}, {"usual", 0.5, 2500, 3000},
+		{"bimodal", 0.05, 1000, 1000}, {"bimodal", 0.25, 1000, 2000}, {"bimodal", 0.5, 1000, 2500},
+		{"waits", 0.05, 3000, 3000}, {"waits", 0.25, 3000, 3000}, {"waits", 0.5, 4500, 4000},
+		{"heavy", 0.05, 1500, 9000}, {"heavy", 0.25, 1500, 11000}, {"heavy", 0.5, 2500, 17000},
+		{"wide", 0.05, 3000, 4500}, {"wide", 0.25, 3600, 7000}, {"wide", 0.5, 5000, 9000},
+	} {
+		r := rand.New(rand.NewPCG(1, 1))
+		var sample []float64
+		for range 20000 {
+			sample = append(sample, latencies[c.latency](r))
+		}
+		slices.Sort(sample)
+		slow := sample[len(sample)*88/100]
+		mean := func(slower func(float64) float64) float64 {
+			var sum float64
+			for seed := range uint64(runs) {
+				j, ok := race{rate: 200, share: c.share, latency: latencies[c.latency], slower: slower}.watch(policy, seed, 100_000)
+				if !ok || j.Failed.Kind != Latency {
+					t.Errorf("%+v, seed %d: not found by %d canary requests: %+v", c, seed, j.Total.CanaryRequests, j.Failed)
+				}
+				sum += float64(j.Total.CanaryRequests) / float64(runs)
+			}
+			return sum
+		}
+		all := mean(func(d float64) float64 { return 1.2 * d })
+		tail := mean(func(d float64) float64 {
+			if d > slow {
+				return 1.25 * d
+			}
+			return d
+		})
+		fmt.Fprintf(&table, "%-8s share %2.0f %%: all %5.0f, tail %5.0f\n", c.latency, 100*c.share, all, tail)
+		if all > c.all || tail > c.tail {
+			t.Errorf("%s at %v: found after %.0f and %.0f canary requests; want at most %v and %v", c.latency, c.share, all, tail, c.all, c.tail)
+		}
+	}
+	t.Logf("mean canary requests to find a slower version:\n%s", table.String())
+}
+
+// TestEqualLatencyIsNotFailed: the e-value reaches 20 in at most one run of 20,
+// however the versions' common latency looks and moves, and even for a canary
+// that is exactly as slow as is tolerated.
+func TestEqualLatencyIsNotFailed(t *testing.T) {
+	const odds = 20
+	runs := 150
+	if *study {
+		runs = 2000
+	}
+	tolerated := func(d float64) float64 { return d * (1 + DefaultLatencyTolerance) }
+	policy := Policy{FalseAlarm: 1e-12, LatencyTolerance: DefaultLatencyTolerance} // looked at to the end
+	for name, c := range map[string]race{
+		"usual":             {share: 0.1, latency: latencies["usual"]},
+		"heavy tail":        {share: 0.5, latency: latencies["heavy"]},
+		"bimodal":           {share: 0.25, latency: latencies["bimodal"]},
+		"as tolerated":      {share: 0.25, latency: latencies["usual"], slower: tolerated},
+		"wide as tolerated": {share: 0.5, latency: latencies["wide"], slower: tolerated},
+		"common slowdowns": {share: 0.1, latency: latencies["usual"], both: func(s float64) float64 {
+			if math.Mod(s, 9) < 2 {
+				return 5
+			}
+			return 1
+		}},
+		"common drift": {share: 0.25, latency: latencies["waits"], both: func(s float64) float64 { return 1 + s/10 }},
+		"share drifts": {share: 0.1, latency: latencies["usual"], drift: func(s float64) float64 { return min(0.9, 0.1+s/50) }},
+	} {
+		c.rate = 200
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			alarms := 0
+			for seed := range uint64(runs) {
+				if j, _ := c.watch(policy, seed, 1000); float64(j.Latency.Max) >= math.Log(odds) {
+					alarms++
+				}
+			}
+			mean := float64(runs) / odds
+			t.Logf("%d of %d", alarms, runs)
+			if most := mean + 4*math.Sqrt(mean); float64(alarms) > most {
+				t.Errorf("the e-value reached %d in %d of %d runs; want at most %.0f", odds, alarms, runs, most)
+			}
+		})
+	}
+}
+
+// TestASlowStartIsNotHeldAgainstTheCanary, when the policy says how long it is.
+func TestASlowStartIsNotHeldAgainstTheCanary(t *testing.T) {
+	cold := 0
+	for seed := range uint64(8) {
+		for _, warmup := range []time.Duration{0, 10 * time.Second} {
+			policy := Policy{FalseAlarm: 0.001, LatencyTolerance: 0.1, Warmup: warmup}
+			r := rand.New(rand.NewPCG(seed, 5))
+			j := Judge{}.NextStep(policy, 0.2, start)
+			for s := 0.0; s < 30; s += 0.25 {
+				tr := race{rate: 150, share: 0.2, latency: latencies["usual"], slower: func(d float64) float64 {
+					return d * (1 + 4*math.Exp(-s/2))
+				}}
+				j = j.Observe(policy, tr.look(r, s, 0.25), start.Add(time.Duration(s*float64(time.Second))))
+			}
+			switch {
+			case warmup == 0 && failed(j):
+				cold++
+			case warmup > 0 && failed(j):
+				t.Errorf("seed %d: a slow start of 10 s was failed: %+v", seed, j.Failed)
+			}
+		}
+	}
+	if cold == 0 {
+		t.Error("no slow start was failed without a warm-up: the test is invalid")
+	}
+}
+
+func TestSlowerVersionsAreNamed(t *testing.T) {
+	policy := Policy{FalseAlarm: 0.001, LatencyTolerance: 0.1, Shares: []float64{1}}
+	c := race{rate: 100, share: 0.5, latency: latencies["narrow"], slower: func(d float64) float64 { return 2 * d }}
+	j, ok := c.watch(policy, 1, 5000)
+	e := j.Decide(policy, 1)
+	if !ok || e.Verdict != Fail || e.Kind != Latency || !strings.Contains(e.Reason, "slower: ") {
+		t.Fatalf("twice as slow: %v %q: %s", e.Verdict, e.Kind, e.Reason)
+	}
+	q := e.Questions[slices.IndexFunc(e.Questions, func(q Question) bool { return q.Kind == Latency })]
+	if q.LogE < q.Limit || q.Threshold < 10*time.Millisecond || q.Threshold > 60*time.Millisecond {
+		t.Errorf("question = %+v; want one beyond its limit, at a quantile of 20 ms or so", q)
+	}
+	if q.Counts.CanaryRate() <= q.Counts.StableRate() {
+		t.Errorf("late: canary %v, stable %v; want more", q.Counts.CanaryRate(), q.Counts.StableRate())
+	}
+}
+
+func TestToleranceIsRoundedUpToBuckets(t *testing.T) {
+	for _, c := range []struct {
+		tolerance float64
+		want      int
+	}{{0.01, 1}, {0.05, 2}, {0.051, 3}, {0.1, 4}, {0.1025, 4}, {1, 29}} {
+		if got := toleratedBuckets(c.tolerance); got != c.want {
+			t.Errorf("toleratedBuckets(%v) = %d; want %d", c.tolerance, got, c.want)
+		}
+	}
+}
