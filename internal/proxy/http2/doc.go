@@ -4,6 +4,7 @@
 //	doc.go       this
 //	frame.go     frames as bytes
 //	fields.go    heads and trailers through HPACK (RFC 7541), and what makes them malformed
+//	encode.go    heads and trailers as bytes
 //	conn.go      what both sides share: reading frames, gathering output, windows
 //	guard.go     what a peer may make us do
 //	stream.go    one request and its answer: what the proxy works with
