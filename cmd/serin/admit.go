@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -25,7 +26,7 @@ func admit(_ context.Context, req apiserver.Request) (warnings []string, err err
 		return nil, nil
 	}
 	switch req.Resource.Group {
-	case "networking.istio.io":
+	case "networking.istio.io", "security.istio.io":
 		return admitIstio(req)
 	case v1alpha1.GroupVersion.Group:
 		r := &v1alpha1.Release{}
@@ -73,6 +74,8 @@ func istioKind(r schema.GroupVersionResource) metav1.Object {
 		return &istiov1.ServiceEntry{}
 	case "workloadentries":
 		return &istiov1.WorkloadEntry{}
+	case "authorizationpolicies":
+		return &securityv1.AuthorizationPolicy{}
 	default:
 		return nil
 	}

@@ -92,6 +92,8 @@ func (p *Publish) publish(l *listeners) error {
 		WorkloadEntries:  objects.WorkloadEntries,
 		Secrets:          objects.Secrets,
 		Previous:         p.good,
+
+		AuthorizationPolicies: objects.Authorization,
 	})
 	snapshot := out.Snapshot
 	p.tell(out.Findings)
@@ -105,6 +107,7 @@ func (p *Publish) publish(l *listeners) error {
 	snapshot.Version = mesh.SnapshotVersion(time.Now().UnixMilli())
 	if p.last != nil {
 		snapshot.Version = p.last.Version
+		snapshot = snapshot.Sharing(p.last) // found by identity from here on
 		if reflect.DeepEqual(snapshot, p.last) {
 			return nil
 		}

@@ -116,6 +116,7 @@ func (c *Client) watch() error {
 		c.coreInformers.Discovery().V1().EndpointSlices().Informer(),
 		ii.VirtualServices().Informer(), ii.DestinationRules().Informer(), ii.Gateways().Informer(),
 		ii.ServiceEntries().Informer(), ii.WorkloadEntries().Informer(),
+		c.istioInformers.Security().V1().AuthorizationPolicies().Informer(),
 	}
 	release := []cache.SharedIndexInformer{
 		c.releases, c.canaries,

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,6 +26,7 @@ type MeshObjects struct {
 	Gateways         []*istiov1.Gateway
 	ServiceEntries   []*istiov1.ServiceEntry
 	WorkloadEntries  []*istiov1.WorkloadEntry
+	Authorization    []*securityv1.AuthorizationPolicy
 	Secrets          []*corev1.Secret                     // of certificates, without anything else
 	Endpoints        map[mesh.ServiceName][]mesh.Endpoint // ready ones, from EndpointSlices
 	Pods             []PodListeners
@@ -64,6 +66,8 @@ func (c *Client) MeshObjects() (*MeshObjects, error) {
 	read(func() (e error) { m.Gateways, e = ni.Gateways().Lister().List(all); return })
 	read(func() (e error) { m.ServiceEntries, e = ni.ServiceEntries().Lister().List(all); return })
 	read(func() (e error) { m.WorkloadEntries, e = ni.WorkloadEntries().Lister().List(all); return })
+	si := c.istioInformers.Security().V1()
+	read(func() (e error) { m.Authorization, e = si.AuthorizationPolicies().Lister().List(all); return })
 	read(func() (e error) { m.Secrets, e = secretsWithData(ci.Core().V1().Secrets().Lister().List(all)); return })
 	var podList []*corev1.Pod
 	var sliceList []*discoveryv1.EndpointSlice

@@ -9,6 +9,7 @@ import (
 
 	apimeta "istio.io/api/meta/v1alpha1"
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/cache"
@@ -63,21 +64,23 @@ func (c *Client) WriteStanding(ctx context.Context, o mesh.Origin, s Standing) e
 	if err != nil {
 		return fmt.Errorf("%s: write status: %w", o, err)
 	}
-	gvr := schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: pluralOf(o.Kind)}
-	_, err = c.dynamic.Resource(gvr).Namespace(o.Namespace).Patch(ctx, o.Name, mergePatch, data, metav1.PatchOptions{FieldManager: fieldManager}, "status")
+	_, err = c.dynamic.Resource(meshResource(o.Kind)).Namespace(o.Namespace).Patch(ctx, o.Name, mergePatch, data, metav1.PatchOptions{FieldManager: fieldManager}, "status")
 	if err != nil && !isNotFound(err) {
 		return fmt.Errorf("%s: write status: %w", o, kindOf(err))
 	}
 	return nil
 }
 
-// pluralOf is the resource of a kind: virtualservices, gateways, serviceentries.
-func pluralOf(kind string) string {
-	kind = strings.ToLower(kind)
-	if stem, ok := strings.CutSuffix(kind, "entry"); ok {
-		return stem + "entries"
+// meshResource is that of a kind: virtualservices, gateways, serviceentries.
+func meshResource(kind string) schema.GroupVersionResource {
+	group, plural := "networking.istio.io", strings.ToLower(kind)
+	if kind == "AuthorizationPolicy" {
+		group = "security.istio.io"
 	}
-	return kind + "s"
+	if stem, ok := strings.CutSuffix(plural, "y"); ok && !strings.HasSuffix(plural, "gateway") {
+		plural = stem + "ie"
+	}
+	return schema.GroupVersionResource{Group: group, Version: "v1", Resource: plural + "s"}
 }
 
 // meshObject reads an object of Istio's from the cache; nil if there is none.
@@ -102,6 +105,8 @@ func (c *Client) meshObject(o mesh.Origin) (metav1.Object, *apimeta.IstioStatus)
 		return v, &apimeta.IstioStatus{Conditions: v.Status.GetConditions()}
 	case *istiov1.WorkloadEntry:
 		return v, &v.Status
+	case *securityv1.AuthorizationPolicy:
+		return v, &v.Status
 	}
 	return nil, nil
 }
@@ -120,6 +125,8 @@ func (c *Client) meshInformer(kind string) cache.SharedIndexInformer {
 		return ni.ServiceEntries().Informer()
 	case "WorkloadEntry":
 		return ni.WorkloadEntries().Informer()
+	case "AuthorizationPolicy":
+		return c.istioInformers.Security().V1().AuthorizationPolicies().Informer()
 	}
 	return nil
 }

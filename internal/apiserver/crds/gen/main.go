@@ -25,6 +25,7 @@ var thirdParty = []struct {
 	names        []string
 }{
 	{"istio.io/api", "kubernetes/customresourcedefinitions.gen.yaml", []string{
+		"authorizationpolicies.security.istio.io",
 		"destinationrules.networking.istio.io",
 		"gateways.networking.istio.io",
 		"serviceentries.networking.istio.io",
