@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -27,24 +26,15 @@ type streamTunnel struct {
 	answer *http.Response
 }
 
-// connectOver asks for a tunnel by CONNECT; with a protocol by the extended one.
-func (r *rig) connectOver(l *Listener, target, protocol string) *streamTunnel {
+// connectOver asks for a tunnel by CONNECT.
+func (r *rig) connectOver(l *Listener, target string) *streamTunnel {
 	r.t.Helper()
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
-	}}
-	r.t.Cleanup(transport.CloseIdleConnections)
-	u, err := url.Parse(target)
+	body, in := io.Pipe()
+	q, err := http.NewRequestWithContext(r.t.Context(), http.MethodConnect, target, body)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	body, in := io.Pipe()
-	q := (&http.Request{Method: http.MethodConnect, URL: u, Host: u.Host, Header: http.Header{}, Body: body}).WithContext(r.t.Context())
-	if protocol != "" {
-		q.Header[":protocol"] = []string{protocol}
-		q.Header["Sec-Websocket-Version"] = []string{"13"}
-	}
-	res, err := transport.RoundTrip(q)
+	res, err := r.overHTTP2(l).Transport.RoundTrip(q)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -67,7 +57,7 @@ func TestConnectOverHTTP2(t *testing.T) {
 	l, _ := r.outbound()
 	large := strings.Repeat("x", 1<<20) // more than any window or buffer
 	for _, says := range []string{"", "hello", large} {
-		s := r.connectOver(l, "http://db:80", "")
+		s := r.connectOver(l, "http://db:80")
 		if s.answer.StatusCode != 200 || len(s.answer.Header) > 0 {
 			t.Fatalf("CONNECT = %d %v", s.answer.StatusCode, s.answer.Header)
 		}
@@ -82,7 +72,7 @@ func TestConnectOverHTTP2(t *testing.T) {
 			t.Errorf("record = %+v", q)
 		}
 	}
-	s := r.connectOver(l, "http://down:80", "")
+	s := r.connectOver(l, "http://down:80")
 	if got := s.reads(t); s.answer.StatusCode != 503 || got != "serin: UF,URX: could not connect to down\n" {
 		t.Errorf("nobody listens: %d %q", s.answer.StatusCode, got)
 	}
@@ -93,7 +83,7 @@ func TestConnectOverHTTP2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := r.connectOver(gateway, "http://db:80", ""); s.answer.StatusCode != 405 {
+	if s := r.connectOver(gateway, "http://db:80"); s.answer.StatusCode != 405 {
 		t.Errorf("at a gateway: %d", s.answer.StatusCode)
 	}
 }
@@ -112,7 +102,7 @@ func TestAConnectOverHTTP2IsRoutedByTheNameInside(t *testing.T) {
 		Split:   []mesh.Destination{{Service: "other.default", Weight: 1}},
 	}}})
 	l, _ := r.outbound()
-	s := r.connectOver(l, "http://example.com:443", "")
+	s := r.connectOver(l, "http://example.com:443")
 	config := app.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	config.ServerName = "example.com"
 	c := tls.Client(pipeConn{s}, config)
@@ -150,7 +140,7 @@ func TestASilentTunnelOverHTTP2IsNotLookedIntoForEver(t *testing.T) {
 		Split:   []mesh.Destination{{Service: "db.default", Weight: 1}},
 	}}})
 	l, _ := r.outbound()
-	s := r.connectOver(l, "http://db:80", "")
+	s := r.connectOver(l, "http://db:80")
 	if got, err := bufio.NewReader(s.Reader).ReadString('\n'); got != "db\n" {
 		t.Errorf("greeting = %q, %v", got, err)
 	}
@@ -173,7 +163,7 @@ func TestTunnelsOverHTTP2AreBrokenOff(t *testing.T) {
 	r.apply(tcpService("keeps.default", keeps), tcpService("resets.default", resets))
 	l, _ := r.outbound()
 
-	s := r.connectOver(l, "http://keeps:80", "")
+	s := r.connectOver(l, "http://keeps:80")
 	if _, err := io.ReadFull(s.Reader, make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +173,7 @@ func TestTunnelsOverHTTP2AreBrokenOff(t *testing.T) {
 		t.Errorf("a caller that left: %+v", q)
 	}
 
-	s = r.connectOver(l, "http://resets:80", "")
+	s = r.connectOver(l, "http://resets:80")
 	io.WriteString(s, "x")
 	var reset http2.StreamError
 	if b, err := io.ReadAll(s.Reader); !errors.As(err, &reset) || reset.Code != http2.ErrCodeConnect {
@@ -193,7 +183,7 @@ func TestTunnelsOverHTTP2AreBrokenOff(t *testing.T) {
 		t.Errorf("an endpoint that reset: %+v", q)
 	}
 
-	r.connectOver(l, "http://keeps:80", "")
+	r.connectOver(l, "http://keeps:80")
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := l.Shutdown(over); !errors.Is(err, context.Canceled) {
@@ -241,38 +231,42 @@ func TestWebSocketsOverHTTP2(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range []*Listener{l, gateway} {
-		s := r.connectOver(l, "http://music/chat?room=1", "websocket")
-		if s.answer.StatusCode != 200 || s.answer.Header.Get("Sec-Websocket-Protocol") != "chat" || s.answer.Header.Get("Sec-Websocket-Accept") != "" || s.answer.Header.Get("Upgrade") != "" {
-			t.Fatalf("answer = %d %v", s.answer.StatusCode, s.answer.Header)
+		f := r.framedCaller(l)
+		ask := func(stream uint32, path string) {
+			f.headers(stream, false, ":method", "CONNECT", ":protocol", "websocket", ":scheme", "http", ":authority", "music", ":path", path, "sec-websocket-version", "13")
 		}
-		io.WriteString(s, "ping")
-		echo := make([]byte, 4)
-		if _, err := io.ReadFull(s.Reader, echo); err != nil || string(echo) != "ping" {
-			t.Errorf("echo = %q, %v", echo, err)
+		ask(1, "/chat?room=1")
+		f.must(f.WriteData(1, false, []byte("ping")))
+		got := f.heard(1, func(a *framedAnswer) bool { return a.body == "ping" })
+		for _, gone := range []string{"sec-websocket-accept", "upgrade", "connection"} {
+			if value, has := got.fields[gone]; has {
+				t.Errorf("%s: %s came to the caller", gone, value)
+			}
 		}
-		s.Close()
-		if got := s.reads(t); got != "" {
-			t.Errorf("at the end: %q", got)
+		if got.fields[":status"] != "200" || got.fields["sec-websocket-protocol"] != "chat" {
+			t.Errorf("answer = %+v", got)
 		}
+		f.must(f.WriteData(1, true, nil))
+		f.heard(1, func(a *framedAnswer) bool { return a.ended })
 		if q := r.recorded(); q.Method != "GET" || q.Code != 101 || q.Flags != "" || q.Path != "/chat" || q.Read != 4 || q.Sent != 4 || q.Protocol != "HTTP/2" {
 			t.Errorf("record = %+v", q)
 		}
-		for _, test := range []struct {
-			target string
-			code   int
-			body   string
+		for i, test := range []struct {
+			path, code, body string // "" = any
 		}{
-			{"http://music/chat?status=403", 403, "no"},
+			{"/chat?status=403", "403", "no"},
 			// The caller would take it for a tunnel.
-			{"http://music/chat?status=200", 502, "serin: UPE: what came from music.default is not an answer\n"},
-			{"http://music/other", 404, "serin: NR: no route for the request\n"},
+			{"/chat?status=200", "502", "serin: UPE: what came from music.default is not an answer\n"},
+			{"/other", "404", ""},
 		} {
-			s := r.connectOver(l, test.target, "websocket")
-			if got := s.reads(t); s.answer.StatusCode != test.code || test.code != 404 && got != test.body {
-				t.Errorf("%s = %d %q, want %d %q", test.target, s.answer.StatusCode, got, test.code, test.body)
+			stream := uint32(3 + 2*i)
+			ask(stream, test.path)
+			got := f.heard(stream, func(a *framedAnswer) bool { return a.ended })
+			if got.fields[":status"] != test.code || test.body != "" && got.body != test.body {
+				t.Errorf("%s = %+v, want %s %q", test.path, got, test.code, test.body)
 			}
-			if q := r.recorded(); q.Code != test.code {
-				t.Errorf("%s: recorded %+v", test.target, q)
+			if q := r.recorded(); fmt.Sprint(q.Code) != test.code {
+				t.Errorf("%s: recorded %+v", test.path, q)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"io"
@@ -49,6 +50,40 @@ func (f *framedCaller) headers(stream uint32, end bool, pairs ...string) {
 		f.must(enc.WriteField(hpack.HeaderField{Name: pairs[i], Value: pairs[i+1]}))
 	}
 	f.must(f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end}))
+}
+
+// framedAnswer is what came on one stream.
+type framedAnswer struct {
+	fields map[string]string
+	body   string
+	ended  bool
+}
+
+// heard reads frames until what came on a stream is enough.
+func (f *framedCaller) heard(stream uint32, enough func(*framedAnswer) bool) framedAnswer {
+	f.t.Helper()
+	f.ReadMetaHeaders = cmp.Or(f.ReadMetaHeaders, hpack.NewDecoder(4096, nil))
+	out := framedAnswer{fields: map[string]string{}}
+	for !enough(&out) {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			f.t.Fatalf("after %+v: %v", out, err)
+		}
+		if frame.Header().StreamID != stream {
+			continue
+		}
+		switch frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			for _, h := range frame.Fields {
+				out.fields[h.Name] = h.Value
+			}
+			out.ended = frame.StreamEnded()
+		case *http2.DataFrame:
+			out.body += string(frame.Data())
+			out.ended = frame.StreamEnded()
+		}
+	}
+	return out
 }
 
 // TestMalformedHTTP2IsRecorded as that of HTTP/1.1 is, whether it ends a stream
