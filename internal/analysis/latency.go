@@ -88,12 +88,18 @@ func (l *late) requests() int64 { return l[0] + l[1] }
 // observe adds the durations of one look.
 func (t latencyTest) observe(canary, stable *Histogram, tolerance, share float64) latencyTest {
 	if t.At[0] > 0 {
-		shift := toleratedBuckets(tolerance)
-		t.Block[0] += canary.Count()
-		t.Block[1] += stable.Count()
-		for i, at := range t.At {
-			t.Block[2+2*i] += canary.over(int(at) + shift)
-			t.Block[3+2*i] += stable.over(int(at))
+		shift := int16(toleratedBuckets(tolerance))
+		allowed := t.At
+		for i := range allowed {
+			allowed[i] += shift
+		}
+		nc, canaryLate := canary.over(allowed)
+		ns, stableLate := stable.over(t.At)
+		t.Block[0] += nc
+		t.Block[1] += ns
+		for i := range t.At {
+			t.Block[2+2*i] += canaryLate[i]
+			t.Block[3+2*i] += stableLate[i]
 		}
 	}
 	t = t.learn(stable)
@@ -124,9 +130,7 @@ func (t latencyTest) endBlock() latencyTest {
 		t.eProcess = t.bet(parts[:n], ratios[:n])
 	}
 	if t.Learned >= latencyLearn {
-		for i, q := range t.Quantiles {
-			t.At[i] = int16(min(max(1, math.Round(float64(q))), histogramBuckets-2))
-		}
+		t.At = buckets(t.Quantiles)
 	}
 	return t
 }
@@ -137,22 +141,26 @@ func (t latencyTest) learn(stable *Histogram) latencyTest {
 		least = 0.5 // buckets per request: about ±2 buckets of noise in the end
 		first = 100 // and this much in all at the beginning, to get there
 	)
-	n := stable.Count()
+	known := len(t.Quantiles) == latencyQuantiles
+	var at [latencyQuantiles]int16
+	if known {
+		at = buckets(t.Quantiles)
+	}
+	n, over := stable.over(at)
 	if n == 0 {
 		return t
 	}
 	next := make(float32s, latencyQuantiles)
 	for i, rank := range latencyRanks() {
-		if len(t.Quantiles) < latencyQuantiles {
+		if !known {
 			next[i] = float32(bucketOf(stable.Quantile(rank)))
 			continue
 		}
 		step := least + first/float64(t.Learned+first/10)
-		at := float64(t.Quantiles[i])
-		move := step * (float64(stable.over(int(math.Round(at)))) - (1-rank)*float64(n))
+		move := step * (float64(over[i]) - (1-rank)*float64(n))
 		// A look with many requests at once must not overshoot.
 		move = min(max(move, -20), 20)
-		next[i] = float32(min(max(0, at+move), histogramBuckets-1))
+		next[i] = float32(min(max(0, float64(t.Quantiles[i])+move), histogramBuckets-1))
 	}
 	t.Quantiles = next
 	t.Learned += n
@@ -194,13 +202,28 @@ func toleratedBuckets(tolerance float64) int {
 	return int(math.Ceil(math.Log1p(tolerance)/math.Log(histogramGrowth) - exact))
 }
 
-// over counts the durations in buckets above i.
-func (h *Histogram) over(i int) int64 {
-	var n int64
-	for _, c := range h[min(i+1, histogramBuckets):] {
-		n += int64(c)
+// buckets rounds estimates of quantiles to buckets that divide durations.
+func buckets(quantiles float32s) (at [latencyQuantiles]int16) {
+	for i := range at {
+		at[i] = int16(min(max(1, math.Round(float64(quantiles[i]))), histogramBuckets-2))
 	}
-	return n
+	return at
+}
+
+// over counts the durations, and those in buckets above each of at.
+func (h *Histogram) over(at [latencyQuantiles]int16) (n int64, over [latencyQuantiles]int64) {
+	for i, c := range h {
+		if c == 0 {
+			continue
+		}
+		n += int64(c)
+		for k, a := range at {
+			if i > int(a) {
+				over[k] += int64(c)
+			}
+		}
+	}
+	return n, over
 }
 
 func durationText(d time.Duration) string {
