@@ -40,11 +40,8 @@ func (c *Count) add(failed bool) {
 
 // maxEndpoints bounds what one run remembers: services have tens of
 // endpoints; a path that holds identifiers we cannot tell from words would
-// otherwise grow without end.
-const maxEndpoints = 64
-
-// otherEndpoints takes the requests beyond maxEndpoints.
-const otherEndpoints = "other endpoints"
+// otherwise grow without end. Requests beyond go to analysis.OtherEndpoints.
+const maxEndpoints = analysis.MaxStrata
 
 // Tally counts the requests of one run of a release. It is safe for
 // concurrent use.
@@ -55,6 +52,7 @@ type Tally struct {
 	mu        sync.Mutex
 	base      Baseline
 	taken     Increment
+	takes     uint64    // how often what was taken began anew
 	measured  [2]uint64 // split requests by side under the present baseline
 	run       Run
 	endpoints map[string]*endpointTally
@@ -96,8 +94,12 @@ type Endpoint struct {
 }
 
 type endpointTally struct {
+	name    string
 	sides   [2]Count
 	example *Request
+	// stratum is the endpoint's index in the samples of that take.
+	stratum int
+	take    uint64
 }
 
 // Close ends the counting; the counts remain readable.
@@ -107,9 +109,9 @@ func (t *Tally) add(r *Request, side Side) {
 	failed := r.Failed()
 	t.mu.Lock()
 	t.addRun(r, side, failed)
-	t.addEndpoint(r, side, failed)
+	e := t.addEndpoint(r, side, failed)
 	if t.base.Snapshot != 0 && r.Snapshot >= t.base.Snapshot {
-		t.addSample(r, side, failed)
+		t.addSample(r, side, failed, e)
 	}
 	t.mu.Unlock()
 	if failed && t.spec.Failed != nil {
@@ -134,7 +136,7 @@ func (t *Tally) addRun(r *Request, side Side, failed bool) {
 	}
 }
 
-func (t *Tally) addEndpoint(r *Request, side Side, failed bool) {
+func (t *Tally) addEndpoint(r *Request, side Side, failed bool) *endpointTally {
 	t.name = appendEndpointName(t.name[:0], r.Method, r.Path)
 	e := t.endpoints[string(t.name)] // looked up without making the string
 	if e == nil {
@@ -144,6 +146,7 @@ func (t *Tally) addEndpoint(r *Request, side Side, failed bool) {
 	if failed && side == CanarySide && e.example == nil {
 		e.example = r.Clone()
 	}
+	return e
 }
 
 // newEndpoint begins to count the endpoint of that name, or finds the one for
@@ -151,17 +154,17 @@ func (t *Tally) addEndpoint(r *Request, side Side, failed bool) {
 func (t *Tally) newEndpoint() *endpointTally {
 	name := string(t.name)
 	if len(t.endpoints) >= maxEndpoints {
-		name = otherEndpoints
+		name = analysis.OtherEndpoints
 		if e := t.endpoints[name]; e != nil {
 			return e
 		}
 	}
-	e := &endpointTally{}
+	e := &endpointTally{name: name}
 	t.endpoints[name] = e
 	return e
 }
 
-func (t *Tally) addSample(r *Request, side Side, failed bool) {
+func (t *Tally) addSample(r *Request, side Side, failed bool, e *endpointTally) {
 	if side == StableSide && !failed {
 		if t.taken.Served == nil {
 			t.taken.Served = map[string]int64{}
@@ -180,15 +183,40 @@ func (t *Tally) addSample(r *Request, side Side, failed bool) {
 		return
 	}
 	t.measured[side]++
-	requests, failures, latency := &s.StableRequests, &s.StableFailures, &s.StableLatency
+	stratum := t.stratum(e)
 	if side == CanarySide {
-		requests, failures, latency = &s.CanaryRequests, &s.CanaryFailures, &s.CanaryLatency
+		addCanary(&s.Counts, &s.CanaryLatency, r.Duration, failed)
+		addCanary(&stratum.Counts, &stratum.CanaryLatency, r.Duration, failed)
+	} else {
+		addStable(&s.Counts, &s.StableLatency, r.Duration, failed)
+		addStable(&stratum.Counts, &stratum.StableLatency, r.Duration, failed)
 	}
-	*requests++
+}
+
+func addCanary(c *analysis.Counts, latency *analysis.Histogram, d time.Duration, failed bool) {
+	c.CanaryRequests++
 	if failed {
-		*failures++
+		c.CanaryFailures++
 	}
-	latency.Observe(r.Duration)
+	latency.Observe(d)
+}
+
+func addStable(c *analysis.Counts, latency *analysis.Histogram, d time.Duration, failed bool) {
+	c.StableRequests++
+	if failed {
+		c.StableFailures++
+	}
+	latency.Observe(d)
+}
+
+// stratum is the endpoint's part of the samples that are being counted.
+func (t *Tally) stratum(e *endpointTally) *analysis.Stratum {
+	strata := &t.taken.Samples.Strata
+	if e.take != t.takes { // takes is at least 1, as there is a baseline
+		e.take, e.stratum = t.takes, len(*strata)
+		*strata = append(*strata, analysis.Stratum{Name: e.name})
+	}
+	return &(*strata)[e.stratum]
 }
 
 // Rebase begins a new measurement. Samples that were not taken yet are dropped.
@@ -197,6 +225,7 @@ func (t *Tally) Rebase(b Baseline) {
 	defer t.mu.Unlock()
 	t.base = b
 	t.taken.Samples = analysis.Samples{}
+	t.takes++
 	t.taken.Served = nil
 	t.measured = [2]uint64{}
 }
@@ -214,6 +243,7 @@ func (t *Tally) Take() Increment {
 	defer t.mu.Unlock()
 	i := t.taken
 	t.taken = Increment{}
+	t.takes++
 	return i
 }
 

@@ -135,6 +135,65 @@ func TestEndpointsNameTheWorstWithAnExample(t *testing.T) {
 	}
 }
 
+func TestSamplesAreToldApartByEndpoint(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	tally.Rebase(Baseline{Snapshot: 7, At: t0})
+	hub.Record(request("music-canary.default", 200, path("/health"), direct))
+	for range 2 { // every increment names its endpoints anew
+		hub.Record(request("music-canary.default", 500, path("/songs/1")))
+		hub.Record(request("music-stable.default", 200, path("/songs/2")))
+		hub.Record(request("music-stable.default", 503, path("/health")))
+		got := tally.Take().Samples
+		want := []analysis.Stratum{
+			{Name: "GET /songs/{id}", Counts: analysis.Counts{CanaryRequests: 1, CanaryFailures: 1, StableRequests: 1}},
+			{Name: "GET /health", Counts: analysis.Counts{StableRequests: 1, StableFailures: 1}},
+		}
+		want[0].CanaryLatency.Observe(time.Millisecond)
+		want[0].StableLatency.Observe(time.Millisecond)
+		want[1].StableLatency.Observe(time.Millisecond)
+		if diff := cmp.Diff(want, got.Strata); diff != "" {
+			t.Errorf("strata (-want +got):\n%s", diff)
+		}
+	}
+	hub.Record(request("music-stable.default", 200, path("/songs/2")))
+	tally.Rebase(Baseline{Snapshot: 8, At: t0})
+	hub.Record(request("music-stable.default", 200, path("/health"), snapshot(8)))
+	hub.Record(request("music-stable.default", 200, path("/songs/2"), snapshot(8)))
+	if got := tally.Take().Samples; len(got.Strata) != 2 || got.Strata[0].Name != "GET /health" || got.Strata[0].StableRequests != 1 || got.StableRequests != 2 {
+		t.Errorf("after a new baseline: %d strata, %+v; want the two requests since", len(got.Strata), got.Counts)
+	}
+}
+
+func TestStrataAddUpToTheTotals(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	tally.Rebase(Baseline{Snapshot: 7, At: t0})
+	for i := range 5 * maxEndpoints {
+		backend, code := mesh.ServiceName("music-canary.default"), 200
+		if i%3 == 0 {
+			backend = "music-stable.default"
+		}
+		if i%7 == 0 {
+			code = 500
+		}
+		hub.Record(request(backend, code, path("/w"+string(rune('a'+i%26))+string(rune('a'+i/26)))))
+	}
+	got := tally.Take().Samples
+	var sum analysis.Counts
+	var latency analysis.Histogram
+	for _, s := range got.Strata {
+		sum = sum.Add(s.Counts)
+		latency.Merge(&s.CanaryLatency)
+	}
+	if sum != got.Counts || latency != got.CanaryLatency {
+		t.Errorf("strata add up to %+v; want %+v", sum, got.Counts)
+	}
+	if n := len(got.Strata); n != maxEndpoints+1 || got.Strata[n-1].Name != analysis.OtherEndpoints {
+		t.Errorf("%d strata, the last is %q; want %d and %q", n, got.Strata[n-1].Name, maxEndpoints, analysis.OtherEndpoints)
+	}
+}
+
 func TestEndpointsAreBounded(t *testing.T) {
 	var hub Hub
 	tally := hub.Tally(spec)
