@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ type Acks struct {
 	endpoint map[mesh.ServiceName]map[string]int // ready endpoints by revision
 	proxies  []ProxyState
 	first    map[mesh.Origin]firstSeen // of what was published last
+	objected map[mesh.Origin]objection // at the last publish
 	changed  []func()
 }
 
@@ -67,6 +69,21 @@ func (a *Acks) publish(s *mesh.Snapshot) {
 	a.waiting = append(a.waiting, s)
 	if len(a.waiting) > maxWaiting {
 		a.waiting = slices.Delete(a.waiting, 0, 1)
+	}
+}
+
+// object replaces what there is to object to.
+func (a *Acks) object(objected map[mesh.Origin]objection) {
+	a.mu.Lock()
+	same := maps.Equal(a.objected, objected)
+	a.objected = objected
+	changed := a.changed
+	a.mu.Unlock()
+	if same {
+		return
+	}
+	for _, f := range changed {
+		f()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -294,12 +295,12 @@ func TestTheMainListenerAnswersForItsOwnPortToo(t *testing.T) {
 	host := func(name string) []mesh.VirtualHost { return []mesh.VirtualHost{{Hosts: []string{name}}} }
 	got := onMainPort([]mesh.Gateway{
 		{Name: "default/a", Port: 80, VirtualHosts: host("x")},
-		{Name: "default/a", Port: 8080, VirtualHosts: host("y")},
+		{Name: "default/a", Port: 8080, VirtualHosts: append([]mesh.VirtualHost{{Hosts: []string{"x", "x2"}}}, host("y")...)},
 		{Name: "default/a", Port: 9090, VirtualHosts: host("z")},
 		{Name: "default/b", Port: 8080, VirtualHosts: host("w")},
 	}, 8080)
 	want := []mesh.Gateway{
-		{Name: "default/a", Port: 80, VirtualHosts: append(host("x"), host("y")...)},
+		{Name: "default/a", Port: 80, VirtualHosts: slices.Concat(host("x"), host("x2"), host("y"))},
 		{Name: "default/a", Port: 9090, VirtualHosts: host("z")},
 		{Name: "default/b", Port: 80, VirtualHosts: host("w")},
 	}

@@ -93,6 +93,17 @@ func (l *listeners) want(keys map[listenerKey]mesh.Labels) []error {
 	return errs
 }
 
+// closedPorts are the ports of Gateways that could not be opened, and why.
+func (l *listeners) closedPorts() map[uint16]string {
+	out := map[uint16]string{}
+	for key, reason := range l.refused {
+		if key.kind == gateway {
+			out[key.port] = reason
+		}
+	}
+	return out
+}
+
 func (l *listeners) listen(key listenerKey, labels mesh.Labels) (*proxy.Listener, error) {
 	caller := mesh.Caller{Workload: key.workload, Labels: labels}
 	switch key.kind {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -21,6 +22,10 @@ import (
 // cannot listen on port 80, for which manifests are written.
 const MainGatewayPort = 80
 
+// relisten is the time between attempts to open what could not be opened: the
+// program that has the port may have left.
+const relisten = 5 * time.Second
+
 // thisProcess names the proxy that runs inside of this program.
 const thisProcess = "this process"
 
@@ -40,6 +45,7 @@ type Publish struct {
 	reporting sync.Mutex // reports reach Acks in the order in which they were made
 	last      *mesh.Snapshot
 	good      istio.Good
+	refused   istio.Refused
 	told      map[istio.Finding]bool
 }
 
@@ -69,10 +75,15 @@ func (p *Publish) Run(ctx context.Context) {
 		if err := p.publish(l); err != nil {
 			p.Log.Error("snapshot refused, the last one stays", "err", err)
 		}
+		var again <-chan time.Time
+		if len(l.refused) > 0 {
+			again = time.After(relisten)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.API.MeshChanged():
+		case <-again:
 		}
 	}
 }
@@ -82,7 +93,8 @@ func (p *Publish) publish(l *listeners) error {
 	if err != nil {
 		return err
 	}
-	out := istio.Translate(istio.Input{
+	in := istio.Input{
+		Version:          p.nextVersion(),
 		Services:         objects.Services,
 		Endpoints:        objects.Endpoints,
 		VirtualServices:  objects.VirtualServices,
@@ -92,39 +104,68 @@ func (p *Publish) publish(l *listeners) error {
 		WorkloadEntries:  objects.WorkloadEntries,
 		Secrets:          objects.Secrets,
 		Previous:         p.good,
+		Refused:          p.refused,
 
 		AuthorizationPolicies: objects.Authorization,
-	})
-	snapshot := out.Snapshot
-	p.tell(out.Findings)
+	}
 	host, port := hostPort(p.Gateway)
-	snapshot.Gateways = onMainPort(snapshot.Gateways, port)
+	atMain := func(s *mesh.Snapshot) *mesh.Snapshot {
+		out := *s
+		out.Gateways = onMainPort(s.Gateways, port)
+		return out.Sharing(p.last) // found by identity from here on
+	}
+	out, err := istio.TranslateFor(in, func(s *mesh.Snapshot) error { return atMain(s).ValidateAfter(p.last) })
+	snapshot := cmp.Or(p.last, &mesh.Snapshot{})
+	if err == nil {
+		snapshot = atMain(out.Snapshot)
+	}
 	for _, err := range l.want(listenersFor(objects, snapshot, host, port, p.Addresses)) {
 		p.Log.Error("listener", "err", err)
 	}
-	// Versions go on growing over restarts, since a proxy elsewhere may still
-	// run what the last process published.
-	snapshot.Version = mesh.SnapshotVersion(time.Now().UnixMilli())
+	if err == nil {
+		if err = p.apply(snapshot); err != nil {
+			out = istio.Hold(in, err)
+		}
+	}
+	p.good, p.refused = out.Good, out.Refused
+	findings := append(out.Findings, closedGateways(snapshot.Gateways, l.closedPorts())...)
+	p.tell(findings)
+	p.Acks.object(objectionsOf(findings, out.Failed, snapshot.Origins))
+	return err
+}
+
+// nextVersion is that of the snapshot to make. Versions go on growing over
+// restarts, since a proxy elsewhere may still run what the last process
+// published.
+func (p *Publish) nextVersion() mesh.SnapshotVersion {
+	if p.last == nil {
+		return mesh.SnapshotVersion(time.Now().UnixMilli()) + 1
+	}
+	return p.last.Version + 1
+}
+
+// apply puts a snapshot in force, if it says anything new.
+func (p *Publish) apply(snapshot *mesh.Snapshot) error {
 	if p.last != nil {
-		snapshot.Version = p.last.Version
-		snapshot = snapshot.Sharing(p.last) // found by identity from here on
-		if reflect.DeepEqual(snapshot, p.last) {
+		same := *snapshot
+		same.Version = p.last.Version
+		if reflect.DeepEqual(&same, p.last) {
 			return nil
 		}
 	}
-	snapshot.Version++
 	p.Acks.publish(snapshot) // before anybody can say that it runs it
 	if err := p.Proxy.Apply(snapshot); err != nil {
 		return err
 	}
-	p.last, p.good = snapshot, out.Good
+	p.last = snapshot
 	p.Remote.Set(snapshot)
 	p.Report()
 	return nil
 }
 
 // onMainPort lets the main listener answer for its own port as well: what
-// Gateways say of it is added to what they say of MainGatewayPort.
+// Gateways say of it is added to what they say of MainGatewayPort, for hosts of
+// which they say nothing there.
 func onMainPort(gateways []mesh.Gateway, port uint16) []mesh.Gateway {
 	var out []mesh.Gateway
 	at := map[string]int{} // by name, those on the main port
@@ -135,7 +176,7 @@ func onMainPort(gateways []mesh.Gateway, port uint16) []mesh.Gateway {
 		}
 		g.Port = MainGatewayPort
 		if i, ok := at[g.Name]; ok {
-			out[i].VirtualHosts = append(slices.Clip(out[i].VirtualHosts), g.VirtualHosts...)
+			out[i].VirtualHosts = addHosts(slices.Clip(out[i].VirtualHosts), g.VirtualHosts)
 			out[i].TLS = append(slices.Clip(out[i].TLS), g.TLS...)
 			out[i].Streams = append(slices.Clip(out[i].Streams), g.Streams...)
 			continue
@@ -144,6 +185,23 @@ func onMainPort(gateways []mesh.Gateway, port uint16) []mesh.Gateway {
 		out = append(out, g)
 	}
 	return out
+}
+
+// addHosts adds virtual hosts for the hosts that have none yet.
+func addHosts(to, more []mesh.VirtualHost) []mesh.VirtualHost {
+	has := map[string]bool{}
+	for i := range to {
+		for _, h := range to[i].Hosts {
+			has[h] = true
+		}
+	}
+	for _, vh := range more {
+		vh.Hosts = slices.DeleteFunc(slices.Clone(vh.Hosts), func(h string) bool { return has[h] })
+		if len(vh.Hosts) > 0 {
+			to = append(to, vh)
+		}
+	}
+	return to
 }
 
 // tell writes each finding to the log and to its object's events, once as long

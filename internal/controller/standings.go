@@ -71,6 +71,9 @@ func (a *Acks) standings() map[mesh.Origin]kube.Standing {
 		standing.Generation = seen.generation
 		out[origin] = standing
 	}
+	for origin, o := range a.objected {
+		out[origin] = kube.Standing{Generation: o.generation, Reason: o.reason, Message: o.message}
+	}
 	return out
 }
 

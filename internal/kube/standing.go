@@ -21,7 +21,7 @@ import (
 type Standing struct {
 	Generation int64
 	InForce    bool   // every proxy runs this generation
-	Reason     string // one word: InForce, Waiting, Refused
+	Reason     string // one word: InForce, Waiting, Refused, Invalid, NotListening
 	Message    string // one line for people
 }
 

@@ -36,6 +36,10 @@ func (t *translator) authorizationPolicy(o *securityv1.AuthorizationPolicy, r *r
 	if o.Namespace == rootNamespace {
 		out.namespace = ""
 	}
+	if _, refused := t.in.Refused[o]; refused {
+		out.rules = []mesh.Access{{Origin: r.origin, Deny: true}}
+		return out
+	}
 	p := policyReport{report: r, deny: o.Spec.Action == security.AuthorizationPolicy_DENY}
 	r.untranslated("spec", o.Spec.ProtoReflect(), authorizationPolicyFields(), func(string) string { return p.consequence() })
 	switch o.Spec.Action {

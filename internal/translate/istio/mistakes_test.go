@@ -37,6 +37,8 @@ func TestMistakesInRoutesAreNamed(t *testing.T) {
 	http := func(rule string) string { return "{hosts: [a], http: [{" + rule + "}]}" }
 	with := func(field string) string { return http("route: [{destination: {host: a}}], " + field) }
 	named[istiov1.VirtualService](t, "VirtualService", []mistake{
+		{http("route: [{destination: {host: a}, weight: 2147483647}, {destination: {host: b}, weight: 2147483647}, {destination: {host: c}, weight: 2}]"),
+			"error: http[0].route: the weights sum up to 4294967296, and to 4294967295 at most: only their ratio counts"},
 		{with("fault: {}"), "error: http[0].fault: is empty: add a delay or an abort"},
 		{with("fault: {delay: {percentage: {value: 5}}}"), "error: http[0].fault.delay.fixedDelay: is not set"},
 		{with("fault: {delay: {fixedDelay: 0s}}"), "error: http[0].fault.delay.fixedDelay: 0s is not 1ms or longer"},

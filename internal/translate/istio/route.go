@@ -180,10 +180,15 @@ func shares[D weighted](t *translator, route []D, path, namespace string, vs *vi
 		dest.Weight = uint32(d.GetWeight())
 		out = append(out, dest)
 	}
-	if len(route) > 1 && sound && sum == 0 {
+	switch {
+	case !sound:
+	case sum > math.MaxUint32:
+		r.errorf(path, "the weights sum up to %d, and to %d at most: only their ratio counts, so write smaller ones", sum, uint32(math.MaxUint32))
+		sound = false
+	case len(route) > 1 && sum == 0:
 		r.errorf(path, "the weights sum up to 0: say which share each destination gets")
 		sound = false
-	} else if len(route) > 1 && sound && sum != 100 {
+	case len(route) > 1 && sum != 100:
 		r.warnf(path, "the weights sum up to %d: each is a share of that, and no percentage", sum)
 	}
 	return out, sound

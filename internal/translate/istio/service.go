@@ -22,6 +22,11 @@ func (t *translator) addServices() {
 		if mesh.CheckHost(string(svc.Name)) != nil || strings.HasPrefix(string(svc.Name), "*") {
 			continue // the API server accepts no such name
 		}
+		if reason, refused := t.in.Refused[o]; refused {
+			r.errorf("", "no proxy could run it: %s", reason)
+			t.out.Findings = append(t.out.Findings, r.findings...)
+			continue
+		}
 		for _, p := range o.Spec.Ports {
 			if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
 				r.warnf("spec.ports", "port %d is %s, which is not supported yet: it is not routed", p.Port, p.Protocol)

@@ -35,6 +35,9 @@ type Input struct {
 	// one, as after a restart, the object is translated as far as it makes
 	// sense: what is broken in it answers 404 or 503.
 	Previous Good
+	// Refused is Output.Refused of the translation before. What was refused is
+	// left out as if it had an Error, or looked at again by TranslateFor.
+	Refused Refused
 }
 
 // Good holds the last version without an Error of each object.
@@ -45,6 +48,16 @@ type Output struct {
 	Snapshot *mesh.Snapshot
 	Findings []Finding // sorted by object
 	Good     Good      // for the next Input.Previous
+	Refused  Refused   // for the next Input.Refused
+	// Failed are the objects that are not in effect as they are: each has an
+	// Error among the Findings.
+	Failed map[mesh.Origin]Failure
+}
+
+// Failure says which version of an object is not in effect.
+type Failure struct {
+	Generation int64 // of the object with the Error
+	InForce    int64 // the generation that is in effect in its place; 0 = none
 }
 
 // Translate makes the snapshot. Its Origins are the Istio objects that are in
@@ -57,7 +70,7 @@ func Translate(in Input) Output {
 			Services: map[mesh.ServiceName]*mesh.Service{},
 			Origins:  map[mesh.Origin]int64{},
 		},
-		Good: Good{},
+		Good: Good{}, Refused: in.Refused, Failed: map[mesh.Origin]Failure{},
 	}}
 	t.secrets = map[string]*corev1.Secret{}
 	for _, s := range in.Secrets {
@@ -111,29 +124,49 @@ func translateAll[O object, T any](t *translator, objects []O, translate func(O,
 	var out []T
 	for _, o := range sorted {
 		r := &report{origin: originOf(o)}
-		result, effective := translate(o, r), o
-		whole := !r.failed()
-		if !whole {
-			if last, ok := t.in.Previous[r.origin].(O); ok {
-				whole = true
-				t.out.Good[r.origin] = last
-				if last.GetGeneration() != o.GetGeneration() {
-					r.warnf("", "generation %d is not applied: generation %d stays in force until the errors are mended",
-						o.GetGeneration(), last.GetGeneration())
-				}
-				// Its findings, if any, were reported when it was new.
-				result, effective = translate(last, &report{origin: r.origin}), last
-			}
-		} else {
-			t.out.Good[r.origin] = o
-		}
+		result, effective, left := translateBest(t, o, translate, r)
 		t.out.Findings = append(t.out.Findings, r.findings...)
-		if whole {
+		if effective != none {
+			t.out.Good[r.origin] = effective
 			t.out.Snapshot.Origins[r.origin] = effective.GetGeneration()
 		}
-		out = append(out, result)
+		if r.failed() {
+			failure := Failure{Generation: o.GetGeneration()}
+			if effective != none {
+				failure.InForce = effective.GetGeneration()
+			}
+			t.out.Failed[r.origin] = failure
+		}
+		if !left {
+			out = append(out, result)
+		}
 	}
 	return out
+}
+
+// translateBest translates an object, or its last good version in place of one
+// with an Error. effective is the version that is in effect as a whole, if there
+// is one. left says that the object is left out: no proxy can run any of it.
+func translateBest[O object, T any](t *translator, o O, translate func(O, *report) T, r *report) (result T, effective O, left bool) {
+	result = translate(o, r)
+	reason, refused := t.in.Refused[o]
+	if refused {
+		r.errorf("", "no proxy could run it: %s", reason)
+	}
+	if !r.failed() {
+		return result, o, false
+	}
+	last, ok := t.in.Previous[r.origin].(O)
+	if _, bad := t.in.Refused[last]; !ok || bad {
+		_, guards := any(result).(authorization) // left out, it would let everybody in
+		return result, effective, refused && !guards
+	}
+	if last.GetGeneration() != o.GetGeneration() {
+		r.warnf("", "generation %d is not applied: generation %d stays in force until the errors are mended",
+			o.GetGeneration(), last.GetGeneration())
+	}
+	// Its findings, if any, were reported when it was new.
+	return translate(last, &report{origin: r.origin}), last, false
 }
 
 // older orders by creation, then by name.

@@ -37,7 +37,8 @@ var rewrite = flag.Bool("rewrite", false, "record what the stories give as what 
 // host:port" or "connect gateway:PORT NAME" with the name asked for by TLS or
 // "-"; "→" begins the answer. CALLER is "workload" or "workload.namespace" and
 // has the label app=workload. In Secrets "$www.crt", "$www.key" and "$ca.crt"
-// stand for certificates.
+// stand for certificates. Where there is a section refused, the proxies take no
+// snapshot whose text has one of its lines, as if they could not run it.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -55,11 +56,19 @@ func TestStories(t *testing.T) {
 				previous = istio.Translate(input(t, before, in, nil)).Good
 			}
 			given := input(t, section(archive, "objects.yaml"), in, previous)
-			out := istio.Translate(given)
+			accept := refusing(section(archive, "refused"))
+			out, err := istio.TranslateFor(given, accept)
+			record(t, archive, "error", text(err))
+			if err != nil {
+				out.Snapshot = &mesh.Snapshot{Version: 1}
+			}
 			if err := out.Snapshot.Validate(); err != nil {
 				t.Errorf("the snapshot is not valid: %v", err)
 			}
-			shuffled := istio.Translate(shuffle(given))
+			shuffled, err := istio.TranslateFor(shuffle(given), accept)
+			if err != nil {
+				shuffled.Snapshot = out.Snapshot
+			}
 			if diff := cmp.Diff(out.Snapshot.String(), shuffled.Snapshot.String()); diff != "" {
 				t.Errorf("the order of the objects matters (-given +shuffled):\n%s", diff)
 			}
@@ -76,6 +85,25 @@ func TestStories(t *testing.T) {
 			}
 		})
 	}
+}
+
+// refusing is what proxies say that cannot run some lines of snapshots.
+func refusing(text string) func(*mesh.Snapshot) error {
+	return func(s *mesh.Snapshot) error {
+		for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+			if line != "" && strings.Contains(s.String(), line) {
+				return fmt.Errorf("%q is more than proxies can do", line)
+			}
+		}
+		return s.Validate()
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error() + "\n"
 }
 
 func section(a *txtar.Archive, name string) string {
