@@ -21,7 +21,7 @@ func (r *step) carries(n int) bool {
 		return true
 	}
 	need := pods(t.Share, in)
-	if in.Target.Wanted == 0 || in.Target.Pods >= need {
+	if in.Target.holds(need) {
 		return true
 	}
 	s.CanaryPods = max(s.CanaryPods, need)
@@ -37,7 +37,7 @@ func (r *step) returns(keeps Share) bool {
 	if s.ByPods {
 		_, need = divide(s.Pods, 0)
 	}
-	if in.Stable.Wanted == 0 || in.Stable.Pods >= need {
+	if in.Stable.holds(need) {
 		return true
 	}
 	if !s.ByPods {
@@ -45,6 +45,12 @@ func (r *step) returns(keeps Share) bool {
 	}
 	r.late(r.stall("waiting for the stable copy to have the capacity: %d of %d pods are ready", in.Stable.Pods, need))
 	return false
+}
+
+// holds reports whether a side has so many pods, or as many of them as are
+// enough to its user. Where nobody counts it has.
+func (w *Workload) holds(need int32) bool {
+	return w.Wanted == 0 || w.Pods >= need || w.Ready && w.Wanted >= need
 }
 
 // stranded reports whether no stable pod could answer what the canary answers

@@ -199,7 +199,11 @@ func (r *step) watch() {
 		s.Run.Spared = s.Evidence.Cost
 	}
 	if s.Evidence.FailedChecks > failedBefore && s.Evidence.Verdict != analysis.Fail {
-		r.tell(true, "CheckFailed", "%s", s.Evidence.Reason)
+		why := s.Evidence.Reason
+		if !judged { // there is nothing else to be said of it yet
+			why = fmt.Sprintf("%s (failed check %d of %d)", failed[len(failed)-1], s.Evidence.FailedChecks, r.policy.FailureLimit)
+		}
+		r.tell(true, "CheckFailed", "%s", why)
 	}
 	if s.Evidence.Verdict == analysis.Fail {
 		r.fail()

@@ -117,32 +117,39 @@ func (p *Plan) validateJudge(f *findings) {
 	f.check(j.Tolerance >= 0 && j.Tolerance <= 1, "spec.judge.tolerance: %v %% is not from 0 to 100", 100*j.Tolerance)
 	f.check(j.Confidence > 0 && j.Confidence < 1, "spec.judge.confidence: %v %% is not between 0 and 100", 100*j.Confidence)
 	f.check(j.FailureLimit >= 1, "spec.judge.failureLimit: %d must be at least 1", j.FailureLimit)
-	f.check(len(j.Checks) == 0 || j.Interval > 0, "spec.judge.interval: %v must be longer than 0s", j.Interval)
-	f.check(j.LatencyTolerance >= 0, "spec.judge.latency.tolerance: %v %% is negative; 0 turns the comparison off", 100*j.LatencyTolerance)
-	f.check(j.Budget >= 0, "spec.judge.budget.failedRequests: %d is negative", j.Budget)
-	for i, c := range j.Checks {
-		validateCheck(f, c, fmt.Sprintf("spec.judge.checks[%d]", i))
+	f.check(j.Budget >= 0, "spec.judge.budget.failedRequests: %d is negative; leave it out for no limit", j.Budget)
+	for i := range j.Checks {
+		p.validateCheck(f, &j.Checks[i], fmt.Sprintf("spec.judge.checks[%d]", i))
 	}
 }
 
-func validateCheck(f *findings, c analysis.Check, path string) {
-	f.check(c.Min != nil || c.Max != nil || c.ToStable.Min != nil || c.ToStable.Max != nil, "%s: min, max or toStable is needed", path)
-	f.check(c.Min == nil || c.Max == nil || *c.Min <= *c.Max, "%s: min is larger than max", path)
-	if m := c.ToStable; m.Min != nil && m.Max != nil {
-		f.check(*m.Min <= *m.Max, "%s.toStable: min is larger than max", path)
+func (p *Plan) validateCheck(f *findings, c *analysis.Check, path string) {
+	interval := p.Policy.Interval
+	if c.Interval != 0 {
+		interval = c.Interval
+		f.check(interval > 0, "%s.interval: %v must be longer than 0s", path, interval)
+	} else {
+		f.check(interval > 0, "spec.judge.interval: %v must be longer than 0s", interval)
 	}
-	f.check(c.Interval >= 0, "%s.interval: %v is negative", path, c.Interval)
+	f.check(p.StepDeadline <= 0 || interval < p.StepDeadline, "%s: looked at every %v, and spec.stepDeadline ends a step after %v", path, interval, p.StepDeadline)
+	f.check(c.Min != nil || c.Max != nil || c.ToStable.Min != nil || c.ToStable.Max != nil, "%s: min, max or toStable is needed", path)
+	ordered(f, path, c.Min, c.Max)
+	ordered(f, path+".toStable", c.ToStable.Min, c.ToStable.Max)
 	if c.External {
 		return
 	}
-	switch c.Metric { // a limit that no value can keep
+	switch c.Metric { // limits that no value can keep, or that none can break
 	case analysis.SuccessRate, analysis.ErrorRate:
 		f.check(c.Min == nil || *c.Min <= 100, "%s.min: no %s is above 100 %%", path, c.Metric)
 		f.check(c.Max == nil || *c.Max >= 0, "%s.max: no %s is below 0 %%", path, c.Metric)
 	case analysis.DurationP50, analysis.DurationP90, analysis.DurationP95, analysis.DurationP99:
 		f.check(c.Max == nil || *c.Max > 0, "%s.max: no duration is as short as that", path)
 	default:
-		f.check(false, "%s.metric: %q is none of %s, %s, %s, %s, %s and %s; add a template that measures it", path, c.Metric,
+		f.check(false, "%s.metric: %q is unknown; use %s, %s, %s, %s, %s or %s, or name a template", path, c.Metric,
 			analysis.SuccessRate, analysis.ErrorRate, analysis.DurationP50, analysis.DurationP90, analysis.DurationP95, analysis.DurationP99)
 	}
+}
+
+func ordered(f *findings, path string, least, most *float64) {
+	f.check(least == nil || most == nil || *least <= *most, "%s: min is larger than max", path)
 }

@@ -16,7 +16,7 @@ type api struct {
 	state   rollout.State
 	version int
 	legal   rollout.Share // the largest share of the canary that may be in force
-	leader  int
+	term    int           // odd: the second engine has the lease
 	result  *Result
 }
 
@@ -34,6 +34,8 @@ type engine struct {
 	memory  rollout.State
 	stored  rollout.State // what it knows the API to have
 	version int
+	term    int // in which it began its pass
+	fenced  bool
 	calls   []call
 	results []rollout.HookResult
 }
@@ -46,13 +48,22 @@ func (e *engine) boot() {
 	e.stored, e.version = stored, e.api.version
 	e.memory, e.pc, e.down = e.stored, 0, false
 	e.input, e.older = rollout.Input{}, rollout.Input{}
-	e.calls, e.results = nil, nil
+	e.calls, e.results, e.fenced = nil, nil, false
 	e.w.resetTally()
 }
 
-// leads reports whether the engine holds the lease. It asks before each look,
-// not before each write.
-func (e *engine) leads() bool { return e.api.leader == e.me }
+// leads reports whether the engine holds the lease since its pass began. It asks
+// before each pass, not before each write.
+func (e *engine) leads() bool { return e.api.term == e.term }
+
+// elected takes up the lease if the engine has it.
+func (e *engine) elected() bool {
+	if e.term != e.api.term {
+		e.down = true // others may have written meanwhile
+	}
+	e.term = e.api.term
+	return e.term%2 == e.me
+}
 
 // last is the program counter of the last instruction.
 const last = 8
@@ -61,8 +72,7 @@ const last = 8
 func (e *engine) run(since time.Duration) {
 	w := e.w
 	for !e.next.After(w.now) {
-		if e.pc == 0 && !e.leads() {
-			e.down = true // it boots when it leads again
+		if e.pc == 0 && !e.elected() {
 			return
 		}
 		if e.down {
@@ -187,7 +197,8 @@ func (e *engine) judge(was, s rollout.State) {
 	if undecided && s.Evidence.Verdict == analysis.Fail {
 		e.violate("%s goes on with a failed canary: %s", s.Phase, s.Evidence.Reason)
 	}
-	if undecided && in.Command.Verb == rollout.Abort && in.Command.ID != was.Command && s.Run.Number == was.Run.Number && was.Canary != "" {
+	stale := in.Now.Before(was.At) // or the clock was set back by so little that it may be
+	if undecided && !stale && in.Command.Verb == rollout.Abort && in.Command.ID != was.Command && s.Run.Number == was.Run.Number && was.Canary != "" {
 		e.violate("%s goes on after abort", s.Phase)
 	}
 	held := in.Suspended || in.Frozen != ""
@@ -240,14 +251,16 @@ func (e *engine) judgeCapacity(was, s rollout.State, raised bool) {
 }
 
 // store writes the state like the controller does: at once for decisions, at
-// leisure for counts. A writer that did not see the latest state starts anew.
+// leisure for counts. A writer that did not see the latest state starts anew. A
+// process that starts writes before it acts for the first time: from then on
+// the writes of one that was the leader before it, and is not told, are refused.
 func (e *engine) store() bool {
 	w, api := e.w, e.api
 	if w.rand.Float64() < w.Faults.StoreFail {
 		return false
 	}
 	must := e.stored.MustWrite(e.memory)
-	if !must && w.rand.IntN(10) > 0 {
+	if !must && e.fenced && w.rand.IntN(10) > 0 {
 		return true
 	}
 	if e.version != api.version {
@@ -264,7 +277,7 @@ func (e *engine) store() bool {
 	}
 	api.version++
 	api.state = back
-	e.stored, e.version = back, api.version
+	e.stored, e.version, e.fenced = back, api.version, true
 	api.legal = max(api.legal, back.Want().Traffic.Share)
 	return true
 }
@@ -372,19 +385,15 @@ func (e *engine) makeRoute() {
 
 // earned is the largest share that a state may ask for.
 func earned(plan rollout.Plan, s rollout.State) rollout.Share {
-	switch s.Phase {
-	case rollout.Progressing, rollout.Promoting, rollout.RollingBack:
-	default:
+	if s.Phase != rollout.Progressing && s.Phase != rollout.Promoting && s.Phase != rollout.RollingBack || s.Step < 1 {
 		return 0
 	}
 	switch plan.Strategy {
 	case rollout.ABTest, rollout.BlueGreen:
-		return rollout.Share(min(s.Step, 1)) * rollout.All
+		return rollout.All
 	case rollout.Mirror:
 		return 0
-	}
-	if s.Step < 1 {
-		return 0
+	case rollout.Canary, rollout.Replicas:
 	}
 	return plan.Steps[s.Step-1]
 }

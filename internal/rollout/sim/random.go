@@ -31,8 +31,7 @@ func Random(seed uint64) (sc Scenario, bad bool) {
 	sc.Fails = map[rollout.Revision]float64{"v1": usual, "v2": usual, "v3": usual}
 	if bad = chance(0.4); bad {
 		sc.Fails["v2"] = 0.4 + 0.6*r.Float64()
-		switch sc.Plan.Strategy {
-		case rollout.ABTest, rollout.BlueGreen: // absolute checks of a few requests are no statistics
+		if !compares(sc.Plan.Strategy) { // absolute checks of a few requests are no statistics
 			sc.Fails["v2"] = 1
 		}
 	}
@@ -57,11 +56,20 @@ func Random(seed uint64) (sc Scenario, bad bool) {
 		Silent: 0.2 * r.Float64(), Takes: seconds(0, 4),
 	}
 	sc.Gates = GateManners{Answers: 0.05 + 0.5*r.Float64(), Rejects: 0.05 * r.Float64(), Strangers: 0.3 * r.Float64()}
+	if chance(0.1) {
+		sc.Gates.Answers = 0 // on holiday
+	}
+	if chance(0.1) {
+		sc.NoTraffic = Span{From: seconds(3, 60), To: sc.Horizon}
+	}
 	if chance(0.8) {
 		sc.Faults = randomFaults(r)
 	}
 	return sc, bad
 }
+
+// compares reports whether a strategy has two sides with the same users.
+func compares(s rollout.Strategy) bool { return s != rollout.ABTest && s != rollout.BlueGreen }
 
 // randomFaults makes some days worse than others, and few days bad in each way.
 func randomFaults(r *rand.Rand) Faults {
@@ -92,8 +100,7 @@ func randomPlan(r *rand.Rand) rollout.Plan {
 		Skip: chance(0.02),
 	}
 	routed := p.Strategy != rollout.Replicas
-	switch p.Strategy {
-	case rollout.ABTest, rollout.BlueGreen, rollout.Mirror:
+	if p.Strategy == rollout.Mirror || !compares(p.Strategy) {
 		p.Iterations = 1 + r.IntN(3)
 		p.Policy.FailureLimit = 1
 	}
@@ -117,8 +124,7 @@ func randomPlan(r *rand.Rand) rollout.Plan {
 	for _, t := range types {
 		if chance(0.15) {
 			h := rollout.Hook{Name: "h", Type: t}
-			switch t {
-			case rollout.HookConfirmRollout, rollout.HookConfirmTrafficIncrease, rollout.HookConfirmPromotion:
+			if t == rollout.HookConfirmRollout || t == rollout.HookConfirmTrafficIncrease || t == rollout.HookConfirmPromotion {
 				h.Expires = time.Minute
 			}
 			p.Hooks = append(p.Hooks, h)

@@ -22,7 +22,7 @@ var (
 	first         = flag.Uint64("first", 0, "the first of their seeds")
 )
 
-// tally of one strategy's scenarios.
+// outcomes of one strategy's scenarios.
 type outcomes struct {
 	played, promoted, rolledBack, other, crashes int
 	took                                         time.Duration
@@ -81,7 +81,7 @@ func tell(table map[rollout.Strategy]*outcomes, strategy rollout.Strategy, r Res
 		o.promoted++
 	case rollout.RolledBack:
 		o.rolledBack++
-	default:
+	case rollout.Aborted, rollout.Superseded, rollout.Reverted, "":
 		o.other++
 	}
 }

@@ -108,12 +108,12 @@ func play(w *world) Result {
 		w.advance(since)
 		w.look(api.state)
 		if w.chance(w.Faults.Takeover) {
-			api.leader = 1 - api.leader
+			api.term++
 		}
 		for _, e := range engines {
 			e.run(since)
 		}
-		w.watchShare(api, engines[api.leader])
+		w.watchShare(api, engines[api.term%2])
 		if settled(w, api, since) {
 			break
 		}
