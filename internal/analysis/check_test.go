@@ -118,3 +118,134 @@ func TestDirectRequestsCountForTheChecksAlone(t *testing.T) {
 		t.Errorf("direct failures moved the comparison to %v", e.LogE)
 	}
 }
+
+// TestExternalAndRelativeChecks tells what one look says, and what it does to
+// the run.
+func TestExternalAndRelativeChecks(t *testing.T) {
+	num := func(v float64) *float64 { return &v }
+	value := func(canary float64) []Measured { return []Measured{{Canary: canary, HasCanary: true}} }
+	both := func(canary, stable float64) []Measured {
+		return []Measured{{Canary: canary, HasCanary: true, Stable: stable, HasStable: true}}
+	}
+	external := func(edit func(*Check)) Check {
+		c := Check{Metric: "queue-length", External: true}
+		edit(&c)
+		return c
+	}
+	most100 := external(func(c *Check) { c.Max = num(100) })
+	traffic := func(canaryFailures, stableFailures int64) Samples {
+		return Samples{Counts: Counts{CanaryRequests: 100, CanaryFailures: canaryFailures, StableRequests: 1000, StableFailures: stableFailures}}
+	}
+	for _, c := range []struct {
+		name   string
+		check  Check
+		seen   Samples
+		want   Verdict
+		reason string
+	}{
+		{"a good value", most100, Samples{Measured: value(100)}, Pass, "queue-length 100"},
+		{"too much", most100, Samples{Measured: value(101)}, Collecting, "queue-length is 101, at most 100 is allowed (failed check 1 of 2)"},
+		{"too little", external(func(c *Check) { c.Min = num(-5) }), Samples{Measured: value(-6)}, Collecting, "queue-length is -6, at least -5 is asked for"},
+		{"not asked yet", most100, Samples{}, Collecting, "queue-length has no value yet"},
+		{"no value is neither", most100, Samples{Measured: []Measured{{}}}, Collecting, "queue-length has no value yet"},
+		{"an error is neither", most100, Samples{Measured: []Measured{{Err: "connection refused"}}}, Collecting, "queue-length could not be read: connection refused"},
+		{"an error takes a pass back", most100, Samples{Measured: append(value(1), Measured{Err: "timeout"})}, Collecting, "could not be read: timeout"},
+		{"no value leaves a pass", most100, Samples{Measured: append(value(1), Measured{})}, Pass, "queue-length 1"},
+		{"a value after an error", most100, Samples{Measured: append([]Measured{{Err: "timeout"}}, value(1)...)}, Pass, "queue-length 1"},
+		{"a plan that was changed", most100, Samples{Measured: []Measured{{Check: 3, Canary: 1e9, HasCanary: true}}}, Collecting, "no value yet"},
+		{"aborts", external(func(c *Check) { c.Max, c.Severity = num(100), Abort }), Samples{Measured: value(101)}, Fail, "queue-length is 101, at most 100 is allowed (aborts at once)"},
+		{"only warns", external(func(c *Check) { c.Max, c.Severity = num(100), Warn }), Samples{Measured: value(101)}, Pass, "no further evidence"},
+		{"warns of nothing it could not read", external(func(c *Check) { c.Max, c.Severity = num(100), Warn }), Samples{Measured: []Measured{{Err: "x"}}}, Pass, ""},
+
+		{"as stable allows", external(func(c *Check) { c.ToStable = Margin{Max: num(2)} }), Samples{Measured: both(52, 50)}, Pass, "queue-length 52"},
+		{"more than stable allows", external(func(c *Check) { c.ToStable = Margin{Max: num(2)} }), Samples{Measured: both(53, 50)}, Collecting, "queue-length is 53, at most 52 is allowed where stable has 50"},
+		{"less than stable allows", external(func(c *Check) { c.ToStable = Margin{Min: num(-10), InPercent: true} }), Samples{Measured: both(44, 50)}, Collecting, "at least 45 is asked for where stable has 50"},
+		{"in percent", external(func(c *Check) { c.ToStable = Margin{Max: num(10), InPercent: true} }), Samples{Measured: both(55, 50)}, Pass, ""},
+		{"absolute beside relative", external(func(c *Check) { c.Max, c.ToStable = num(51), Margin{Max: num(2)} }), Samples{Measured: both(52, 50)}, Collecting, "at most 51"},
+		{"relative beside absolute", external(func(c *Check) { c.Max, c.ToStable = num(60), Margin{Max: num(2)} }), Samples{Measured: both(53, 50)}, Collecting, "at most 52"},
+		{"without stable's value", external(func(c *Check) { c.ToStable = Margin{Max: num(2)} }), Samples{Measured: value(1e9)}, Collecting, "no value yet"},
+
+		{"error rate", Check{Metric: ErrorRate, Max: num(1)}, traffic(2, 0), Collecting, "error-rate is 2 %, at most 1 % is allowed over 100 requests"},
+		{"an outage of both", Check{Metric: ErrorRate, ToStable: Margin{Max: num(2)}}, traffic(51, 500), Pass, "error-rate 51 %"},
+		{"worse than stable", Check{Metric: SuccessRate, ToStable: Margin{Min: num(-2)}}, traffic(5, 10), Collecting, "success-rate is 95 %, at least 97 % is asked for where stable has 99 % over 100 requests"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			policy := Policy{Checks: []Check{c.check}, FailureLimit: 2, Interval: time.Minute}
+			j := Judge{}.NextStep(policy, 0.1, start)
+			if c.seen.CanaryRequests == 0 {
+				c.seen.CanaryRequests = 1
+			}
+			j = j.Observe(policy, c.seen, start.Add(time.Minute))
+			e := j.Decide(policy, 1)
+			if e.Verdict != c.want || !strings.Contains(e.Reason, c.reason) {
+				t.Errorf("Decide = %v: %q; want %v: %q", e.Verdict, e.Reason, c.want, c.reason)
+			}
+			if e.Verdict == Fail && (e.Kind != Checked || !e.AtOnce) {
+				t.Errorf("a Fail of kind %q, at once: %v; want a check that aborts", e.Kind, e.AtOnce)
+			}
+			if warns := c.check.Severity == Warn && strings.HasPrefix(c.name, "only"); warns != (e.Warnings > 0) || warns != (e.Warning != "") {
+				t.Errorf("%d warnings, %q", e.Warnings, e.Warning)
+			}
+		})
+	}
+}
+
+// TestChecksOfOneMomentCountOnce, as Flagger counts failed looks, not metrics.
+func TestChecksOfOneMomentCountOnce(t *testing.T) {
+	none := 0.0
+	policy := Policy{FailureLimit: 3, Interval: time.Minute, Checks: []Check{
+		{Metric: "a", External: true, Max: &none}, {Metric: "b", External: true, Max: &none},
+		{Metric: ErrorRate, Max: &none},
+	}}
+	j := Judge{}.NextStep(policy, 0.1, start)
+	j = j.Observe(policy, Samples{
+		Counts:   Counts{CanaryRequests: 1, CanaryFailures: 1},
+		Measured: []Measured{{Check: 0, Canary: 1, HasCanary: true}, {Check: 1, Canary: 1, HasCanary: true}},
+	}, start.Add(time.Minute))
+	e := j.Decide(policy, 1)
+	if e.FailedChecks != 1 || len(e.Checks) != 3 {
+		t.Fatalf("%d failed checks, %d results; want 1 and 3", e.FailedChecks, len(e.Checks))
+	}
+	if got := e.Checks[2]; got.Verdict != Fail || got.Canary != 100 || got.Most == nil || *got.Most != 0 || got.Requests != 1 {
+		t.Errorf("result %+v; want 100 %% of one request, at most 0", got)
+	}
+}
+
+// TestChecksHaveTheirOwnIntervals: each is looked at on its own time.
+func TestChecksHaveTheirOwnIntervals(t *testing.T) {
+	none := 0.0
+	policy := Policy{FailureLimit: 100, Interval: time.Minute, Checks: []Check{
+		{Metric: ErrorRate, Max: &none, Interval: 20 * time.Second},
+		{Metric: DurationP50, Max: &none},
+	}}
+	j := Judge{}.NextStep(policy, 0.1, start)
+	for second := 10; second <= 60; second += 10 {
+		seen := Samples{Counts: Counts{CanaryRequests: 1, CanaryFailures: 1}}
+		seen.CanaryLatency.Observe(time.Second)
+		j = j.Observe(policy, seen, start.Add(time.Duration(second)*time.Second))
+		if want := second / 20; j.Checks.Failed != want {
+			t.Fatalf("after %d s: %d failed looks; want %d", second, j.Checks.Failed, want)
+		}
+	}
+	results := j.Decide(policy, 1).Checks
+	if results[0].Requests != 2 || results[1].Requests != 6 {
+		t.Errorf("looks over %d and %d requests; want those of 20 s and of 60 s", results[0].Requests, results[1].Requests)
+	}
+}
+
+func TestSeverityText(t *testing.T) {
+	for _, want := range []Severity{Count, Abort, Warn} {
+		text, err := want.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Severity
+		if err := got.UnmarshalText(text); err != nil || got != want {
+			t.Errorf("%s became %v: %v", text, got, err)
+		}
+	}
+	var s Severity
+	if err := s.UnmarshalText([]byte("fatal")); err == nil {
+		t.Error("an unknown severity was read")
+	}
+}

@@ -1,0 +1,88 @@
+package analysis
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// spend judges traffic block by block and returns the judge.
+func spend(policy Policy, tr traffic, seed uint64, blocks int) Judge {
+	r := rand.New(rand.NewPCG(seed, 9))
+	j := Judge{}.NextStep(policy, tr.share, start)
+	for n := range blocks {
+		canary := binomial(r, 40, tr.share)
+		more := 0.0
+		if tr.outage != nil {
+			more = tr.outage(float64(n))
+		}
+		j = j.Observe(policy, Samples{Counts: Counts{
+			CanaryRequests: canary, CanaryFailures: binomial(r, canary, tr.canary+more),
+			StableRequests: 40 - canary, StableFailures: binomial(r, 40-canary, tr.stable+more),
+		}}, start)
+		if failed(j) {
+			break
+		}
+	}
+	return j
+}
+
+// TestTheBudgetBoundsTheCost whatever the statistics say: here they are told
+// to believe nothing.
+func TestTheBudgetBoundsTheCost(t *testing.T) {
+	policy := Policy{FalseAlarm: 1e-300, Budget: 50}
+	j := spend(policy, traffic{share: 0.1, canary: 0.02}, 1, 100_000)
+	e := j.Decide(policy, 1)
+	if e.Verdict != Fail || e.Kind != Budget || !e.AtOnce || !strings.Contains(e.Reason, "the budget of 50 is spent") {
+		t.Fatalf("%v %q: %s", e.Verdict, e.Kind, e.Reason)
+	}
+	if e.Counts.CanaryFailures < 50 || e.Counts.CanaryFailures > 54 || e.Cost != float64(e.Counts.CanaryFailures) {
+		t.Errorf("%d failed requests, cost %v; want 50, and all of them the canary's fault", e.Counts.CanaryFailures, e.Cost)
+	}
+	for seed := range uint64(20) { // stable fails, too: chance is not held against the canary
+		j = spend(policy, traffic{share: 0.1, stable: 0.05, canary: 0.1}, seed, 100_000)
+		if c := j.Decide(policy, 1).Cost; !failed(j) || c < 50 || c > 200 {
+			t.Errorf("seed %d: cost %v, %+v; want it failed at 50 and what chance explains", seed, c, j.Failed)
+		}
+	}
+}
+
+// TestSharedFailuresCostNothing: a dependency that fails for both versions, in
+// bursts, is no fault of the canary, which only passes its failures on.
+func TestSharedFailuresCostNothing(t *testing.T) {
+	burst := func(n float64) float64 {
+		if math.Mod(n, 50) < 20 {
+			return 0.7
+		}
+		return 0
+	}
+	var mean float64
+	const runs = 100
+	policy := Policy{FalseAlarm: 0.001, Budget: 50}
+	for seed := range uint64(runs) {
+		j := spend(policy, traffic{share: 0.1, stable: 0.01, canary: 0.01, outage: burst}, seed, 2000)
+		if failed(j) {
+			t.Errorf("seed %d: failed for what stable does, too: %+v after %+v", seed, j.Failed, j.Total)
+		}
+		whole := j.Cost.add(j.Block, j.Total)
+		mean += (float64(whole.Failed) - whole.Expected) / runs
+	}
+	// The canary fails 2,300 requests a run, with a deviation of 40.
+	if math.Abs(mean) > 4*45/math.Sqrt(runs) {
+		t.Errorf("an innocent canary costs %.1f requests on average; want 0", mean)
+	}
+}
+
+// TestCostWithoutStable: when stable gets nothing any more, what it did before
+// is what is expected.
+func TestCostWithoutStable(t *testing.T) {
+	before := Counts{StableRequests: 1000, StableFailures: 100}
+	c := costTally{}.add(Counts{CanaryRequests: 100, CanaryFailures: 30}, before)
+	if math.Abs(c.cost()-20) > 1e-9 || c.sure() >= c.cost() {
+		t.Errorf("cost %v, sure %v; want 20, and less", c.cost(), c.sure())
+	}
+	if c := (costTally{}).add(Counts{CanaryRequests: 5}, Counts{}); c.cost() != 0 || c.sure() != 0 {
+		t.Errorf("no failure costs %v", c.cost())
+	}
+}
