@@ -3,6 +3,8 @@ package rollout
 import (
 	"fmt"
 	"time"
+
+	"serin.dev/serin/internal/analysis"
 )
 
 // rollBack decides to take all traffic back to the stable revision.
@@ -154,7 +156,7 @@ func (r *step) end() {
 		r.tell(s.Run.Outcome == RolledBack, "RunEnded", "revision %s was %s: %s", s.Run.To, s.Run.Outcome.words(), s.Run.Reason)
 	}
 	r.post()
-	s.Canary = ""
+	s.Canary, s.Judge = "", analysis.Judge{} // what it said stays
 	s.CanaryPods, s.StablePods = 0, 0
 	s.Gradual, s.Part = false, 0
 	if s.Warm != s.Previous || s.Run.Outcome == Reverted {

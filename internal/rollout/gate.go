@@ -99,7 +99,7 @@ func (w *Window) Opens(now time.Time) (open bool, at time.Time) {
 		if w.To <= w.From {
 			to = w.clock(local, i+1, w.To)
 		}
-		if !w.on(from.Weekday()) || !now.Before(to) {
+		if !w.on(from.Weekday()) || !now.Before(to) || !from.Before(to) { // the last: the clock leaves these hours out
 			continue
 		}
 		if now.Before(from) {

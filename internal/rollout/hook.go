@@ -49,7 +49,8 @@ type Hook struct {
 // result was given to Step. The caller makes it once per ID; when a crash let
 // it forget whether it did, it calls again and sends the ID as idempotency key.
 type HookCall struct {
-	// ID is unique among all calls of a release.
+	// ID is unique among all calls of one journal; the caller adds what
+	// tells releases apart.
 	ID   string   `json:"id"`
 	Type HookType `json:"type"`
 	Name string   `json:"name"`

@@ -38,6 +38,10 @@ func (r *step) test() {
 		s.Acked = r.in.Now
 		s.Judge = s.Judge.NextStep(r.policy, 0, r.in.Now)
 		s.Evidence = s.Judge.Decide(r.policy, r.plan.next(0, s.Pods))
+		if s.Evidence.Verdict == analysis.Fail { // by a limit that was lowered meanwhile
+			r.fail()
+			return
+		}
 	}
 	if s.Traffic.Mirror > 0 {
 		r.tell(false, "TestStarted", "the canary gets copies of %v of the requests", s.Traffic.Mirror)

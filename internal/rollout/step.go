@@ -40,7 +40,7 @@ func Step(plan Plan, s State, in Input) (State, []Event) {
 		if s.At.Sub(in.Now) < oldest {
 			return s, nil
 		}
-		s = setBack(s, in.Now)
+		s = setBack(s.own(), in.Now)
 	}
 	r := &step{plan: &plan, in: &in, s: s.own(), was: s.Wait}
 	r.policy = plan.policy(&r.s)
@@ -99,11 +99,24 @@ func some[T any](list []T) []T {
 func stamp(t time.Time) time.Time { return t.UTC().Round(0) }
 
 // setBack takes the state's times back to now when the clock was set back: no
-// wait shall be longer by that.
+// wait shall be longer by that. It changes slices in place.
 func setBack(s State, now time.Time) State {
+	back := s.At.Sub(now)
 	for _, t := range []*time.Time{&s.Since, &s.Asked, &s.Acked, &s.Quiet, &s.Looked} {
 		if t.After(now) {
 			*t = now.Add(-1) // what was asked for was asked before this look
+		}
+	}
+	ends := []*time.Time{&s.WarmUntil}
+	for i := range s.Gates {
+		ends = append(ends, &s.Gates[i].Since, &s.Gates[i].Expires)
+	}
+	for i := range s.Hooks {
+		ends = append(ends, &s.Hooks[i].Since, &s.Hooks[i].At)
+	}
+	for _, t := range ends {
+		if !t.IsZero() {
+			*t = t.Add(-back)
 		}
 	}
 	return s
