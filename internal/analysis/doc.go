@@ -1,16 +1,22 @@
 // Package analysis judges a canary against the stable version from counts of
 // requests: pure statistics, from Samples to a Verdict with its Evidence.
 //
-// A Judge answers two questions, and may be asked after every request, because
-// both answers hold at any time one chooses to look:
+// A Judge may be asked after every request, because what it answers holds at
+// any time one chooses to look:
 //
-//   - Is the canary worse? failure.go: a conditional e-process. A version that
-//     is no worse is failed with probability at most Policy.FalseAlarm over the
-//     whole run.
+//   - Does the canary fail more than stable? failure.go: a conditional
+//     e-process (eprocess.go says what that is).
+//   - Is it slower than the policy tolerates? latency.go: the same test on
+//     requests over thresholds.
+//   - Is either so in one endpoint? strata.go, which also says how the chance of
+//     a false alarm is shared out: a version that is neither worse nor slower is
+//     failed with probability at most Policy.FalseAlarm over the whole run.
+//   - What did it cost the users? cost.go: failed requests that it caused, and
+//     a budget of them.
 //   - Is it shown to be good enough for the next share of traffic? bound.go: a
 //     confidence sequence for the difference of the failure rates.
 //
-// Absolute limits in Flagger's manner are in check.go.
+// Limits in Flagger's manner, absolute or relative to stable, are in check.go.
 //
 // The package reads no clock, does no I/O, draws no random numbers and imports
 // the standard library alone: the same samples in the same order give the same

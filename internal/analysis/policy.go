@@ -27,7 +27,8 @@ type Policy struct {
 	LatencyTolerance float64
 	// Warmup delays the comparison of latency, as fresh processes are slow:
 	// it begins when the canary has answered the requests, and the time since
-	// the run's first sample is over, whichever is later.
+	// the run's first sample is over, whichever is later. Processes that are
+	// added at later steps are few among warm ones, and not excused.
 	Warmup         time.Duration
 	WarmupRequests int64
 
