@@ -76,8 +76,8 @@ type Input struct {
 	// they run or are not promoted.
 	DependsOn []string
 
-	// FailedHooks says which of the user's hooks failed and why, once per
-	// failure.
+	// FailedHooks says which hooks failed, and why, that the caller calls
+	// beside those of World.Hooks; once per failure. Each is a failed check.
 	FailedHooks []string
 }
 

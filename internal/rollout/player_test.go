@@ -498,6 +498,9 @@ func (p *player) showRun(out *strings.Builder) {
 		fmt.Fprintf(out, ", effective after %v", r.Effective.Sub(r.Decided))
 	}
 	fmt.Fprintln(out)
+	if cost := p.state.Cost(); cost >= 0.5 {
+		fmt.Fprintf(out, "it cost about %.0f failed requests\n", cost)
+	}
 	if m := r.Mirrored; m.Compared > 0 {
 		fmt.Fprintf(out, "%d of %d answers to copies differ, such as by %s\n", m.Differ, m.Compared, m.Example)
 	}

@@ -34,6 +34,10 @@ const (
 	RollingBack Phase = "RollingBack"
 )
 
+// Cost is about how many failed requests of users the present or last run
+// caused: the judge's estimate, without the failures of copies.
+func (s State) Cost() float64 { return max(0, s.Evidence.Cost-s.Run.Spared) }
+
 // Wait is what kind of thing a release waits for.
 type Wait string
 
