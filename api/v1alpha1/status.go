@@ -80,7 +80,7 @@ type ReleaseStatus struct {
 
 	// What the present run, or the last one, cost its users.
 	// +optional
-	Cost Cost `json:"cost,omitzero"`
+	Cost Cost `json:"cost"`
 
 	// How the answers to copies of requests compare, of the present run.
 	// +optional
@@ -281,7 +281,7 @@ type Run struct {
 	Canary Count `json:"canary"`
 
 	// +optional
-	Cost Cost `json:"cost,omitzero"`
+	Cost Cost `json:"cost"`
 
 	// What people ordered in the run, the latest last.
 	// +optional

@@ -1,15 +1,9 @@
 package controller
 
 import (
-	"context"
-	"errors"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -222,74 +216,6 @@ func TestAReleaseIsLeftWhenNoProxySendsToItsStableCopy(t *testing.T) {
 		t.Error("without any snapshot the release is not left")
 	}
 }
-
-// hookServer answers with the codes in turn, and keeps what it was sent.
-func hookServer(t *testing.T, codes ...int) (*http.Client, *[]string) {
-	t.Helper()
-	var bodies []string
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		code := codes[min(len(bodies), len(codes)-1)]
-		bodies = append(bodies, string(body))
-		http.Error(w, "closed", code)
-	})
-	return &http.Client{Transport: handlerTransport{handler}}, &bodies
-}
-
-// handlerTransport calls a handler without a network, so that time can be faked.
-type handlerTransport struct{ http.Handler }
-
-func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w.Result(), nil
-}
-
-func TestHooksAreCalledOncePerInterval(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		client, bodies := hookServer(t, 200, 503)
-		h := &hooks{client: client}
-		r := &v1alpha1.Release{Spec: *spec(t, goodSpec)}
-		r.Name, r.Namespace = "music", "default"
-		r.Status.Phase = "Progressing"
-		r.Spec.Webhooks = []v1alpha1.Webhook{{Name: "load", URL: "http://tester/", Metadata: map[string]string{"cmd": "hey"}}}
-		r.Spec.Webhooks[0].Timeout.Duration = time.Second
-		for range 12 { // 11 s with an interval of 10 s
-			h.due(context.Background(), r, time.Now())
-			time.Sleep(time.Second)
-		}
-		synctest.Wait()
-		want := `{"name":"music","namespace":"default","phase":"Progressing","checksum":"","metadata":{"cmd":"hey"}}`
-		if len(*bodies) != 2 || (*bodies)[0] != want {
-			t.Errorf("calls = %q, want two, the first %s", *bodies, want)
-		}
-		n, err := h.take()
-		if n != 1 || err == nil || err.Error() != "webhook load failed: http://tester/ answered 503: closed" {
-			t.Errorf("failed = %d, %v; want the second call's answer", n, err)
-		}
-		if n, _ := h.take(); n != 0 {
-			t.Errorf("a failure was counted %d times more", n)
-		}
-	})
-}
-
-func TestErrorsOfHooksNameTheHook(t *testing.T) {
-	h := &hooks{client: &http.Client{Transport: failing{errors.New("connection refused")}}}
-	r := &v1alpha1.Release{}
-	r.Spec.Webhooks = []v1alpha1.Webhook{{Name: "gate", URL: "http://gone/"}}
-	r.Spec.Webhooks[0].Timeout.Duration = time.Second
-	h.round(context.Background(), r)
-	if n, err := h.take(); n != 1 || !strings.Contains(err.Error(), "webhook gate") {
-		t.Errorf("failed = %d, %v; want one that names the hook", n, err)
-	}
-}
-
-type failing struct{ error }
-
-func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.error }
 
 func TestTheMainListenerAnswersForItsOwnPortToo(t *testing.T) {
 	host := func(name string) []mesh.VirtualHost { return []mesh.VirtualHost{{Hosts: []string{name}}} }

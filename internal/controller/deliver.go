@@ -25,10 +25,14 @@ type Deliver struct {
 	Acks  *Acks
 	Hub   *telemetry.Hub
 	Hooks *http.Client // calls webhooks through the mesh
-	Log   *slog.Logger
+	// LaxHooks is the same for webhooks with disableTLS: it accepts any
+	// certificate.
+	LaxHooks *http.Client
+	Log      *slog.Logger
 
 	wake kube.Signal
 	runs map[string]*delivery // by UID
+	all  others               // at the present look
 }
 
 // storeEvery bounds how often counts alone are written: people see progress,
@@ -47,14 +51,17 @@ type delivery struct {
 	status   v1alpha1.ReleaseStatus
 	storedAt time.Time
 
-	plan    rollout.Plan
-	planned bool
-	tally   *telemetry.Tally
-	before  v1alpha1.Count // canary requests of this run before a restart
-	hooks   hooks
-	settled bool // both sides were seen ready by this process
-	idleAt0 bool // the target was seen scaled to 0 between runs
-	trouble string
+	plan     rollout.Plan
+	planned  bool
+	tally    *telemetry.Tally
+	before   v1alpha1.Count // canary requests of this run before a restart
+	hooks    hooks
+	measures measures
+	alerts   alerts
+	settled  bool // both sides were seen ready by this process
+	idleAt0  bool // the target was seen scaled to 0 between runs
+	trouble  string
+	frozen   string // why it was at the last look; "" = it was not
 
 	handedBack time.Time // when the objects of a Release being deleted were; zero = not yet
 }
@@ -66,6 +73,8 @@ type journal struct {
 	Canary v1alpha1.Count `json:"canary"`
 	// Cause is set with the decision that it explains.
 	Cause *v1alpha1.Cause `json:"cause,omitempty"`
+	// Command is the latest that was taken in.
+	Command *v1alpha1.CommandStatus `json:"command,omitempty"`
 	// From and To are the versions of the run, which the objects need not
 	// show any more when it ends.
 	From v1alpha1.Version `json:"from,omitzero"`
@@ -100,16 +109,19 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 	}
 	next := idleTick
 	seen := map[string]bool{}
+	d.all = others{}
 	for _, rel := range all {
 		uid := string(rel.Release.UID)
 		seen[uid] = true
-		run := d.runs[uid]
-		if run == nil {
-			run = d.begin(rel)
-			d.runs[uid] = run
+		if d.runs[uid] == nil {
+			d.runs[uid] = d.begin(rel)
 		}
+		d.all[nameOfRelease(rel.Release)] = other{rel, &d.runs[uid].journal.State}
+	}
+	for _, rel := range all {
+		run := d.runs[string(rel.Release.UID)]
 		if err := d.one(ctx, rel, run); err != nil && ctx.Err() == nil {
-			d.complain(rel, run, err)
+			d.complain(ctx, rel, run, err)
 			next = min(next, tick)
 			continue
 		}
@@ -121,6 +133,7 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 	for uid, run := range d.runs {
 		if !seen[uid] {
 			run.tally.Close()
+			run.hooks.stop()
 			delete(d.runs, uid)
 		}
 	}
@@ -140,7 +153,9 @@ func (d *Deliver) begin(rel *kube.Delivery) *delivery {
 	}
 	run.journal = run.stored
 	run.before = run.stored.Canary
-	run.hooks.client = d.Hooks
+	run.hooks.client, run.hooks.lax, run.hooks.wake = d.Hooks, d.LaxHooks, d.wake.Give
+	run.measures.read, run.measures.wake = d.API.MetricTemplate, d.wake.Give
+	run.alerts.read = d.API.AlertProvider
 	d.newTally(rel, run)
 	return run
 }
@@ -161,13 +176,14 @@ func backend(rel *kube.Delivery, service string) mesh.ServiceName {
 }
 
 // complain tells of an error once, not at every look.
-func (d *Deliver) complain(rel *kube.Delivery, run *delivery, err error) {
+func (d *Deliver) complain(ctx context.Context, rel *kube.Delivery, run *delivery, err error) {
 	if err.Error() == run.trouble {
 		return
 	}
 	run.trouble = err.Error()
 	d.Log.Warn("release is held up", "namespace", rel.Release.Namespace, "release", rel.Release.Name, "err", err)
 	d.API.Event(rel.Release, true, "HeldUp", err.Error())
+	d.alert(ctx, rel, run, rollout.Event{Warning: true, Reason: "HeldUp", Message: err.Error()})
 }
 
 // one moves one release: observe, decide, store, act.
@@ -194,20 +210,44 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 			return err
 		}
 	}
-	next, events := rollout.Step(run.plan, run.journal.State, d.observe(rel, run, now))
+	in := d.observe(rel, run, now)
+	d.hear(rel, run, &in)
+	before := run.journal.State.Command
+	next, events := rollout.Step(run.plan, run.journal.State, in)
 	d.advance(rel, run, next)
+	say := d.wording(rel, run)
+	for i := range events {
+		events[i].Message = say(events[i].Message)
+	}
+	if next.Command != before {
+		run.journal.Command = taken(in.Command, events, now)
+	}
 	if err := d.store(ctx, rel, run, now); err != nil {
 		return err
 	}
-	say := d.wording(rel, run)
-	for _, e := range events {
-		d.API.Event(rel.Release, e.Warning, e.Reason, say(e.Message))
-		d.Log.Info(say(e.Message), "release", rel.Release.Name, "event", e.Reason)
-	}
-	if next.Phase == rollout.Progressing {
-		run.hooks.due(ctx, rel.Release, now)
-	}
+	d.tell(ctx, rel, run, events)
+	run.hooks.keep(ctx, run.stored.State.Want().Hooks, func(c rollout.HookCall) (order, error) { return d.order(rel, run, c) })
+	run.measures.due(ctx, rel, &run.stored.State, now)
 	return d.make(ctx, rel, run)
+}
+
+// hear adds to an input what people and other systems said.
+func (d *Deliver) hear(rel *kube.Delivery, run *delivery, in *rollout.Input) {
+	in.Command = commandOf(rel.Release)
+	in.Hooks = run.hooks.results()
+	in.Samples.Measured = run.measures.take()
+	in.Frozen = d.API.Frozen(rel.Release)
+	in.DependsOn = d.all.waitedFor(rel.Release)
+	run.frozen = in.Frozen
+}
+
+// tell says what happened to whoever wants to know.
+func (d *Deliver) tell(ctx context.Context, rel *kube.Delivery, run *delivery, events []rollout.Event) {
+	for _, e := range events {
+		d.API.Event(rel.Release, e.Warning, e.Reason, e.Message)
+		d.Log.Info(e.Message, "release", rel.Release.Name, "event", e.Reason)
+		d.alert(ctx, rel, run, e)
+	}
 }
 
 // refuse says why the Release cannot be worked with; everything stays as it is.

@@ -3,7 +3,6 @@ package controller
 import (
 	"time"
 
-	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/rollout"
 	"serin.dev/serin/internal/telemetry"
@@ -32,14 +31,6 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 	in.Late = counted.Late
 	in.Served = counted.Served[string(run.stored.State.Want().StableRevision)]
 	in.FirstCanary = run.tally.Run().FirstCanary
-	a := rel.Release.Annotations
-	if id := a[v1alpha1.AnnotationCommandID]; id != "" {
-		in.Command = rollout.Command{ID: id, Verb: rollout.Verb(a[v1alpha1.AnnotationCommand]), Reason: a[v1alpha1.AnnotationCommandReason]}
-	}
-	failed, err := run.hooks.take()
-	for range failed {
-		in.FailedHooks = append(in.FailedHooks, err.Error())
-	}
 	return in
 }
 

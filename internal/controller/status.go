@@ -40,14 +40,18 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		Conditions:         slices.Clone(run.status.Conditions),
 		History:            slices.Clone(run.status.History),
 		FailedChecks:       int32(s.Run.Evidence.FailedChecks),
+		Frozen:             run.frozen,
+		Command:            run.journal.Command,
+		Cost:               costOf(&s),
 		Journal:            v1alpha1.Raw(data),
 	}
 	if running {
 		out.Canary = d.version(rel, run, s.Canary)
 		out.Step = int32(s.Step)
 		if s.Step > 0 {
-			out.StepText = fmt.Sprintf("%d/%d", s.Step, len(run.plan.Steps))
+			out.StepText = fmt.Sprintf("%d/%d", s.Step, run.plan.NumSteps())
 		}
+		asked(out, &s, &run.plan)
 		c := s.Evidence.Counts
 		out.Samples = v1alpha1.Samples{
 			Canary: v1alpha1.Count{Requests: c.CanaryRequests, Failures: c.CanaryFailures},
@@ -56,6 +60,9 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		out.FailedChecks = int32(s.Evidence.FailedChecks)
 		out.Verdict = s.Evidence.Verdict.String()
 		out.Evidence = say(s.Evidence.Reason)
+	}
+	if s.Wait != "" {
+		out.WaitingFor, out.Wait = reason, string(s.Wait)
 	}
 	addHistory(out, run, say)
 	setConditions(out, s, say, rel.Release.Generation, now)
@@ -93,9 +100,11 @@ func addHistory(out *v1alpha1.ReleaseStatus, run *delivery, say func(string) str
 		Started: v1alpha1.Time(r.Started),
 		Ended:   v1alpha1.Time(r.Ended),
 		Canary:  run.journal.Canary,
+		Cost:    costOf(&run.journal.State),
 		Reason:  say(r.Reason),
 		Cause:   run.journal.Cause,
 
+		Commands:                  commandsOf(&r),
 		CanaryRequestsAfterEffect: r.Late,
 	}
 	if !r.FirstCanary.IsZero() && r.Decided.After(r.FirstCanary) { // a person can decide before any request

@@ -54,7 +54,7 @@ func NamesOf(r *v1alpha1.Release) Names {
 		n.Service = n.Target
 	}
 	suffix := "-stable"
-	if ownedByCanary(r) {
+	if OwnedByCanary(r) {
 		suffix = "-primary"
 	}
 	n.Stable = n.Target + suffix
@@ -65,7 +65,8 @@ func NamesOf(r *v1alpha1.Release) Names {
 	return n
 }
 
-func ownedByCanary(r *v1alpha1.Release) bool {
+// OwnedByCanary reports whether a Release does the work of a Flagger Canary.
+func OwnedByCanary(r *v1alpha1.Release) bool {
 	o := metav1.GetControllerOf(r)
 	return o != nil && o.Kind == "Canary"
 }
