@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -88,50 +87,6 @@ func (m StringMatch) validate(on subject) error {
 		return err
 	}
 	return nil
-}
-
-// CompileRegex compiles the value of a Regex match so that it has to match the
-// whole string.
-func CompileRegex(value string) (*regexp.Regexp, error) {
-	// Compiled alone first: "a)(b" is wrong although "(?:a)(b)" is not.
-	if _, err := regexp.Compile(value); err != nil {
-		return nil, err
-	}
-	return regexp.Compile(`\A(?:` + value + `)\z`)
-}
-
-// Compile returns the expression, and the substitution as Go's regexp writes
-// it, for ReplaceAllString on a path without its query.
-func (r *RegexRewrite) Compile() (re *regexp.Regexp, substitution string, err error) {
-	if re, err = regexp.Compile(r.Match); err != nil {
-		return nil, "", err
-	}
-	var b strings.Builder
-	for i := 0; i < len(r.Substitution); i++ {
-		c := r.Substitution[i]
-		switch {
-		case c == '$':
-			b.WriteString("$$")
-			continue
-		case c != '\\':
-			b.WriteByte(c)
-			continue
-		}
-		i++
-		switch {
-		case i == len(r.Substitution):
-			return nil, "", fmt.Errorf(`substitution %q ends in a backslash: write \\`, r.Substitution)
-		case r.Substitution[i] == '\\':
-			b.WriteByte('\\')
-		case r.Substitution[i] < '0' || r.Substitution[i] > '9':
-			return nil, "", fmt.Errorf(`substitution %q: \ stands before a digit or another \`, r.Substitution)
-		case int(r.Substitution[i]-'0') > re.NumSubexp():
-			return nil, "", fmt.Errorf("substitution %q: the expression has %d groups", r.Substitution, re.NumSubexp())
-		default:
-			fmt.Fprintf(&b, "${%c}", r.Substitution[i])
-		}
-	}
-	return re, b.String(), nil
 }
 
 // CheckHeaderName reports why a string cannot be the name of a header in a

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"serin.dev/serin/internal/mesh"
 )
 
 // BootstrapOptions are what an Envoy's bootstrap says beside the node and the
@@ -97,7 +99,8 @@ func Bootstrap(n *Node, server string, o BootstrapOptions) ([]byte, error) {
 			},
 		}}},
 	}
-	runtime := fields{}
+	// Envoy's own limit is 100, which any list of a few names exceeds.
+	runtime := fields{"re2.max_program_size.error_level": structpb.NewNumberValue(mesh.MaxRegexSize)}
 	for _, feature := range joinHeaders {
 		runtime[feature] = structpb.NewBoolValue(false)
 	}
