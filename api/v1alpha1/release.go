@@ -208,6 +208,19 @@ type Service struct {
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
 
+	// Name of the port.
+	// +kubebuilder:default=http
+	// +optional
+	PortName string `json:"portName,omitempty"`
+
+	// Protocol of the port, as in a Kubernetes Service, such as http2 or grpc.
+	// +optional
+	AppProtocol string `json:"appProtocol,omitempty"`
+
+	// The other ports of the pods' containers are ports of the Services, too.
+	// +optional
+	PortDiscovery bool `json:"portDiscovery,omitempty"`
+
 	// Port of the pods, by number or name; default: Port.
 	// +optional
 	TargetPort *intstr.IntOrString `json:"targetPort,omitempty"`
@@ -228,6 +241,47 @@ type Service struct {
 	// +kubebuilder:validation:Schemaless
 	// +optional
 	Match []runtime.RawExtension `json:"match,omitempty"`
+
+	// Part of an Istio HTTPRoute, for every request whichever version it goes
+	// to: timeout, retries, headers, rewrite and corsPolicy.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Schemaless
+	// +optional
+	HTTP *runtime.RawExtension `json:"http,omitempty"`
+
+	// Istio TrafficPolicy of the pods of both versions.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Schemaless
+	// +optional
+	TrafficPolicy *runtime.RawExtension `json:"trafficPolicy,omitempty"`
+
+	// The VirtualService of the split has no hosts and gateways: others, which
+	// have them, delegate to it by its name, which is that of the Service.
+	// +optional
+	Delegation bool `json:"delegation,omitempty"`
+
+	// Labels and annotations of the Services that Serin makes.
+	// +optional
+	Metadata *ServiceMetadata `json:"metadata,omitempty"`
+}
+
+// ServiceMetadata is for the Service that users call, and for those of the two
+// versions.
+type ServiceMetadata struct {
+	// +optional
+	Service *Metadata `json:"service,omitempty"`
+	// +optional
+	Stable *Metadata `json:"stable,omitempty"`
+	// +optional
+	Canary *Metadata `json:"canary,omitempty"`
+}
+
+// Metadata is what an object is labelled and annotated with.
+type Metadata struct {
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // Cohort names what identifies a user. One field is set.

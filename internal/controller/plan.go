@@ -28,7 +28,7 @@ func checkRoutes(r *v1alpha1.Release) error {
 	if err != nil {
 		return err
 	}
-	inSpec := strings.NewReplacer("spec.http[0].match", "spec.service.match", "spec.hosts", "spec.service.hosts", "spec.gateways", "spec.service.gateways")
+	inSpec := strings.NewReplacer("spec.http[0].match", "spec.service.match", "spec.http[0].", "spec.service.http.", "spec.trafficPolicy", "spec.service.trafficPolicy", "spec.hosts", "spec.service.hosts", "spec.gateways", "spec.service.gateways")
 	var errs []error
 	for _, vs := range routes {
 		for _, f := range istio.Errors(istio.Validate(vs)) {

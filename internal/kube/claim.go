@@ -28,7 +28,7 @@ func (c *Client) claim(d *Delivery) {
 		d.Problem = fmt.Errorf("deployment %s %w, and the stable copy needs its name: rename or delete it", stable.Name, ErrTaken)
 		return
 	}
-	for _, name := range routeNames(d.Names, len(gatewaysOf(d.Release)) > 0) {
+	for _, name := range routeNames(d.Release) {
 		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).Get(name)
 		if err == nil && vs.Labels[LabelRelease] != d.Release.Name {
 			d.Problem = fmt.Errorf("virtualservice %s %w, and the split needs its name: delete it, or give the Release another spec.service.name", name, ErrTaken)

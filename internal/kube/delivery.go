@@ -128,7 +128,7 @@ func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
 	if d.Stable, err = c.workload(r.Namespace, d.Names.Stable); err != nil {
 		return nil, err
 	}
-	d.Route = c.route(d.Names, len(gatewaysOf(r)) > 0)
+	d.Route = c.route(d)
 	c.claim(d)
 	return d, nil
 }
@@ -210,9 +210,9 @@ func firstLine(s string) string {
 	return s
 }
 
-func (c *Client) route(n Names, gateways bool) Route {
-	r := Route{Exists: true}
-	for _, name := range routeNames(n, gateways) {
+func (c *Client) route(d *Delivery) Route {
+	n, r := d.Names, Route{Exists: true}
+	for _, name := range routeNames(d.Release) {
 		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(n.Namespace).Get(name)
 		if err != nil || vs.DeletionTimestamp != nil {
 			r.Exists = false
@@ -236,7 +236,7 @@ func (c *Client) route(n Names, gateways bool) Route {
 // or not.
 func (d *Delivery) RouteOrigins() []mesh.Origin {
 	var out []mesh.Origin
-	for _, name := range routeNames(d.Names, len(gatewaysOf(d.Release)) > 0) {
+	for _, name := range routeNames(d.Release) {
 		out = append(out, routeOrigin(d.Names, name))
 	}
 	return out

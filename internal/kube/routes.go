@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,11 +29,27 @@ const (
 	routeSplit   = "split"   // everybody else
 )
 
-// RoutesOf returns the VirtualServices that a Release may ask for, with every
-// kind of route that its spec has. An error names the field of the spec.
-func RoutesOf(r *v1alpha1.Release) ([]*istiov1.VirtualService, error) {
-	t := rollout.Traffic{Share: rollout.Percent, Match: len(r.Spec.Match) > 0}
-	return routesFor(&Delivery{Release: r, Names: NamesOf(r)}, t, true)
+// RoutesOf returns the VirtualServices and DestinationRules that a Release may
+// ask for, with every kind of route that its spec has. An error names the field
+// of the spec.
+func RoutesOf(r *v1alpha1.Release) ([]metav1.Object, error) {
+	d := &Delivery{Release: r, Names: NamesOf(r)}
+	routes, err := routesFor(d, rollout.Traffic{Share: rollout.Percent, Match: len(r.Spec.Match) > 0}, true)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := rulesFor(d)
+	if err != nil {
+		return nil, err
+	}
+	var out []metav1.Object
+	for _, vs := range routes {
+		out = append(out, vs)
+	}
+	for _, rule := range rules {
+		out = append(out, rule)
+	}
+	return out, nil
 }
 
 // routesFor builds the VirtualServices that carry the traffic. Calls between
@@ -50,7 +67,11 @@ func routesFor(d *Delivery, t rollout.Traffic, preview bool) ([]*istiov1.Virtual
 		vs.Spec.Http, err = httpRoutes(d, t, preview, own)
 		return vs, err
 	}
-	all := routeNames(names, len(gateways) > 0)
+	if d.Release.Spec.Service.Delegation {
+		only, err := virtual(names.Service, nil, nil, d.Release.Spec.Service.Match)
+		return []*istiov1.VirtualService{only}, err
+	}
+	all := routeNames(d.Release)
 	inside, err := virtual(all[0], []string{names.Service}, []string{"mesh"}, nil)
 	if err != nil || len(gateways) == 0 {
 		return []*istiov1.VirtualService{inside}, err
@@ -71,8 +92,18 @@ func httpRoutes(d *Delivery, t rollout.Traffic, preview bool, own []runtime.RawE
 	if err != nil {
 		return nil, err
 	}
+	common, err := commonRoute(&spec.Service)
+	if err != nil {
+		return nil, err
+	}
 	var out []*networking.HTTPRoute
-	canary := []*networking.HTTPRouteDestination{{Destination: &networking.Destination{Host: d.Names.CanaryService}}}
+	add := func(name string, match []*networking.HTTPMatchRequest, to []*networking.HTTPRouteDestination) *networking.HTTPRoute {
+		route := proto.CloneOf(common)
+		route.Name, route.Match, route.Route = name, match, to
+		out = append(out, route)
+		return route
+	}
+	canary := []*networking.HTTPRouteDestination{{Destination: d.destination(d.Names.CanaryService)}}
 	special := func(name, field string, raw []runtime.RawExtension) error {
 		match, err := matchesOf(field, raw)
 		if err != nil {
@@ -81,7 +112,7 @@ func httpRoutes(d *Delivery, t rollout.Traffic, preview bool, own []runtime.RawE
 		if match, err = both(field, match, service); err != nil {
 			return err
 		}
-		out = append(out, &networking.HTTPRoute{Name: name, Match: match, Route: canary})
+		add(name, match, canary)
 		return nil
 	}
 	if preview && len(spec.Preview) > 0 {
@@ -95,14 +126,14 @@ func httpRoutes(d *Delivery, t rollout.Traffic, preview bool, own []runtime.RawE
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, &networking.HTTPRoute{Name: routeStick, Match: match, Route: canary})
+		add(routeStick, match, canary)
 	}
 	if t.Match {
 		if err := special(routeMatch, "spec.match", spec.Match); err != nil {
 			return nil, err
 		}
 	}
-	split := &networking.HTTPRoute{Name: routeSplit, Match: service, Route: splitOf(d, t)}
+	split := add(routeSplit, service, splitOf(d, t))
 	if cookie && !t.Match {
 		split.Route[1].Headers = &networking.Headers{Response: &networking.Headers_HeaderOperations{
 			Add: map[string]string{"set-cookie": sessionCookie(d)},
@@ -110,11 +141,40 @@ func httpRoutes(d *Delivery, t rollout.Traffic, preview bool, own []runtime.RawE
 	}
 	if t.Mirror > 0 {
 		split.Mirrors = []*networking.HTTPMirrorPolicy{{
-			Destination: &networking.Destination{Host: d.Names.CanaryService},
+			Destination: d.destination(d.Names.CanaryService),
 			Percentage:  &networking.Percent{Value: 100 * t.Mirror.Fraction()},
 		}}
 	}
-	return append(out, split), nil
+	return out, nil
+}
+
+// commonRoute is what all routes do with their requests.
+func commonRoute(s *v1alpha1.Service) (*networking.HTTPRoute, error) {
+	out := &networking.HTTPRoute{}
+	if err := fromJSON("spec.service.http", s.HTTP, out); err != nil {
+		return nil, err
+	}
+	var wrong error
+	out.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		switch f.JSONName() {
+		case "timeout", "retries", "headers", "rewrite", "corsPolicy":
+			return true
+		}
+		wrong = fmt.Errorf("spec.service.http.%s: only timeout, retries, headers, rewrite and corsPolicy are for all requests: remove it", f.JSONName())
+		return false
+	})
+	return out, wrong
+}
+
+// destination is one of the Release's Services. Of several ports one has to be
+// named at a gateway; between services the call's own is meant.
+func (d *Delivery) destination(host string) *networking.Destination {
+	to := &networking.Destination{Host: host}
+	s := &d.Release.Spec.Service
+	if s.PortDiscovery && (s.Delegation || len(gatewaysOf(d.Release)) > 0) {
+		to.Port = &networking.PortSelector{Number: uint32(s.Port)}
+	}
+	return to
 }
 
 // splitOf divides the requests between stable and canary, in percent where that
@@ -132,8 +192,8 @@ func splitOf(d *Delivery, t rollout.Traffic) []*networking.HTTPRouteDestination 
 		unit = rollout.Percent
 	}
 	return []*networking.HTTPRouteDestination{
-		{Destination: &networking.Destination{Host: stable}, Weight: int32((rollout.All - share) / unit)},
-		{Destination: &networking.Destination{Host: d.Names.CanaryService}, Weight: int32(share / unit)},
+		{Destination: d.destination(stable), Weight: int32((rollout.All - share) / unit)},
+		{Destination: d.destination(d.Names.CanaryService), Weight: int32(share / unit)},
 	}
 }
 
@@ -191,39 +251,86 @@ func quoteRegex(s string) string {
 	return strings.NewReplacer(".", `\.`, "+", `\+`, "*", `\*`, "^", `\^`, "$", `\$`, "|", `\|`).Replace(s)
 }
 
-// makeCohort makes the DestinationRules by which users stick to their side of
-// the split, and to a pod of it; nothing without a cohort.
-func (c *Client) makeCohort(ctx context.Context, d *Delivery) error {
-	cohort := d.Release.Spec.Cohort
-	if cohort == nil {
-		return nil
+// rulesFor are the DestinationRules of the two sides: how their pods are
+// called, and by what users stick to their side of the split and to a pod of it.
+func rulesFor(d *Delivery) ([]*istiov1.DestinationRule, error) {
+	s := &d.Release.Spec
+	if s.Cohort == nil && s.Service.TrafficPolicy == nil {
+		return nil, nil
 	}
-	hash := &networking.LoadBalancerSettings_ConsistentHashLB{}
-	if cohort.Header != "" {
-		hash.HashKey = &networking.LoadBalancerSettings_ConsistentHashLB_HttpHeaderName{HttpHeaderName: cohort.Header}
-	} else {
-		hash.HashKey = &networking.LoadBalancerSettings_ConsistentHashLB_HttpCookie{
-			HttpCookie: &networking.LoadBalancerSettings_ConsistentHashLB_HTTPCookie{Name: cohort.Cookie, Ttl: durationpb.New(0)},
+	policy := &networking.TrafficPolicy{}
+	if err := fromJSON("spec.service.trafficPolicy", s.Service.TrafficPolicy, policy); err != nil {
+		return nil, err
+	}
+	if s.Cohort != nil {
+		if policy.LoadBalancer.GetLbPolicy() != nil {
+			return nil, errors.New("spec.service.trafficPolicy.loadBalancer: spec.cohort says already which pod a request goes to: remove one of the two")
 		}
+		if policy.LoadBalancer == nil {
+			policy.LoadBalancer = &networking.LoadBalancerSettings{}
+		}
+		policy.LoadBalancer.LbPolicy = &networking.LoadBalancerSettings_ConsistentHash{ConsistentHash: hashOf(s.Cohort)}
 	}
+	var out []*istiov1.DestinationRule
 	for _, host := range []string{d.Names.StableService, d.Names.CanaryService} {
-		want := &istiov1.DestinationRule{
+		rule := &istiov1.DestinationRule{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "DestinationRule"},
 			ObjectMeta: ownMeta(d, host),
 		}
-		want.Spec.Host = host
-		want.Spec.TrafficPolicy = &networking.TrafficPolicy{LoadBalancer: &networking.LoadBalancerSettings{
-			LbPolicy: &networking.LoadBalancerSettings_ConsistentHash{ConsistentHash: hash},
-		}}
+		rule.Spec.Host, rule.Spec.TrafficPolicy = host, policy
+		out = append(out, rule)
+	}
+	return out, nil
+}
+
+func hashOf(cohort *v1alpha1.Cohort) *networking.LoadBalancerSettings_ConsistentHashLB {
+	if cohort.Header != "" {
+		return &networking.LoadBalancerSettings_ConsistentHashLB{
+			HashKey: &networking.LoadBalancerSettings_ConsistentHashLB_HttpHeaderName{HttpHeaderName: cohort.Header},
+		}
+	}
+	return &networking.LoadBalancerSettings_ConsistentHashLB{
+		HashKey: &networking.LoadBalancerSettings_ConsistentHashLB_HttpCookie{
+			HttpCookie: &networking.LoadBalancerSettings_ConsistentHashLB_HTTPCookie{Name: cohort.Cookie, Ttl: durationpb.New(0)},
+		},
+	}
+}
+
+// makeRules makes the DestinationRules of the two sides, and deletes those that
+// the spec does not ask for any more.
+func (c *Client) makeRules(ctx context.Context, d *Delivery) error {
+	rules, err := rulesFor(d)
+	if err != nil {
+		return err
+	}
+	if len(rules) == 0 {
+		return c.dropRules(ctx, d)
+	}
+	for _, want := range rules {
 		have, err := c.istioInformers.Networking().V1().DestinationRules().Lister().DestinationRules(want.Namespace).Get(want.Name)
 		if err == nil && have.Labels[LabelRelease] != d.Release.Name {
-			return fmt.Errorf("%s: DestinationRule %s/%s exists and is not this Release's: delete it, or remove spec.cohort", releaseName(d), want.Namespace, want.Name)
+			return fmt.Errorf("%s: DestinationRule %s/%s exists and is not this Release's: delete it, or remove spec.cohort and spec.service.trafficPolicy",
+				releaseName(d), want.Namespace, want.Name)
 		}
 		if err == nil && proto.Equal(&have.Spec, &want.Spec) {
 			continue
 		}
 		if _, err := c.apply(ctx, rulesResource, want); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func (c *Client) dropRules(ctx context.Context, d *Delivery) error {
+	for _, name := range []string{d.Names.StableService, d.Names.CanaryService} {
+		have, err := c.istioInformers.Networking().V1().DestinationRules().Lister().DestinationRules(d.Names.Namespace).Get(name)
+		if err != nil || have.Labels[LabelRelease] != d.Release.Name { // the error: there is none
+			continue
+		}
+		err = c.dynamic.Resource(rulesResource).Namespace(d.Names.Namespace).Delete(ctx, name, metav1.DeleteOptions{})
+		if err = kindOf(err); err != nil && !isNotFound(err) {
+			return fmt.Errorf("%s: delete DestinationRule %s: %w", releaseName(d), name, err)
 		}
 	}
 	return nil
@@ -237,8 +344,10 @@ func ownMeta(d *Delivery, name string) metav1.ObjectMeta {
 	}
 }
 
-func routeNames(n Names, gateways bool) []string {
-	if !gateways {
+// routeNames are the names of the VirtualServices that a Release needs.
+func routeNames(r *v1alpha1.Release) []string {
+	n := NamesOf(r)
+	if r.Spec.Service.Delegation || len(gatewaysOf(r)) == 0 {
 		return []string{n.Service}
 	}
 	return []string{n.Service, n.Service + "-gateway"}
@@ -252,14 +361,25 @@ func matchesOf(field string, raw []runtime.RawExtension) ([]*networking.HTTPMatc
 	var out []*networking.HTTPMatchRequest
 	for i := range raw {
 		m := &networking.HTTPMatchRequest{}
-		if err := protojson.Unmarshal(raw[i].Raw, m); err != nil {
-			// Without its own prefix, which holds a position in one line.
-			_, what, _ := strings.Cut(err.Error(), "): ")
-			return nil, fmt.Errorf("%s[%d]: %s", field, i, what)
+		if err := fromJSON(fmt.Sprintf("%s[%d]", field, i), &raw[i], m); err != nil {
+			return nil, err
 		}
 		out = append(out, m)
 	}
 	return out, nil
+}
+
+// fromJSON reads a message of Istio's that a spec holds; nothing of nil.
+func fromJSON(field string, raw *runtime.RawExtension, m proto.Message) error {
+	if raw == nil {
+		return nil
+	}
+	if err := protojson.Unmarshal(raw.Raw, m); err != nil {
+		// Without its own prefix, which holds a position in one line.
+		_, what, _ := strings.Cut(err.Error(), "): ")
+		return fmt.Errorf("%s: %s", field, what)
+	}
+	return nil
 }
 
 // both returns the matches of requests that one of a and one of b match; b may

@@ -67,7 +67,7 @@ func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, t rollout.Traffic
 	if err != nil {
 		return err
 	}
-	if err := c.makeCohort(ctx, d); err != nil {
+	if err := c.makeRules(ctx, d); err != nil {
 		return err
 	}
 	for _, vs := range want {
@@ -112,17 +112,26 @@ func (c *Client) makeService(ctx context.Context, d *Delivery, name string, sele
 		Spec: corev1.ServiceSpec{Selector: selector},
 	}
 	have, err := c.coreInformers.Core().V1().Services().Lister().Services(d.Names.Namespace).Get(name)
-	mine := err != nil || have.Labels[LabelRelease] == d.Release.Name
+	exists := err == nil // the lister's only error is "not found"
+	mine := !exists || have.Labels[LabelRelease] == d.Release.Name
 	if !mine {
 		if maps.Equal(have.Spec.Selector, selector) {
 			return nil
 		}
 		return c.takeService(ctx, have, selector)
 	}
-	want.Labels = map[string]string{LabelRelease: d.Release.Name}
+	own := d.metadata(name)
+	want.Labels, want.Annotations = maps.Clone(own.Labels), maps.Clone(own.Annotations)
+	if want.Labels == nil {
+		want.Labels = map[string]string{}
+	}
+	want.Labels[LabelRelease] = d.Release.Name
 	want.OwnerReferences = ownedBy(d.Release)
-	want.Spec.Ports = []corev1.ServicePort{servicePort(&d.Release.Spec.Service)}
-	if err == nil && maps.Equal(have.Spec.Selector, selector) && samePorts(have.Spec.Ports, want.Spec.Ports) {
+	if want.Spec.Ports, err = c.servicePorts(d); err != nil {
+		return err
+	}
+	if exists && maps.Equal(have.Spec.Selector, selector) && samePorts(have.Spec.Ports, want.Spec.Ports) &&
+		contains(have.Labels, want.Labels) && contains(have.Annotations, want.Annotations) {
 		return nil
 	}
 	_, err = c.apply(ctx, servicesResource, want)
@@ -153,16 +162,90 @@ func (c *Client) takeService(ctx context.Context, have *corev1.Service, selector
 
 func samePorts(have, want []corev1.ServicePort) bool {
 	return slices.EqualFunc(have, want, func(h, w corev1.ServicePort) bool {
-		return h.Port == w.Port && h.Name == w.Name && reflect.DeepEqual(h.TargetPort, w.TargetPort)
+		return h.Port == w.Port && h.Name == w.Name && reflect.DeepEqual(h.TargetPort, w.TargetPort) && reflect.DeepEqual(h.AppProtocol, w.AppProtocol)
 	})
 }
 
+// contains reports whether have says all that want says.
+func contains(have, want map[string]string) bool {
+	for k, v := range want {
+		if got, ok := have[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// metadata is what the spec says of one of the Release's Services.
+func (d *Delivery) metadata(service string) v1alpha1.Metadata {
+	m := d.Release.Spec.Service.Metadata
+	if m == nil {
+		return v1alpha1.Metadata{}
+	}
+	of := map[string]*v1alpha1.Metadata{
+		d.Names.Service: m.Service, d.Names.StableService: m.Stable, d.Names.CanaryService: m.Canary,
+	}[service]
+	if of == nil {
+		return v1alpha1.Metadata{}
+	}
+	return *of
+}
+
+// servicePorts are those of the Release's Services.
+func (c *Client) servicePorts(d *Delivery) ([]corev1.ServicePort, error) {
+	s := &d.Release.Spec.Service
+	ports := []corev1.ServicePort{servicePort(s)}
+	if !s.PortDiscovery {
+		return ports, nil
+	}
+	model := d.Names.Target
+	if !d.Target.Exists {
+		model = d.Names.Stable
+	}
+	pods, err := c.deployment(d, model)
+	if err != nil {
+		return nil, err
+	}
+	return append(ports, otherPorts(ports[0], &pods.Spec.Template.Spec)...), nil
+}
+
 func servicePort(s *v1alpha1.Service) corev1.ServicePort {
-	p := corev1.ServicePort{Name: "http", Port: s.Port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(s.Port)}
+	p := corev1.ServicePort{Name: s.PortName, Port: s.Port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(s.Port)}
+	if p.Name == "" {
+		p.Name = "http"
+	}
 	if s.TargetPort != nil {
 		p.TargetPort = *s.TargetPort
 	}
+	if s.AppProtocol != "" {
+		p.AppProtocol = &s.AppProtocol
+	}
 	return p
+}
+
+// otherPorts are the ports of the pods' containers but for the one that is
+// served already, named as the container does or by where they stand.
+func otherPorts(served corev1.ServicePort, pod *corev1.PodSpec) []corev1.ServicePort {
+	var out []corev1.ServicePort
+	taken := map[string]bool{served.Name: true}
+	for _, c := range pod.Containers {
+		for i, p := range c.Ports {
+			isServed := p.ContainerPort == served.TargetPort.IntVal
+			if served.TargetPort.Type == intstr.String {
+				isServed = p.Name == served.TargetPort.StrVal
+			}
+			name := p.Name
+			if name == "" {
+				name = fmt.Sprintf("tcp-%s-%d", c.Name, i)
+			}
+			if isServed || taken[name] || p.ContainerPort == served.Port || p.Protocol == corev1.ProtocolUDP || p.Protocol == corev1.ProtocolSCTP {
+				continue
+			}
+			taken[name] = true
+			out = append(out, corev1.ServicePort{Name: name, Port: p.ContainerPort, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(p.ContainerPort)})
+		}
+	}
+	return out
 }
 
 func releaseName(d *Delivery) string {
