@@ -120,8 +120,8 @@ func (j *Judge) worst(value func(k int, t *stratumTest) float64) int {
 	return worst
 }
 
-// mostFailures names the endpoint in which most of the canary's failures are
-// when it is one of several; "" when it is not.
+// mostFailures is the endpoint in which most of the canary's failures are, when
+// there are several endpoints and one that stands out; otherwise nil.
 func (j *Judge) mostFailures() *stratumTest {
 	if len(j.Strata) < strataWorthAskingOf {
 		return nil
