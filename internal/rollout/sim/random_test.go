@@ -14,13 +14,17 @@ import (
 
 // interleavings is how many random scenarios are played. A million of them:
 //
-//	go test ./internal/rollout/sim -run Random -interleavings 1000000 -timeout 0
+//	go test ./internal/rollout/sim -interleavings 1000000 -timeout 0
 //
+// With as many the other tests play more seeds, too.
 // -first moves on to scenarios that were not played before.
 var (
 	interleavings = flag.Int("interleavings", 2000, "random scenarios to play")
 	first         = flag.Uint64("first", 0, "the first of their seeds")
 )
+
+// thorough reports whether a night is asked for, not a minute.
+func thorough() bool { return *interleavings >= 100_000 }
 
 // outcomes of one strategy's scenarios.
 type outcomes struct {

@@ -145,8 +145,11 @@ func TestNoWrongPromotionAndNothingStuck(t *testing.T) {
 	fmt.Fprintf(&table, "%-38s %6s %9s %12s %8s %8s %6s %8s %9s\n",
 		"story", "seeds", "promoted", "rolled-back", "other", "starved", "stuck", "crashes", "time p50")
 	for _, st := range stories() {
-		if testing.Short() {
+		switch {
+		case testing.Short():
 			st.seeds = max(20, st.seeds/10)
+		case !thorough():
+			st.seeds = max(20, st.seeds/3)
 		}
 		results := playAll(st.scenario, st.seeds)
 		count := map[string]int{}
@@ -190,7 +193,11 @@ func TestFalseRollbacksStayWithinAlpha(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a rate of 1 % needs thousands of runs")
 	}
-	const alpha, seeds = 0.01, 5000
+	const alpha = 0.01
+	seeds := 2000
+	if thorough() {
+		seeds = 20000
+	}
 	sc := release(0.05, 0.05).with(func(sc *Scenario) {
 		sc.Plan.Policy.FalseAlarm = alpha
 		sc.Plan.Steps = []rollout.Share{10 * rollout.Percent, 50 * rollout.Percent}
@@ -208,8 +215,9 @@ func TestFalseRollbacksStayWithinAlpha(t *testing.T) {
 	}
 	// Five standard deviations of a binomial with the promised rate: a right
 	// judge crosses this in less than one of a million tests.
-	limit := alpha*seeds + 5*math.Sqrt(alpha*(1-alpha)*seeds)
-	t.Logf("%d of %d good releases were rolled back (%.2f %%), promised are at most %.0f %%", failed, seeds, 100*float64(failed)/seeds, 100*alpha)
+	n := float64(seeds)
+	limit := alpha*n + 5*math.Sqrt(alpha*(1-alpha)*n)
+	t.Logf("%d of %d good releases were rolled back (%.2f %%), promised are at most %.0f %%", failed, seeds, 100*float64(failed)/n, 100*alpha)
 	if float64(failed) > limit {
 		t.Errorf("%d of %d good releases were rolled back; want at most %.0f", failed, seeds, limit)
 	}
