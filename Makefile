@@ -62,6 +62,11 @@ bench-proxy: build tools-bench ## our proxy beside Envoy, HAProxy, nginx, Caddy 
 	go build -o bin/bench-proxy ./bench/proxy
 	bin/bench-proxy $(BENCHFLAGS)
 
+.PHONY: bench-decision
+bench-decision: ## our judge beside the policies of Flagger, Argo Rollouts and Kayenta
+	go build -o bin/bench-decision ./bench/decision
+	bin/bench-decision $(BENCHFLAGS)
+
 bench-%:
 	go test -run='^$$' -bench=. -benchmem ./internal/$*/...
 
@@ -89,7 +94,7 @@ generated: $(TOOLS)/controller-gen ## check that generated files are current
 ##@ Tools
 
 .PHONY: tools
-tools: $(TOOLS)/controller-gen $(TOOLS)/lint $(TOOLS)/kubectl $(TOOLS)/fetch ## build or fetch the pinned tools into .tools/bin
+tools: $(TOOLS)/controller-gen $(TOOLS)/lint $(TOOLS)/kubectl $(TOOLS)/flagger $(TOOLS)/fetch ## build or fetch the pinned tools into .tools/bin
 	@$(TOOLS)/fetch envoy chromium
 
 .PHONY: tools-bench
@@ -107,6 +112,9 @@ KUBECTL = $(patsubst v0.%,v1.%,$(shell go list -C tools/kubectl -m -f '{{.Versio
 
 $(TOOLS)/kubectl: tools/kubectl/go.mod tools/kubectl/go.sum tools/kubectl/main.go .tools/go-version
 	go build -C tools/kubectl -ldflags '-s -w -X k8s.io/component-base/version.gitVersion=$(KUBECTL)' -o $@ .
+
+$(TOOLS)/flagger: tools/flagger/go.mod tools/flagger/go.sum .tools/go-version
+	go build -C tools/flagger -ldflags '-s -w' -o $@ github.com/fluxcd/flagger/cmd/flagger
 
 $(TOOLS)/caddy: tools/caddy/go.mod tools/caddy/go.sum tools/caddy/main.go .tools/go-version
 	go build -C tools/caddy -ldflags '-s -w' -o $@ .

@@ -101,6 +101,10 @@ var rooms = map[string]room{
 		own: []string{"internal/analysis", "internal/mesh", "internal/rollout"},
 		why: "a simulated world is as deterministic as what it proves",
 	},
+	"internal/traffic": {
+		own: []string{"internal/analysis"},
+		why: "it draws counts in the judge's words; what is decided by them must not change what is drawn",
+	},
 	"internal/kube": {
 		own: []string{
 			"api/v1alpha1", "internal/mesh", "internal/analysis", "internal/metric", "internal/notify", "internal/rollout",
@@ -158,6 +162,10 @@ var rooms = map[string]room{
 		own:    []string{"internal/mesh", "internal/xds/ads"},
 		others: []string{"golang.org/x/", "google.golang.org/grpc/"},
 		why:    "it treats our proxy as it treats the others: a program with a configuration, which a server hands it, and ports",
+	},
+	"bench/decision": {
+		own: []string{"internal/analysis", "internal/traffic"},
+		why: "it plays our judge as it plays the policies of others: from counts alone",
 	},
 	"test/equivalence": {
 		why: "it is tests alone: they meet both data planes as their callers and their endpoints do",

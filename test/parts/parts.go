@@ -1,6 +1,6 @@
 // Package parts finds the programs of others that tests run beside ours: a real
-// Envoy, a real browser. `make tools` brings them into .tools/bin; tools/fetch
-// says which versions.
+// Envoy, a real Flagger, a real browser. `make tools` brings them into
+// .tools/bin; tools/fetch and the modules beside it say which versions.
 //
 // A test whose part is missing is skipped with the name of the part, and fails
 // where CI=true. The package must never fetch or build anything itself, nor
@@ -17,6 +17,12 @@ import (
 func Envoy(t testing.TB) string {
 	t.Helper()
 	return find(t, "envoy")
+}
+
+// Flagger returns the path of the pinned Flagger.
+func Flagger(t testing.TB) string {
+	t.Helper()
+	return find(t, "flagger")
 }
 
 // Chromium returns the path of a Chromium or Chrome that can be run headless.

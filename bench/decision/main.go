@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "bench/decision: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	scenarios, policies string
+	runs, nullRuns      int
+	out                 string
+}
+
+func run(args []string) error {
+	var o options
+	flags := flag.NewFlagSet("bench/decision", flag.ExitOnError)
+	flags.StringVar(&o.scenarios, "scenarios", "", "only scenarios with one of these `words`, comma between them, in their name")
+	flags.StringVar(&o.policies, "policies", "", "only policies with one of these `words` in their name")
+	flags.IntVar(&o.runs, "runs", 1000, "runs of each scenario in which something is wrong")
+	flags.IntVar(&o.nullRuns, "null-runs", 20000, "runs of each scenario in which nothing is")
+	flags.StringVar(&o.out, "out", "bench/out/decision.json", "where the rows are written")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if o.runs < 1 || o.nullRuns < 1 {
+		return errors.New("-runs and -null-runs must be at least 1")
+	}
+	r := &report{machine: thisMachine()}
+	r.policies = choose(policies(), o.policies, func(p policy) string { return p.name })
+	chosen := choose(scenarios(), o.scenarios, func(s scenario) string { return s.name })
+	if len(chosen) == 0 || len(r.policies) == 0 {
+		return errors.New("no scenario or no policy has such a name")
+	}
+	began := time.Now()
+	for i, s := range chosen {
+		runs := o.runs
+		if !s.harm.real() {
+			runs = o.nullRuns
+		}
+		results := s.playAll(r.policies, runs)
+		for k, p := range r.policies {
+			r.rows = append(r.rows, s.sum(p, k, results))
+		}
+		r.scenarios = append(r.scenarios, s)
+		fmt.Fprintf(os.Stderr, "%2d of %d: %s, %.0f s\n", i+1, len(chosen), s.name, time.Since(began).Seconds())
+	}
+	return errors.Join(r.print(os.Stdout), r.write(o.out))
+}
+
+// choose keeps what has one of the words, comma between them, in its name.
+func choose[T any](all []T, words string, name func(T) string) []T {
+	var out []T
+	for _, x := range all {
+		for word := range strings.SplitSeq(words, ",") {
+			if strings.Contains(name(x), word) {
+				out = append(out, x)
+				break
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// outcome is one run of one scenario under one policy.
+type outcome struct {
+	kind     kind
+	at       time.Duration
+	failed   int64 // requests, until it was rolled back
+	requests int64 // of both sides, until it was decided
+}
+
+// play runs one seed of a scenario. All policies watch the same requests.
+func (s *scenario) play(all []policy, seed uint64, out []outcome) {
+	run := s.day.Begin(seed)
+	watchers := make([]watcher, len(all))
+	for i, p := range all {
+		watchers[i] = p.begin(s, seed)
+		out[i] = outcome{}
+	}
+	undecided, exposed := len(all), len(all)
+	// Without harm nobody asks how many failed after a decision.
+	for undecided > 0 || exposed > 0 && s.harm.real() {
+		now := run.Next(spell, s.share)
+		for i := range out {
+			o := &out[i]
+			if o.kind == rolledBack {
+				continue
+			}
+			part := 1.0 // of the spell that passed before it was rolled back
+			if o.kind == watching {
+				d := watchers[i].watch(now)
+				if d.kind != watching {
+					o.kind, o.at = d.kind, d.at
+					undecided--
+				}
+				if d.kind == rolledBack {
+					exposed--
+					part = float64(d.at-now.From) / float64(spell)
+				}
+				o.requests += int64(part*float64(now.Counts.Requests()) + 0.5)
+			}
+			harmed := now.Counts.CanaryFailures
+			if s.harm == slows {
+				harmed = now.Counts.CanaryRequests
+			}
+			o.failed += int64(part*float64(harmed) + 0.5)
+		}
+		if now.To >= s.lasts {
+			break
+		}
+	}
+}
+
+// playAll runs all seeds, spread over the cores. The result does not depend on
+// how many there are.
+func (s *scenario) playAll(all []policy, runs int) [][]outcome {
+	results := make([][]outcome, runs)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= runs {
+					return
+				}
+				results[i] = make([]outcome, len(all))
+				s.play(all, uint64(i)+1, results[i])
+			}
+		})
+	}
+	workers.Wait()
+	return results
+}
+
+// row is a line of the table.
+type row struct {
+	Scenario          string  `json:"scenario"`
+	Policy            string  `json:"policy"`
+	Runs              int     `json:"runs"`
+	FalseRollbackRate float64 `json:"falseRollbackRate"`
+	MissedRate        float64 `json:"missedRate"`
+	FailedMean        float64 `json:"failedMean"`
+	FailedP90         float64 `json:"failedP90"`
+	SecondsP50        float64 `json:"secondsP50"`
+	RequestsMean      float64 `json:"requestsMean"`
+	RatioToLimit      float64 `json:"ratioToLimit,omitempty"`
+
+	// failedError is the standard error of FailedMean.
+	failedError float64
+}
+
+// sum makes the row of one policy, which is the i-th.
+func (s *scenario) sum(p policy, i int, results [][]outcome) row {
+	r := row{Scenario: s.name, Policy: p.name, Runs: len(results)}
+	n := float64(len(results))
+	var failed, seconds []float64
+	var squares float64
+	for _, run := range results {
+		o := run[i]
+		back := o.kind == rolledBack
+		switch {
+		case back && !s.harm.real():
+			r.FalseRollbackRate += 1 / n
+		case !back && s.harm.real():
+			r.MissedRate += 1 / n
+		}
+		failed = append(failed, float64(o.failed))
+		r.FailedMean += float64(o.failed) / n
+		r.RequestsMean += float64(o.requests) / n
+		if o.kind != watching {
+			seconds = append(seconds, o.at.Seconds())
+		} else {
+			seconds = append(seconds, s.lasts.Seconds())
+		}
+	}
+	for _, f := range failed {
+		squares += (f - r.FailedMean) * (f - r.FailedMean)
+	}
+	r.failedError = sqrt(squares / n / n)
+	r.FailedP90, r.SecondsP50 = quantile(failed, 0.9), quantile(seconds, 0.5)
+	if limit := s.day.Limit(s.share, falseAlarm); limit > 0 && s.harm == fails {
+		r.RatioToLimit = r.RequestsMean / limit
+	}
+	return r
+}
+
+// quantile by the nearest rank.
+func quantile(all []float64, q float64) float64 {
+	if len(all) == 0 {
+		return 0
+	}
+	all = slices.Sorted(slices.Values(all))
+	return all[min(len(all)-1, int(q*float64(len(all))))]
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// report is what the runs showed.
+type report struct {
+	machine   machine
+	policies  []policy
+	scenarios []scenario
+	rows      []row
+}
+
+// print writes a table for people.
+func (r *report) print(out io.Writer) error {
+	for _, p := range r.policies {
+		fmt.Fprintf(out, "%s: %s\n", p.name, p.about)
+	}
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, s := range r.scenarios {
+		fmt.Fprintf(t, "\n%s: %s\n", s.name, s.about)
+		if !s.harm.real() {
+			fmt.Fprintln(t, "  policy\tfalse rollbacks\truns\tdecided after p50\t")
+		} else {
+			harmed := "failed"
+			if s.harm == slows {
+				harmed = "slowed"
+			}
+			fmt.Fprintf(t, "  policy\tmissed\t%s mean\t%s p90\tdecided after p50\trequests mean\t/ N*\t\n", harmed, harmed)
+		}
+		for _, x := range r.rows {
+			if x.Scenario != s.name {
+				continue
+			}
+			fmt.Fprintln(t, "  "+x.text(s.harm))
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(out)
+	for _, line := range r.shortfalls() {
+		fmt.Fprintln(out, "not reached: "+line)
+	}
+	_, err := fmt.Fprintf(out, "%s\n", r.machine)
+	return err
+}
+
+func (x row) text(h harm) string {
+	after := (time.Duration(x.SecondsP50*10) * time.Second / 10).String()
+	if !h.real() {
+		return fmt.Sprintf("%s\t%.3g %%\t%d\t%s\t", x.Policy, 100*x.FalseRollbackRate, x.Runs, after)
+	}
+	ratio := "-"
+	if x.RatioToLimit > 0 {
+		ratio = fmt.Sprintf("%.2f", x.RatioToLimit)
+	}
+	return fmt.Sprintf("%s\t%.3g %%\t%.1f\t%.0f\t%s\t%.0f\t%s\t", x.Policy, 100*x.MissedRate, x.FailedMean, x.FailedP90, after, x.RequestsMean, ratio)
+}
+
+const ours = "serin"
+
+// shortfalls are the numbers that ours does not reach, beyond what chance
+// explains (three standard errors).
+func (r *report) shortfalls() []string {
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	worst := r.worstFalseRollbacks()
+	for _, s := range r.scenarios {
+		x := r.row(s.name, ours)
+		if x == nil {
+			continue
+		}
+		switch s.harm {
+		case none, beyond:
+			noise := 3 * sqrt(falseAlarm*(1-falseAlarm)/float64(x.Runs))
+			if x.FalseRollbackRate > falseAlarm+noise {
+				say("%s: %.3g %% false rollbacks, promised are %g %%", s.name, 100*x.FalseRollbackRate, 100*falseAlarm)
+			}
+			continue
+		case fails, slows:
+		}
+		if limit := s.day.Limit(s.share, falseAlarm); limit > 0 {
+			most := 1.4 * limit
+			if limit <= 500 {
+				most = 2*limit + 20
+			}
+			if x.RequestsMean > most {
+				say("%s: %.0f requests to decide, %.2f times the limit of %.0f; want at most %.0f", s.name, x.RequestsMean, x.RatioToLimit, limit, most)
+			}
+		}
+		for _, p := range r.policies {
+			y := r.row(s.name, p.name)
+			if p.name == ours || worst[p.name] >= 0.05 {
+				continue
+			}
+			if noise := 3 * math.Hypot(x.failedError, y.failedError); x.FailedMean > y.FailedMean+noise {
+				say("%s: %s exposes fewer failed users: %.1f, ours %.1f", s.name, p.name, y.FailedMean, x.FailedMean)
+			}
+		}
+	}
+	return out
+}
+
+// worstFalseRollbacks is each policy's highest rate in any scenario.
+func (r *report) worstFalseRollbacks() map[string]float64 {
+	worst := map[string]float64{}
+	for _, x := range r.rows {
+		worst[x.Policy] = max(worst[x.Policy], x.FalseRollbackRate)
+	}
+	return worst
+}
+
+func (r *report) row(scenario, policy string) *row {
+	for i := range r.rows {
+		if x := &r.rows[i]; x.Scenario == scenario && x.Policy == policy {
+			return x
+		}
+	}
+	return nil
+}
+
+// write stores the rows with what they depend on.
+func (r *report) write(name string) error {
+	commit, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return fmt.Errorf("git describe: %w", err)
+	}
+	page := struct {
+		Machine    machine   `json:"machine"`
+		Commit     string    `json:"commit"`
+		Time       time.Time `json:"time"`
+		NotReached []string  `json:"notReached,omitempty"`
+		Rows       []row     `json:"rows"`
+	}{r.machine, strings.TrimSpace(string(commit)), time.Now().UTC().Truncate(time.Second), r.shortfalls(), r.rows}
+	data, err := json.MarshalIndent(page, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(name, append(data, '\n'), 0o644)
+}
+
+type machine struct {
+	CPU   string `json:"cpu"`
+	Cores int    `json:"cores"`
+	OS    string `json:"os"`
+	Go    string `json:"go"`
+}
+
+func (m machine) String() string {
+	return fmt.Sprintf("%s, %d cores, %s, %s", m.CPU, m.Cores, m.OS, m.Go)
+}
+
+func thisMachine() machine {
+	m := machine{CPU: runtime.GOARCH, Cores: runtime.NumCPU(), OS: runtime.GOOS, Go: runtime.Version()}
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if found := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(info); found != nil {
+			m.CPU = string(found[1])
+		}
+	}
+	return m
+}
+
+func sqrt(x float64) float64 { return math.Sqrt(max(0, x)) }
