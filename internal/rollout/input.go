@@ -12,7 +12,7 @@ type Revision string
 
 // Input is one observation of the world, made after the state that it is given
 // with was stored. Whatever is counted in it (Samples,
-// Served, Arrived, Late, FailedHooks) is counted since the last Step that was
+// Served, Arrived, Late, Mirrored) is counted since the last Step that was
 // given it, and must be given to one Step only.
 type Input struct {
 	Now time.Time
@@ -75,10 +75,6 @@ type Input struct {
 	// DependsOn are the releases that a new run has to wait for, because
 	// they run or are not promoted.
 	DependsOn []string
-
-	// FailedHooks says which hooks failed, and why, that the caller calls
-	// beside those of World.Hooks; once per failure. Each is a failed check.
-	FailedHooks []string
 }
 
 // Workload is what is observed of one side's pods.

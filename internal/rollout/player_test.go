@@ -80,8 +80,6 @@ func (p *player) do(out *strings.Builder, words []string) {
 			p.t.Fatal(err)
 		}
 		p.in.Now, p.start = at, at
-	case "hook": // hook NAME: it failed
-		p.in.FailedHooks = append(p.in.FailedHooks, "webhook "+args[0]+" failed")
 	case "share": // share N: somebody else writes the route
 		p.in.Ack = Ack{OK: true, Traffic: Traffic{Share: p.share(args[0])}, Since: p.in.Now}
 		p.holds["acks"] = foreign
@@ -382,7 +380,7 @@ func (p *player) look(out *strings.Builder, args []string) {
 		}
 		next, events := Step(p.plan, p.state, p.in)
 		checkStep(p.t, p.plan, p.state, next, p.in, events)
-		p.in.FailedHooks, p.in.Hooks = nil, nil
+		p.in.Hooks = nil
 		if next.Run.Number != p.state.Run.Number {
 			p.in.FirstCanary = time.Time{}
 		}

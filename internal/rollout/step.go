@@ -190,14 +190,13 @@ func (r *step) watch() {
 		s.Run.Late += in.Late
 	}
 	judged := s.judged()
-	failed := append(r.failed, in.FailedHooks...)
-	if s.Phase != Starting && !judged || s.Phase == Starting && len(failed) == 0 {
+	if s.Phase != Starting && !judged || s.Phase == Starting && len(r.failed) == 0 {
 		return
 	}
 	if judged && r.acked {
 		s.Judge = s.Judge.Observe(r.policy, in.Samples, in.Now)
 	}
-	for _, what := range failed {
+	for _, what := range r.failed {
 		s.Judge = s.Judge.HookFailed(r.policy, what)
 	}
 	failedBefore := s.Evidence.FailedChecks
@@ -214,7 +213,7 @@ func (r *step) watch() {
 	if s.Evidence.FailedChecks > failedBefore && s.Evidence.Verdict != analysis.Fail {
 		why := s.Evidence.Reason
 		if !judged { // there is nothing else to be said of it yet
-			why = fmt.Sprintf("%s (failed check %d of %d)", failed[len(failed)-1], s.Evidence.FailedChecks, r.policy.FailureLimit)
+			why = fmt.Sprintf("%s (failed check %d of %d)", r.failed[len(r.failed)-1], s.Evidence.FailedChecks, r.policy.FailureLimit)
 		}
 		r.tell(true, "CheckFailed", "%s", why)
 	}
