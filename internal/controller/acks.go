@@ -19,8 +19,9 @@ type Acks struct {
 	origins  map[mesh.Origin]RouteAck
 	endpoint map[mesh.ServiceName]map[string]int // ready endpoints by revision
 	proxies  []ProxyState
-	first    map[mesh.Origin]firstSeen // of what was published last
-	objected map[mesh.Origin]objection // at the last publish
+	first    map[mesh.Origin]firstSeen       // of what was published last
+	objected map[mesh.Origin]objection       // at the last publish
+	refused  map[string]mesh.SnapshotVersion // by proxy: the first that it did not take after what it runs
 	changed  []func()
 }
 
@@ -92,6 +93,16 @@ func (a *Acks) report(proxies []ProxyState) {
 	a.mu.Lock()
 	moved := !slices.Equal(a.proxies, proxies)
 	a.proxies = slices.Clone(proxies)
+	refused := map[string]mesh.SnapshotVersion{}
+	for _, p := range proxies {
+		if p.Refused > p.Version {
+			refused[p.Name] = p.Refused
+			if first := a.refused[p.Name]; first > p.Version {
+				refused[p.Name] = first
+			}
+		}
+	}
+	a.refused = refused
 	everywhere, at := runEverywhere(proxies)
 	for len(a.waiting) > 0 && a.waiting[0].Version <= everywhere {
 		a.record(a.waiting[0], at)

@@ -57,3 +57,35 @@ func TestAnObjectThatIsWrongSaysSoInItsStatus(t *testing.T) {
 		t.Errorf("mended, the Gateway's standing is %+v", got)
 	}
 }
+
+// TestOnlyWhatAProxyRefusesIsToBlame: what is published after it is held up by
+// it, and says by what.
+func TestOnlyWhatAProxyRefusesIsToBlame(t *testing.T) {
+	old, bad, later := mesh.Origin{Kind: "Gateway", Name: "old"}, mesh.Origin{Kind: "VirtualService", Name: "bad"}, mesh.Origin{Kind: "VirtualService", Name: "later"}
+	var a Acks
+	publish := func(version mesh.SnapshotVersion, origins map[mesh.Origin]int64, edge ProxyState, want map[mesh.Origin]string) {
+		t.Helper()
+		a.publish(&mesh.Snapshot{Version: version, Origins: origins})
+		edge.Name = "edge"
+		a.report([]ProxyState{{Name: "own", Version: version}, edge})
+		got := map[mesh.Origin]string{}
+		for o, s := range a.standings() {
+			got[o] = s.Reason + ": " + s.Message
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("snapshot %d (-want +got):\n%s", version, diff)
+		}
+	}
+	const fine = "InForce: 2 of 2 proxies run it"
+	publish(1, map[mesh.Origin]int64{old: 1}, ProxyState{Version: 1}, map[mesh.Origin]string{old: fine})
+	publish(2, map[mesh.Origin]int64{old: 1, bad: 1}, ProxyState{Version: 1, Refused: 2, Reason: "a regex"},
+		map[mesh.Origin]string{old: fine, bad: "Refused: 1 of 2 proxies run it; edge refuses: a regex"})
+	publish(3, map[mesh.Origin]int64{old: 1, bad: 1, later: 1}, ProxyState{Version: 1, Refused: 3, Reason: "a regex"},
+		map[mesh.Origin]string{
+			old: fine, bad: "Refused: 1 of 2 proxies run it; edge refuses: a regex",
+			later: "Waiting: 1 of 2 proxies run it; edge refuses what came before, with VirtualService /bad",
+		})
+	publish(4, map[mesh.Origin]int64{old: 1, later: 1}, ProxyState{Version: 1, Refused: 4, Reason: "another"},
+		map[mesh.Origin]string{old: fine, later: "Refused: 1 of 2 proxies run it; edge refuses: another"})
+	publish(5, map[mesh.Origin]int64{old: 1, later: 2}, ProxyState{Version: 5}, map[mesh.Origin]string{old: fine, later: fine})
+}

@@ -61,11 +61,17 @@ func (a *Acks) standings() map[mesh.Origin]kube.Standing {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := make(map[mesh.Origin]kube.Standing, len(a.first))
+	culprits := map[string]culprit{}
+	for _, p := range a.proxies {
+		if a.refused[p.Name] != 0 {
+			culprits[p.Name] = a.culprit(p)
+		}
+	}
 	bySnapshot := map[mesh.SnapshotVersion]kube.Standing{} // most objects came with the same few
 	for origin, seen := range a.first {
 		standing, known := bySnapshot[seen.snapshot]
 		if !known {
-			standing = standingOf(a.proxies, seen.snapshot)
+			standing = standingOf(a.proxies, seen.snapshot, culprits)
 			bySnapshot[seen.snapshot] = standing
 		}
 		standing.Generation = seen.generation
@@ -77,16 +83,41 @@ func (a *Acks) standings() map[mesh.Origin]kube.Standing {
 	return out
 }
 
+// culprit is what a proxy did not take: snapshots up to a version, and the
+// objects that were new in those. What is newer is held up by them.
+type culprit struct {
+	upTo    mesh.SnapshotVersion
+	objects []string
+}
+
+// culprit finds what a proxy refuses. Under a.mu.
+func (a *Acks) culprit(p ProxyState) culprit {
+	c := culprit{upTo: a.refused[p.Name]}
+	for origin, seen := range a.first {
+		if seen.snapshot > p.Version && seen.snapshot <= c.upTo {
+			c.objects = append(c.objects, origin.String())
+		}
+	}
+	if len(c.objects) == 0 {
+		return culprit{upTo: p.Refused} // they were changed since, and it is something else
+	}
+	slices.Sort(c.objects)
+	return c
+}
+
 // standingOf says who runs a snapshot or a later one.
-func standingOf(proxies []ProxyState, snapshot mesh.SnapshotVersion) kube.Standing {
+func standingOf(proxies []ProxyState, snapshot mesh.SnapshotVersion, culprits map[string]culprit) kube.Standing {
 	run := 0
-	waiting, refusals := map[string]bool{}, map[string]bool{}
+	waiting, refusals, held := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, p := range proxies {
+		c := culprits[p.Name]
 		switch {
 		case p.Version >= snapshot:
 			run++
-		case p.Refused >= snapshot:
+		case c.upTo >= snapshot:
 			refusals[fmt.Sprintf("%s refuses: %s", p.Name, strings.Join(strings.Fields(p.Reason), " "))] = true
+		case len(c.objects) > 0:
+			held[fmt.Sprintf("%s refuses what came before, with %s", p.Name, strings.Join(c.objects, ", "))] = true
 		default:
 			waiting[p.Name] = true
 		}
@@ -99,6 +130,7 @@ func standingOf(proxies []ProxyState, snapshot mesh.SnapshotVersion) kube.Standi
 	}
 	parts := []string{fmt.Sprintf("%d of %d proxies run it", run, len(proxies))}
 	parts = append(parts, slices.Sorted(maps.Keys(refusals))...)
+	parts = append(parts, slices.Sorted(maps.Keys(held))...)
 	if len(waiting) > 0 {
 		parts = append(parts, "waiting for "+strings.Join(slices.Sorted(maps.Keys(waiting)), ", "))
 	}
