@@ -40,3 +40,11 @@ func interruptible(ctx context.Context, timeout time.Duration) (context.Context,
 	limited, cancelLimit := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w after %v", errTimeout, timeout))
 	return limited, func() { cancelLimit(); stop() }
 }
+
+// outlivePipes lets the process go on when whoever reads its output leaves: a
+// write then fails with EPIPE, where Go would end the process for a write to
+// standard output. The signal is taken and not ignored, since the programs that
+// are started would inherit that.
+func outlivePipes() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+}

@@ -51,6 +51,7 @@ What the server said last stays in force while the server is away.`,
 			if err != nil {
 				return err
 			}
+			outlivePipes()
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			log := slog.New(slog.NewTextHandler(opts.ErrOut, &slog.HandlerOptions{Level: &level}))

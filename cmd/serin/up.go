@@ -47,6 +47,7 @@ directory; after a stop or a crash the next start goes on from there.`,
 			}
 			c.log = slog.New(slog.NewTextHandler(opts.ErrOut, &slog.HandlerOptions{Level: &level}))
 			apiserver.TuneProcess(c.log.With("part", "kubernetes"))
+			outlivePipes()
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			return up(ctx, opts, c)

@@ -87,7 +87,7 @@ func (a *Acks) standings() map[mesh.Origin]kube.Standing {
 // objects that were new in those. What is newer is held up by them.
 type culprit struct {
 	upTo    mesh.SnapshotVersion
-	objects []string
+	objects []string // some of them
 }
 
 // culprit finds what a proxy refuses. Under a.mu.
@@ -102,6 +102,9 @@ func (a *Acks) culprit(p ProxyState) culprit {
 		return culprit{upTo: p.Refused} // they were changed since, and it is something else
 	}
 	slices.Sort(c.objects)
+	if n := len(c.objects); n > maxErrors {
+		c.objects = append(c.objects[:maxErrors], fmt.Sprintf("and %d more", n-maxErrors))
+	}
 	return c
 }
 

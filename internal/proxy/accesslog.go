@@ -51,23 +51,30 @@ func (a *accessLog) write(to io.Writer, log *slog.Logger) {
 	defer close(a.done)
 	out := bufio.NewWriterSize(to, 64<<10)
 	var told uint64
-	var toldAt, failedAt time.Time
+	var toldAt time.Time
+	failing := false
 	check := func(err error) {
-		if err != nil {
-			if time.Since(failedAt) > toldEvery {
-				log.Error("access log cannot be written", "err", err)
-				failedAt = time.Now()
+		switch {
+		case err != nil:
+			// Said once: a pipe without a reader may stay so for ever. A reader
+			// may come back to a named one, so each line is tried.
+			if !failing {
+				log.Warn("access log cannot be written; its lines are lost until it can", "err", err)
 			}
 			out.Reset(to) // a bufio.Writer stays broken otherwise
+		case failing:
+			log.Warn("access log is written again")
 		}
+		failing = err != nil
 	}
 	for line := range a.lines {
 		_, err := out.Write(*line)
 		a.pool.Put(line)
-		if err == nil && len(a.lines) == 0 {
-			err = out.Flush()
+		if err != nil {
+			check(err)
+		} else if len(a.lines) == 0 {
+			check(out.Flush())
 		}
-		check(err)
 		if n := a.dropped.Load(); n > told && time.Since(toldAt) > toldEvery {
 			log.Warn("access log is slower than the traffic", "dropped", n-told)
 			told, toldAt = n, time.Now()
