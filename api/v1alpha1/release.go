@@ -464,9 +464,9 @@ type Judge struct {
 
 // LatencyRule is the relative judgement of durations.
 type LatencyRule struct {
-	// Percent by which the canary may be slower, such as "10%"; "0" = durations
+	// Percent by which the canary may be slower, such as "5%"; "0" = durations
 	// are not judged.
-	// +kubebuilder:default="10%"
+	// +kubebuilder:default="5%"
 	// +kubebuilder:validation:Pattern=`^[0-9]+(\.[0-9]+)?%?$`
 	// +optional
 	Tolerance string `json:"tolerance,omitempty"`

@@ -117,6 +117,13 @@ func (r *specReader) shares(field string, texts []string) []rollout.Share {
 	return out
 }
 
+// The first requests of a process are slow: caches are cold, connections are
+// made. They say little about a version.
+const (
+	warmup         = 15 * time.Second
+	warmupRequests = 50
+)
+
 func (r *specReader) policy() analysis.Policy {
 	j := &r.spec.Judge
 	p := analysis.Policy{
@@ -124,6 +131,8 @@ func (r *specReader) policy() analysis.Policy {
 		Tolerance:        r.number("spec.judge.tolerance", j.Tolerance, 100),
 		Confidence:       r.number("spec.judge.confidence", j.Confidence, 100),
 		LatencyTolerance: r.number("spec.judge.latency.tolerance", strings.TrimSuffix(j.Latency.Tolerance, "%"), 100),
+		Warmup:           warmup,
+		WarmupRequests:   warmupRequests,
 		FailureLimit:     int(j.FailureLimit),
 		Interval:         j.Interval.Duration,
 	}
