@@ -2,10 +2,12 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
 
+	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/translate/flagger"
 )
@@ -39,7 +41,12 @@ func (c *Canaries) Run(ctx context.Context) {
 
 func (c *Canaries) one(ctx context.Context, cn kube.Canary) error {
 	if cn.Canary.DeletionTimestamp != nil {
-		return nil // the Release goes with its owner
+		// The Release goes with its owner, which others may hold for a while.
+		err := c.API.WriteCanaryStatus(ctx, cn.Canary, flagger.Status(cn.Canary, cn.Release, ""))
+		if errors.Is(err, kube.ErrNotFound) {
+			return nil // it is gone
+		}
+		return err
 	}
 	spec, findings := flagger.Release(cn.Canary)
 	var wrong, ignored []string
@@ -48,6 +55,11 @@ func (c *Canaries) one(ctx context.Context, cn kube.Canary) error {
 			wrong = append(wrong, f.String())
 		} else {
 			ignored = append(ignored, f.String())
+		}
+	}
+	if len(wrong) == 0 {
+		if err := Check(&v1alpha1.Release{ObjectMeta: cn.Canary.ObjectMeta, Spec: spec}); err != nil {
+			wrong = strings.Split(err.Error(), "\n")
 		}
 	}
 	if len(wrong) > 0 {

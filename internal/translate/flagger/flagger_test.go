@@ -84,19 +84,32 @@ func TestCanariesBecomeReleases(t *testing.T) {
 	})
 }
 
-// Each archive tells a story: the status of a Release as time goes by ("release"),
-// or a problem with the Canary, and what the Canary's status says then ("canary").
+// Each archive tells a story: the status of a Release as time goes by
+// ("release"), after what of its spec matters ("spec"), a problem with the
+// Canary, or when it was deleted, and what the Canary's status says then
+// ("canary").
 func TestCanariesShowWhatTheirReleasesDo(t *testing.T) {
 	archives(t, "status", func(t *testing.T, a *txtar.Archive) *txtar.Archive {
 		out := &txtar.Archive{Comment: a.Comment}
 		canary := &flaggerv1.Canary{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at(t, "2026-11-02T10:00:00Z")}}
+		var spec v1alpha1.ReleaseSpec
 		for _, f := range a.Files {
 			var status flaggerv1.CanaryStatus
 			var now func() flaggerv1.CanaryStatus
 			switch f.Name {
+			case "spec":
+				spec = *decode[v1alpha1.ReleaseSpec](t, f.Data)
+				out.Files = append(out.Files, f)
+				continue
+			case "deleted":
+				when := at(t, strings.TrimSpace(string(f.Data)))
+				canary.DeletionTimestamp = &when
+				out.Files = append(out.Files, f)
+				continue
 			case "release":
 				r := &v1alpha1.Release{
 					ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at(t, "2026-11-02T10:00:01Z")},
+					Spec:       spec,
 					Status:     *decode[v1alpha1.ReleaseStatus](t, f.Data),
 				}
 				now = func() flaggerv1.CanaryStatus { return Status(canary, r, "") }
@@ -128,8 +141,15 @@ func at(t *testing.T, s string) metav1.Time {
 func brief(s flaggerv1.CanaryStatus) string {
 	clock := func(t metav1.Time) string { return t.UTC().Format("15:04:05") }
 	c := s.Conditions[0]
-	return fmt.Sprintf("%s %s weight=%d failed=%d applied=%s promoted=%s\n%s %s=%s reason=%s: %s\n",
-		clock(s.LastTransitionTime), s.Phase, s.CanaryWeight, s.FailedChecks, s.LastAppliedSpec, s.LastPromotedSpec,
+	more := ""
+	if s.Iterations > 0 {
+		more += fmt.Sprintf(" iterations=%d", s.Iterations)
+	}
+	if s.SessionAffinityCookie+s.PreviousSessionAffinityCookie != "" {
+		more += fmt.Sprintf(" cookie=%q before=%q", s.SessionAffinityCookie, s.PreviousSessionAffinityCookie)
+	}
+	return fmt.Sprintf("%s %s weight=%d failed=%d applied=%s promoted=%s%s\n%s %s=%s reason=%s: %s\n",
+		clock(s.LastTransitionTime), s.Phase, s.CanaryWeight, s.FailedChecks, s.LastAppliedSpec, s.LastPromotedSpec, more,
 		clock(c.LastTransitionTime), c.Type, c.Status, c.Reason, c.Message)
 }
 
@@ -156,9 +176,9 @@ func TestStepsReachTheMaximum(t *testing.T) {
 
 func TestStatusKeepsWhatItDoesNotKnow(t *testing.T) {
 	configs := map[string]string{"configmap/reviews": "1234"}
-	canary := &flaggerv1.Canary{Status: flaggerv1.CanaryStatus{TrackedConfigs: &configs, SessionAffinityCookie: "c"}}
+	canary := &flaggerv1.Canary{Status: flaggerv1.CanaryStatus{TrackedConfigs: &configs, PreviousSessionAffinityCookie: "c=1"}}
 	got := Status(canary, nil, "")
-	if got.TrackedConfigs == nil || (*got.TrackedConfigs)["configmap/reviews"] != "1234" || got.SessionAffinityCookie != "c" {
+	if got.TrackedConfigs == nil || (*got.TrackedConfigs)["configmap/reviews"] != "1234" || got.PreviousSessionAffinityCookie != "c=1" {
 		t.Errorf("status %+v; want the tracked configs and the cookie kept", got)
 	}
 	(*got.TrackedConfigs)["configmap/reviews"] = "changed"

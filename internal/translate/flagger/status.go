@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,16 +23,22 @@ import (
 func Status(c *flaggerv1.Canary, r *v1alpha1.Release, problem string) flaggerv1.CanaryStatus {
 	out := *c.Status.DeepCopy()
 	out.Phase = phase(r)
-	out.CanaryWeight, out.FailedChecks = 0, 0
+	out.CanaryWeight, out.FailedChecks, out.Iterations = 0, 0, 0
 	changed := c.CreationTimestamp
+	if c.DeletionTimestamp != nil {
+		out.Phase = flaggerv1.CanaryPhaseTerminating
+		changed = *c.DeletionTimestamp
+	}
 	if r != nil {
 		out.FailedChecks = int(r.Status.FailedChecks)
-		if out.Phase == flaggerv1.CanaryPhaseProgressing { // Flagger shows it in no other
-			out.CanaryWeight = weight(r.Status.Split.Asked)
-		}
+		out.CanaryWeight = canaryWeight(r)
+		out.Iterations = iterations(r)
 		out.LastPromotedSpec = r.Status.Stable.Revision
 		out.LastAppliedSpec = lastApplied(r)
-		changed = lastChange(r)
+		cookies(&out, r)
+		if t := lastChange(r); changed.Before(&t) {
+			changed = t
+		}
 	}
 	now := condition(&out, message(r, out.Phase, problem))
 	if same(&out, &c.Status, &now) {
@@ -56,7 +63,9 @@ func phase(r *v1alpha1.Release) flaggerv1.CanaryPhase {
 		return flaggerv1.CanaryPhaseInitializing
 	}
 	switch r.Status.Phase {
-	case "Starting", "Progressing", "RollingBack":
+	case "Starting", "Testing", "Progressing":
+		return waiting(r)
+	case "RollingBack":
 		return flaggerv1.CanaryPhaseProgressing
 	case "Promoting":
 		return flaggerv1.CanaryPhasePromoting
@@ -73,6 +82,57 @@ func phase(r *v1alpha1.Release) flaggerv1.CanaryPhase {
 	default:
 		return flaggerv1.CanaryPhaseInitializing
 	}
+}
+
+// waiting is Progressing, or what for somebody's word is waited. Where all
+// users get the version at once, that is asked for as the promotion.
+func waiting(r *v1alpha1.Release) flaggerv1.CanaryPhase {
+	for _, h := range r.Status.Hooks {
+		if h.Answer == "" {
+			continue // it may say yes
+		}
+		switch {
+		case h.Type == string(flaggerv1.ConfirmRolloutHook):
+			return flaggerv1.CanaryPhaseWaiting
+		case h.Type == string(flaggerv1.ConfirmPromotionHook),
+			h.Type == flaggerv1.ConfirmTrafficIncreaseHook && r.Spec.Iterations > 0:
+			return flaggerv1.CanaryPhaseWaitingPromotion
+		}
+	}
+	return flaggerv1.CanaryPhaseProgressing
+}
+
+// canaryWeight is the share of all requests that the canary is asked to get.
+// Flagger shows 0 as soon as it waits for the promotion, whatever the routes
+// say. Of an A/B test it is 0: nobody knows how many the matched users are.
+func canaryWeight(r *v1alpha1.Release) int {
+	if !running(r) || r.Spec.Strategy == "ABTest" {
+		return 0
+	}
+	return weight(r.Status.Split.Asked)
+}
+
+// iterations is how many good looks there were, where they are counted.
+func iterations(r *v1alpha1.Release) int {
+	done, _, _ := strings.Cut(r.Status.Iterations, "/")
+	n, err := strconv.Atoi(done)
+	if err != nil || r.Spec.Iterations == 0 {
+		return 0 // "" where none are counted
+	}
+	return n
+}
+
+// cookies shows the cookie of the present run while it is given out, and that
+// of the run before.
+func cookies(out *flaggerv1.CanaryStatus, r *v1alpha1.Release) {
+	now := ""
+	if a := r.Spec.SessionAffinity; a != nil && canaryWeight(r) > 0 {
+		now = a.CookieName + "=" + r.Status.Canary.Revision
+	}
+	if before := out.SessionAffinityCookie; before != "" && before != now {
+		out.PreviousSessionAffinityCookie = before
+	}
+	out.SessionAffinityCookie = now
 }
 
 func running(r *v1alpha1.Release) bool { return r.Status.Canary.Revision != "" }
@@ -114,6 +174,12 @@ func message(r *v1alpha1.Release, p flaggerv1.CanaryPhase, problem string) strin
 	}
 	s := &r.Status
 	switch p {
+	case flaggerv1.CanaryPhaseTerminating:
+		return "The Canary is being deleted; the Deployment serves by itself again when it is gone."
+	case flaggerv1.CanaryPhaseWaiting:
+		return fmt.Sprintf("%s waits for approval before it starts", name(s.Canary)) + because(refusal(r))
+	case flaggerv1.CanaryPhaseWaitingPromotion:
+		return fmt.Sprintf("%s waits for approval of its promotion", name(s.Canary)) + because(refusal(r))
 	case flaggerv1.CanaryPhaseInitializing:
 		return "The primary is being made" + because(s.Reason)
 	case flaggerv1.CanaryPhaseInitialized:
@@ -122,6 +188,8 @@ func message(r *v1alpha1.Release, p flaggerv1.CanaryPhase, problem string) strin
 		switch {
 		case s.Phase == "RollingBack":
 			return fmt.Sprintf("%s is being taken back.", name(s.Canary))
+		case s.Phase == "Testing" || r.Spec.Strategy == "ABTest" && s.Step > 0:
+			return tested(r)
 		case s.Step == 0:
 			return fmt.Sprintf("%s is starting.", name(s.Canary))
 		}
@@ -144,6 +212,37 @@ func message(r *v1alpha1.Release, p flaggerv1.CanaryPhase, problem string) strin
 	default:
 		return string(p)
 	}
+}
+
+// refusal is what the webhooks answered that hold the run up.
+func refusal(r *v1alpha1.Release) string {
+	var out []string
+	for _, h := range r.Status.Hooks {
+		if h.Answer != "" {
+			out = append(out, fmt.Sprintf("webhook %s: %s", h.Name, h.Answer))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// tested says how far a test is that counts good looks, or copies requests.
+func tested(r *v1alpha1.Release) string {
+	s := &r.Status
+	what := "without users"
+	switch {
+	case r.Spec.Strategy == "ABTest":
+		what = "with the matched users"
+	case r.Spec.Mirror != nil:
+		what = "with copies of requests"
+	}
+	at := fmt.Sprintf("%s is tested %s", name(s.Canary), what)
+	if s.Iterations != "" {
+		at += fmt.Sprintf(", iteration %s", s.Iterations)
+	}
+	if s.Verdict == "NoData" || s.FailedChecks > 0 {
+		return at + because(s.Evidence)
+	}
+	return at + "."
 }
 
 // because ends a sentence with the Release's own words, where there are any.
@@ -175,6 +274,7 @@ func same(a, b *flaggerv1.CanaryStatus, now *flaggerv1.CanaryCondition) bool {
 	before := promoted(b)
 	return before != nil && before.Status == now.Status && before.Reason == now.Reason && before.Message == now.Message &&
 		a.Phase == b.Phase && a.CanaryWeight == b.CanaryWeight && a.FailedChecks == b.FailedChecks &&
+		a.Iterations == b.Iterations && a.SessionAffinityCookie == b.SessionAffinityCookie &&
 		a.LastAppliedSpec == b.LastAppliedSpec && a.LastPromotedSpec == b.LastPromotedSpec
 }
 
