@@ -162,6 +162,9 @@ func checkCalls(t *testing.T, plan Plan, was, next State) {
 			t.Errorf("call %s is wanted twice", c.ID)
 		}
 		seen[c.ID] = true
+		if next.Phase == Idle && c.Type != HookEvent && c.Type != HookPostRollout {
+			t.Errorf("no run is on, and call %s waits for an answer that the next one would get", c.ID)
+		}
 		before := slices.ContainsFunc(was.Calls, func(b HookCall) bool { return b.ID == c.ID })
 		n, err := strconv.ParseInt(c.ID[strings.LastIndex(c.ID, "/")+1:], 10, 64)
 		if err != nil || before != (n <= was.Called) {

@@ -210,6 +210,9 @@ func (e *engine) judge(was, s rollout.State) {
 	if promoted && !approved(e.w.Plan, s.Run) {
 		e.violate("promoted past a gate")
 	}
+	if s.Traffic.Share > 0 && s.Traffic.Match != (e.w.Plan.Strategy == rollout.ABTest) {
+		e.violate("the canary gets %+v in the strategy %s", s.Traffic, e.w.Plan.Strategy)
+	}
 	e.judgeCapacity(was, s, raised)
 }
 
