@@ -118,7 +118,8 @@ func newLoadServeCmd(opts *options) *cobra.Command {
 		Use:   "serve",
 		Short: "Answer Flagger's load-test webhooks by sending load",
 		Long: fmt.Sprintf(`Answer Flagger's load-test webhooks by sending the load that metadata.cmd
-describes, as a hey command. Listens on $PORT (default %d).
+describes, as a hey command, and keep the gates that webhooks ask for. Listens
+on $PORT (default %d).
 
 The image of Flagger's load tester stands for this command, so its manifests
 work as they are.`, loadServerPort),

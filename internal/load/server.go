@@ -24,12 +24,18 @@ const (
 // call that repeats a load which still runs makes it go on until its duration
 // has passed since that call, so that calls once per duration make a load
 // without gaps. GET /healthz answers 200.
+//
+// It also keeps gates, for the webhooks that confirm: POST /gate/open and
+// /gate/close with the name and namespace of a canary set one, POST /gate/check
+// answers 200 when it is open and 403 when it is not; /rollback/open, close and
+// check are another one. /gate/approve always answers 200, /gate/halt 403.
 type Server struct {
 	ctx   context.Context // of the loads
 	proxy func(*http.Request) (*url.URL, error)
 	send  func(context.Context, Spec, func(Result)) (Report, error) // Run
 	log   *slog.Logger
 	mux   *http.ServeMux
+	gates gates
 
 	loads   sync.WaitGroup
 	mu      sync.Mutex
@@ -47,6 +53,7 @@ func NewServer(ctx context.Context, proxy func(*http.Request) (*url.URL, error),
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, "OK")
 	})
+	s.gates.handle(s.mux)
 	return s
 }
 
