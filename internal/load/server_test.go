@@ -153,9 +153,9 @@ func TestTooManyLoadsAreRefused(t *testing.T) {
 	s.Wait()
 }
 
-func TestOnlyTheTwoPathsExist(t *testing.T) {
+func TestOtherPathsAreNotFound(t *testing.T) {
 	s := NewServer(t.Context(), nil, slog.New(slog.DiscardHandler))
-	for request, want := range map[string]int{"GET /healthz": 200, "GET /": 405, "POST /gate/approve": 404} {
+	for request, want := range map[string]int{"GET /healthz": 200, "GET /": 405, "POST /gate/ajar": 404} {
 		method, path, _ := strings.Cut(request, " ")
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody))
