@@ -105,6 +105,10 @@ var rooms = map[string]room{
 		own: []string{"internal/analysis"},
 		why: "it draws counts in the judge's words; what is decided by them must not change what is drawn",
 	},
+	"internal/record": {
+		own: []string{"internal/analysis", "internal/rollout"},
+		why: "a record is replayed on a machine that has neither the API nor the proxies; all it needs is what decides",
+	},
 	"internal/kube": {
 		own: []string{
 			"api/v1alpha1", "internal/mesh", "internal/analysis", "internal/metric", "internal/notify", "internal/rollout",
@@ -123,7 +127,7 @@ var rooms = map[string]room{
 	"internal/controller": {
 		own: []string{
 			"api/v1alpha1", "internal/analysis", "internal/kube", "internal/mesh", "internal/metric", "internal/notify",
-			"internal/proxy", "internal/rollout", "internal/telemetry", "internal/translate/...",
+			"internal/proxy", "internal/record", "internal/rollout", "internal/telemetry", "internal/translate/...",
 		},
 		why: "the loops ask, decide and act in the product's nouns; objects of others pass from kube's door to a translation unopened",
 	},

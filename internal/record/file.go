@@ -1,0 +1,206 @@
+package record
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// packed is what a packed file's name ends with besides.
+const packed = ".gz"
+
+// file is the record of a run that is on.
+type file struct {
+	f      *os.File
+	path   string
+	size   int64
+	most   int64 // bytes
+	cut    bool
+	plan   []byte      // written last
+	inputs inputWriter // since the state that was written last
+	at     time.Time   // State.At after the look that was written last
+	known  bool        // at is of this process: the next look may follow from it
+}
+
+func create(path string, h Header, most int64) (*file, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	out := &file{f: f, path: path, most: most}
+	if err := out.write(line{Record: &h}); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return out, nil
+}
+
+// reopen goes on in a file. If a crash left a part of a line there, the next
+// one begins on a line of its own.
+func reopen(path string, most int64) (*file, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	out := &file{f: f, path: path, most: most}
+	if out.size, err = f.Seek(0, io.SeekEnd); err == nil && out.size > 0 {
+		last := make([]byte, 1)
+		if _, err = f.ReadAt(last, out.size-1); err == nil && last[0] != '\n' {
+			err = out.append([]byte("\n"))
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	out.cut = out.size > most
+	return out, nil
+}
+
+// add writes what a look adds, in one piece.
+func (f *file) add(l Look) error {
+	d := decisionOf(l.Was, l.Next, l.Events)
+	var lines []line
+	if f.size > f.most && !f.cut {
+		f.cut = true
+		lines = append(lines, line{Cut: fmt.Sprintf("the record has more than %d MB: from here on it holds decisions alone, each with the state before it", f.most>>20)})
+	}
+	if f.cut && d == nil {
+		return f.write(lines...)
+	}
+	plan, err := marshal(l.Plan, false)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(plan, f.plan) {
+		lines = append(lines, line{Plan: plan})
+	}
+	if !f.known || !l.Was.At.Equal(f.at) {
+		state, err := json.Marshal(l.Was)
+		if err != nil {
+			return err
+		}
+		lines = append(lines, line{State: state})
+		f.inputs.last = map[string]string{}
+	}
+	look, err := f.inputs.write(l.Input)
+	if err != nil {
+		return err
+	}
+	this := line{Look: look, Decision: d, Acked: ackedBy(l.Was, l.Next)}
+	if d != nil {
+		this.Seen = &l.Seen
+	}
+	lines = append(lines, this)
+	if !on(l.Next) {
+		r := l.Next.Run
+		lines = append(lines, line{End: &End{r.Ended, r.Outcome, r.Reason, l.Next.Cost(), l.Seen}})
+	}
+	if err := f.write(lines...); err != nil {
+		return err
+	}
+	f.plan, f.at, f.known = plan, l.Next.At, true
+	return nil
+}
+
+func (f *file) write(lines ...line) error {
+	var data []byte
+	for _, l := range lines {
+		one, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		data = append(append(data, one...), '\n')
+	}
+	return f.append(data)
+}
+
+func (f *file) append(data []byte) error {
+	n, err := f.f.Write(data)
+	f.size += int64(n)
+	return err
+}
+
+// pack ends the file and replaces it by a packed one. If that does not work
+// out, such as without space, it stays as it is, and reads as well.
+func (f *file) pack() {
+	f.f.Close()
+	if err := packFile(f.path); err != nil {
+		os.Remove(f.path + packed + ".new")
+		return
+	}
+	os.Remove(f.path)
+}
+
+func packFile(path string) error {
+	from, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(path+packed+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	z := gzip.NewWriter(to)
+	_, err = io.Copy(z, from)
+	if err := errors.Join(err, z.Close(), to.Sync(), to.Close()); err != nil {
+		return err
+	}
+	return os.Rename(to.Name(), path+packed)
+}
+
+// unpack opens a file, packed or not.
+func unpack(path string) (io.ReadCloser, error) {
+	f, err := os.Open(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if f, err = os.Open(path + packed); err != nil {
+		return nil, err
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return packedFile{z, f}, nil
+}
+
+type packedFile struct {
+	*gzip.Reader
+	f *os.File
+}
+
+func (p packedFile) Close() error { return errors.Join(p.Reader.Close(), p.f.Close()) }
+
+// headerOf reads the first line of a file.
+func headerOf(path string) (Header, error) {
+	r, err := unpack(path)
+	if err != nil {
+		return Header{}, err
+	}
+	defer r.Close()
+	first, err := bufio.NewReader(r).ReadBytes('\n')
+	if err != nil {
+		return Header{}, err
+	}
+	return readHeader(first)
+}
+
+// remove removes a file in both forms.
+func remove(path string) error {
+	for _, name := range []string{path, path + packed} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,291 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/rollout"
+)
+
+func readAll(t testing.TB, r io.Reader) []byte {
+	t.Helper()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func toJSON(t *testing.T, v any) string {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestARecordedRunReplaysToTheSameState(t *testing.T) {
+	f := func(name string, fails float64, slow time.Duration, want rollout.Outcome) {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, t.TempDir())
+			w.fails["v1"], w.fails["v2"], w.slow["v2"] = 0.01, fails, slow
+			w.release("v2")
+			if w.state.Run.Outcome != want {
+				t.Fatalf("outcome = %s (%s), want %s", w.state.Run.Outcome, w.state.Run.Reason, want)
+			}
+			r := w.record(1)
+			got := replay(t, r)
+			if got.First != nil || got.Lost > 0 || got.Decisions < 5 {
+				t.Fatalf("replayed: %+v", got)
+			}
+			if diff := cmp.Diff(toJSON(t, w.state), toJSON(t, got.State)); diff != "" {
+				t.Errorf("state (-recorded +replayed):\n%s", diff)
+			}
+			if r.End == nil || r.End.Outcome != want || r.End.Seen.Requests != w.seen.Requests {
+				t.Errorf("end = %+v, want %s with %d requests", r.End, want, w.seen.Requests)
+			}
+		})
+	}
+	f("good", 0.01, 0, rollout.Promoted)
+	f("bad", 0.3, 0, rollout.RolledBack)
+	f("slow", 0.01, 20*time.Millisecond, rollout.RolledBack)
+}
+
+func TestARecordGoesOnAfterACrash(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.deploy("v2")
+	w.play(100, func() bool { return w.state.Phase == rollout.Progressing })
+	stored := w.state
+	for range 7 {
+		w.look() // is lost
+	}
+	path := filepath.Join(w.store.dir, key.Namespace, key.Release, "0001.jsonl")
+	w.crash(stored)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data[:len(data)-9], 0o600); err != nil { // torn
+		t.Fatal(err)
+	}
+	w.play(2000, func() bool { return !on(&w.state) })
+	r := w.record(1)
+	got := replay(t, r)
+	if got.First != nil || got.Lost != 1 || got.Decisions < 5 {
+		t.Errorf("replayed: %+v, want one line lost", got)
+	}
+	if diff := cmp.Diff(toJSON(t, w.state), toJSON(t, got.State)); diff != "" {
+		t.Errorf("state (-recorded +replayed):\n%s", diff)
+	}
+}
+
+func TestAnotherJudgeIsADifferenceWithAName(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.fails["v2"] = 0.2
+	w.release("v2")
+	lenient := func(p rollout.Plan, s rollout.State, in rollout.Input) (rollout.State, []rollout.Event) {
+		p.Policy.FalseAlarm = 1e-60
+		return rollout.Step(p, s, in)
+	}
+	got, err := Replay(w.record(1), lenient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.First == nil {
+		t.Fatal("a judge that wants far more evidence decided the same")
+	}
+	if d := got.First; d.Recorded.Outcome != rollout.RolledBack || d.Now != nil || d.At != w.state.Run.Decided {
+		t.Errorf("difference = %v: recorded %v, now %v; want the rollback at %v", d.At, d.Recorded, d.Now, w.state.Run.Decided)
+	}
+}
+
+func TestALongRecordKeepsItsDecisions(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.store.maxBytes = 20_000
+	w.release("v2")
+	r := w.record(1)
+	if r.Cut == "" || r.End == nil || r.End.Outcome != rollout.Promoted {
+		t.Fatalf("cut %q, end %+v", r.Cut, r.End)
+	}
+	apart := 0
+	for s, err := range r.Steps() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Apart {
+			apart++
+		}
+	}
+	got := replay(t, r)
+	if got.First != nil || apart == 0 || got.Looks >= w.looks/2 {
+		t.Errorf("%d of %d looks kept, %d apart; difference %+v", got.Looks, w.looks, apart, got.First)
+	}
+	if got.State.Run.Outcome != rollout.Promoted || got.State.Phase != rollout.Idle {
+		t.Errorf("it ends in %s, %s", got.State.Phase, got.State.Run.Outcome)
+	}
+}
+
+func TestOldRecordsGo(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorld(t, dir)
+	w.plan.Skip = true
+	for i := range keepRuns + 3 {
+		w.release(rollout.Revision(fmt.Sprint("v", i+2)))
+	}
+	w.store.packing.Wait()
+	got := files(t, dir)
+	if len(got) != keepRuns || got[0] != "0004.jsonl.gz" {
+		t.Errorf("kept %v", got)
+	}
+	if _, err := w.store.Open(key.Namespace, key.Release, 3); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "these have: 4, 5,") {
+		t.Errorf("of run 3: %v", err)
+	}
+	if w.record(0).Run != keepRuns+3 {
+		t.Errorf("the last one is of run %d", w.record(0).Run)
+	}
+
+	// Another Release of the name begins anew.
+	key := Key{key.Namespace, key.Release, "uid-2"}
+	was, next := rollout.State{}, rollout.State{Run: rollout.Run{Number: 1}}
+	if err := w.store.Add(key, Look{Plan: &w.plan, Was: &was, Next: &next, Input: &w.in}); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, dir); len(got) != 1 || got[0] != "0001.jsonl" {
+		t.Errorf("kept %v", got)
+	}
+}
+
+func TestAStoreThatIsNilKeepsNothing(t *testing.T) {
+	var s *Store
+	was, next := rollout.State{}, rollout.State{Run: rollout.Run{Number: 1}}
+	if err := s.Add(key, Look{Was: &was, Next: &next}); err != nil {
+		t.Error(err)
+	}
+	s.Forget(key)
+}
+
+func TestAStateThatCannotBeIsAnError(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.release("v2")
+	outOfRange := func(_ rollout.Plan, s rollout.State, _ rollout.Input) (rollout.State, []rollout.Event) {
+		_ = w.plan.Steps[s.Step-1] // as a step that no plan has would be
+		return s, nil
+	}
+	if got, err := Replay(w.record(1), outOfRange); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("replayed %+v, error %v", got, err)
+	}
+}
+
+func TestARecordOfALaterFormatIsRefused(t *testing.T) {
+	_, err := Parse([]byte(`{"record":{"format":2,"run":1}}` + "\n"))
+	if err == nil || !strings.Contains(err.Error(), "use a newer one") {
+		t.Errorf("error = %v", err)
+	}
+}
+
+// TestEveryFieldOfAnInputIsKept fills each field of an Input, then takes each
+// back, and reads what was written.
+func TestEveryFieldOfAnInputIsKept(t *testing.T) {
+	var h analysis.Histogram
+	h.Observe(time.Second)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	counts := analysis.Counts{CanaryRequests: 1, CanaryFailures: 2, StableRequests: 3, StableFailures: 4}
+	work := rollout.Workload{Revision: "v1", Ready: true, Pods: 1, Wanted: 2, Message: "m"}
+	full := rollout.Input{
+		Now: at, Target: work, Stable: work, Warm: work,
+		Ack: rollout.Ack{OK: true, Traffic: rollout.Traffic{Share: 1, Match: true, Mirror: 2, Warm: true}, Since: at},
+		Samples: analysis.Samples{
+			Counts: counts, CanaryLatency: h, StableLatency: h,
+			Strata:         []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h}},
+			DirectRequests: 1, DirectFailures: 2, DirectLatency: h,
+			Measured: []analysis.Measured{{Check: 1, Canary: 0.1, Stable: 1e-300, HasCanary: true, HasStable: true, Err: "e", At: at}},
+		},
+		FirstCanary: at, Arrived: 1, Served: 2, Late: 3,
+		Command:   rollout.Command{ID: "i", Verb: "v", Reason: "r", By: "b", Gate: "g"},
+		Approvals: []rollout.Approval{{ID: "i", Gate: "g", By: "b", At: at, Reject: true, Reason: "r"}},
+		Hooks:     []rollout.HookResult{{ID: "i", OK: true, Reason: "r"}},
+		Mirrored:  rollout.Mirrored{Compared: 1, Differ: 2, NoiseCompared: 3, NoiseDiffer: 4, Example: "e"},
+		Pods:      3, Suspended: true, Frozen: "f", DependsOn: []string{"d"},
+	}
+	allSet(t, full)
+	bare := rollout.Input{Now: at.Add(time.Second)}
+	later := rollout.Input{Now: at.Add(2 * time.Second)}
+	half := full
+	half.Now, half.Ack.Traffic, half.Target.Pods, half.Approvals = at.Add(2), rollout.Traffic{}, 0, []rollout.Approval{{ID: "j"}}
+	w, r := inputWriter{last: map[string]string{}}, inputReader{}
+	for i, in := range []rollout.Input{full, full, bare, later, full, half, full} {
+		look, err := w.write(&in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.read(look)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(in, got); diff != "" {
+			t.Errorf("look %d (-observed +read):\n%s", i, diff)
+		}
+		if i == 3 && string(look) != `{"now":"2026-01-02T03:04:07.000000006Z"}` {
+			t.Errorf("nothing new is written as %s", look)
+		}
+	}
+}
+
+func TestATornRecordKeepsWhatIsWhole(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.fails["v2"] = 0.3
+	w.release("v2")
+	data := w.lines(1)
+	whole := replay(t, parse(t, data))
+	for cut := bytes.IndexByte(data, '\n') + 1; cut < len(data); cut += 997 {
+		r, err := Parse(data[:cut])
+		if err != nil {
+			if cut > 20_000 {
+				t.Errorf("cut at %d: %v", cut, err)
+			}
+			continue // no look is left
+		}
+		if got := replay(t, r); got.First != nil || got.Lost > 1 || got.Looks > whole.Looks {
+			t.Errorf("cut at %d: %+v", cut, got)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	w := newWorld(f, f.TempDir())
+	w.rate = 1
+	w.release("v2")
+	lines := bytes.SplitAfter(w.lines(1), []byte("\n"))
+	f.Add(bytes.Join(lines[:8], nil)) // short, so that much is tried
+	f.Add(bytes.Join(slices.Concat(lines[:4], lines[len(lines)-3:]), nil))
+	f.Add([]byte(`{"lines":[{"record":{"format":1}},{"state":{}},{"look":{"now":"2026-01-01T00:00:00Z"}}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := Parse(data)
+		if err != nil {
+			return
+		}
+		for _, err := range r.Steps() {
+			if err != nil {
+				return
+			}
+		}
+		// Whatever could be read can be decided on, or is refused.
+		if _, err := Replay(r, rollout.Step); err != nil {
+			return
+		}
+	})
+}

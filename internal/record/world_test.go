@@ -1,0 +1,221 @@
+package record
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/rollout"
+)
+
+var key = Key{"shop", "music", "uid-1"}
+
+// world is a release whose world does what is wanted by the next look, with
+// users who ask at a steady rate and versions that fail at random by a seed.
+type world struct {
+	t     testing.TB
+	store *Store
+	plan  rollout.Plan
+	state rollout.State
+	in    rollout.Input
+	rand  *rand.Rand
+	rate  int                          // requests per look
+	fails map[rollout.Revision]float64 // 0 to 1
+	slow  map[rollout.Revision]time.Duration
+	seen  Seen
+	looks int
+}
+
+func newWorld(t testing.TB, dir string) *world {
+	w := &world{
+		t: t, store: NewStore(dir), rand: rand.New(rand.NewPCG(1, 2)), rate: 50,
+		fails: map[rollout.Revision]float64{}, slow: map[rollout.Revision]time.Duration{},
+	}
+	t.Cleanup(func() { w.store.Close() })
+	w.plan = rollout.Plan{
+		Steps: []rollout.Share{10 * rollout.Percent, 50 * rollout.Percent}, Hold: 5 * time.Second, Deadline: time.Minute,
+		Hooks: []rollout.Hook{{Name: "smoke", Type: rollout.HookPreRollout}},
+		Policy: analysis.Policy{
+			FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, LatencyTolerance: 0.1, FailureLimit: 1, Interval: 10 * time.Second,
+		},
+	}
+	w.in.Now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	w.deploy("v1")
+	w.play(100, func() bool { return w.state.Phase == rollout.Idle })
+	return w
+}
+
+func (w *world) deploy(rev rollout.Revision) {
+	w.in.Target.Revision = rev
+	w.seen = Seen{}
+	w.in.FirstCanary = time.Time{}
+}
+
+// play looks until done, and fails when that takes too many looks.
+func (w *world) play(most int, done func() bool) {
+	w.t.Helper()
+	for range most {
+		w.look()
+		if done() {
+			return
+		}
+	}
+	w.t.Fatalf("after %d looks: %s: %s", most, w.state.Phase, w.state.Reason)
+}
+
+// release plays a whole run.
+func (w *world) release(rev rollout.Revision) {
+	w.t.Helper()
+	w.deploy(rev)
+	w.play(2000, func() bool { return w.state.Run.To == rev && !on(&w.state) })
+}
+
+func (w *world) look() {
+	w.looks++
+	want := w.state.Want()
+	in := &w.in
+	in.Now = in.Now.Add(time.Duration(200+w.rand.IntN(100))*time.Millisecond + time.Duration(w.rand.IntN(1e6)))
+	in.Target.Ready = want.CanaryScaled
+	if want.StableRevision != "" {
+		in.Stable = rollout.Workload{Revision: want.StableRevision, Ready: true}
+	}
+	w.traffic(want)
+	if want.Split && (!in.Ack.OK || in.Ack.Traffic != want.Traffic) {
+		in.Ack = rollout.Ack{OK: true, Traffic: want.Traffic, Since: in.Now.Add(-100 * time.Millisecond)}
+	}
+	in.Hooks = nil
+	for _, c := range want.Hooks {
+		in.Hooks = append(in.Hooks, rollout.HookResult{ID: c.ID, OK: true})
+	}
+	next, events := rollout.Step(w.plan, w.state, *in)
+	err := w.store.Add(key, Look{
+		Plan: &w.plan, Was: &w.state, Next: &next, Input: in, Events: events,
+		From: Version{Revision: next.Run.From}, To: Version{Revision: next.Run.To, Label: "the new one"}, Seen: w.seen,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.state = next
+}
+
+// traffic is what users did since the last look.
+func (w *world) traffic(want rollout.World) {
+	in := &w.in
+	in.Samples, in.Arrived, in.Served = analysis.Samples{}, int64(w.rate), 0
+	if !in.Ack.OK || in.Ack.Traffic != want.Traffic {
+		return
+	}
+	s := &in.Samples
+	names := [...]string{"GET /songs", "GET /songs/{id}"}
+	for _, name := range names {
+		s.Strata = append(s.Strata, analysis.Stratum{Name: name})
+	}
+	for range w.rate {
+		one := analysis.Stratum{}
+		rev, counts, latency := w.state.Stable, [2]*int64{&one.StableRequests, &one.StableFailures}, &one.StableLatency
+		if w.rand.Float64() < want.Traffic.Share.Fraction() {
+			rev, counts, latency = w.state.Canary, [2]*int64{&one.CanaryRequests, &one.CanaryFailures}, &one.CanaryLatency
+		} else {
+			in.Served++
+		}
+		*counts[0]++
+		if w.rand.Float64() < w.fails[rev] {
+			*counts[1]++
+		}
+		latency.Observe(w.slow[rev] + time.Duration((10+5*w.rand.NormFloat64())*float64(time.Millisecond)))
+		at := &s.Strata[w.rand.IntN(len(names))]
+		at.Counts = at.Counts.Add(one.Counts)
+		at.CanaryLatency.Merge(&one.CanaryLatency)
+		at.StableLatency.Merge(&one.StableLatency)
+		s.Counts = s.Counts.Add(one.Counts)
+		s.CanaryLatency.Merge(&one.CanaryLatency)
+		s.StableLatency.Merge(&one.StableLatency)
+	}
+	w.seen.Requests += s.CanaryRequests
+	w.seen.Failures += s.CanaryFailures
+	if s.CanaryRequests > 0 && in.FirstCanary.IsZero() {
+		in.FirstCanary = in.Now
+	}
+}
+
+// crash is the end of the process: what was not stored is forgotten.
+func (w *world) crash(stored rollout.State) {
+	w.store.Close()
+	w.store = NewStore(w.store.dir)
+	w.state = stored
+}
+
+// record reads what was kept of a run; 0 is the last.
+func (w *world) record(run int64) *Record {
+	w.t.Helper()
+	return parse(w.t, w.lines(run))
+}
+
+func (w *world) lines(run int64) []byte {
+	w.t.Helper()
+	w.store.packing.Wait()
+	r, err := w.store.Open(key.Namespace, key.Release, run)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer r.Close()
+	return readAll(w.t, r)
+}
+
+func parse(t testing.TB, data []byte) *Record {
+	t.Helper()
+	r, err := Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func replay(t *testing.T, r *Record) *Replayed {
+	t.Helper()
+	out, err := Replay(r, rollout.Step)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func files(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, key.Namespace, key.Release))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// allSet fails for each field of a value, at any depth, that is zero.
+func allSet(t *testing.T, v any) {
+	t.Helper()
+	setIn(t, "", reflect.ValueOf(v))
+}
+
+func setIn(t *testing.T, path string, v reflect.Value) {
+	t.Helper()
+	if v.IsZero() {
+		t.Errorf("%s is not set: a field that this test does not know may not be kept", path)
+	}
+	switch {
+	case v.Kind() == reflect.Pointer:
+		t.Errorf("%s is a pointer: its zero is not told from nothing", path)
+	case v.Kind() == reflect.Slice && v.Len() > 0:
+		setIn(t, path+"[0]", v.Index(0))
+	case v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[time.Time]():
+		for i := range v.NumField() {
+			setIn(t, path+"."+v.Type().Field(i).Name, v.Field(i))
+		}
+	}
+}
