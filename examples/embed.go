@@ -10,5 +10,5 @@ import "embed"
 
 // Files are the manifests and READMEs, such as music/app.yaml.
 //
-//go:embed bookinfo music reviews
+//go:embed bookinfo music reviews strategies
 var Files embed.FS

@@ -16,6 +16,7 @@ type Acks struct {
 	mu       sync.Mutex
 	waiting  []*mesh.Snapshot // published, oldest first, and not yet run everywhere
 	applied  *mesh.Snapshot   // the latest that every proxy runs
+	since    time.Time        // when the last of them had it
 	origins  map[mesh.Origin]RouteAck
 	endpoint map[mesh.ServiceName]map[string]int // ready endpoints by revision
 	proxies  []ProxyState
@@ -146,7 +147,7 @@ func (a *Acks) record(s *mesh.Snapshot, at time.Time) {
 		next[origin] = ack
 	}
 	a.origins = next
-	a.applied = s
+	a.applied, a.since = s, at
 	a.endpoint = map[mesh.ServiceName]map[string]int{}
 	for name, svc := range s.Services {
 		for _, e := range svc.Endpoints {
@@ -193,6 +194,25 @@ func (a *Acks) Endpoints(service mesh.ServiceName, revision string) (of, all int
 		}
 	}
 	return of, all
+}
+
+// Pods counts the endpoints of a service that belong to a workload, in the
+// snapshot that every proxy runs, which is returned as well; its Generation is
+// nobody's.
+func (a *Acks) Pods(service mesh.ServiceName, workload string) (n int32, in RouteAck) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.applied == nil {
+		return 0, RouteAck{}
+	}
+	if svc := a.applied.Services[service]; svc != nil {
+		for _, e := range svc.Endpoints {
+			if e.Workload.Name == workload {
+				n++
+			}
+		}
+	}
+	return n, RouteAck{Snapshot: a.applied.Version, At: a.since}
 }
 
 // Left reports whether no proxy splits the Release's traffic any more, nor sends

@@ -60,6 +60,7 @@ type delivery struct {
 	alerts   alerts
 	settled  bool // both sides were seen ready by this process
 	idleAt0  bool // the target was seen scaled to 0 between runs
+	divided  divided
 	trouble  string
 	frozen   string // why it was at the last look; "" = it was not
 
@@ -164,10 +165,19 @@ func (d *Deliver) newTally(rel *kube.Delivery, run *delivery) {
 	if run.tally != nil {
 		run.tally.Close()
 	}
+	shared := mesh.ServiceName("")
+	if run.journal.State.ByPods {
+		shared = backend(rel, rel.Names.Service)
+	}
 	run.tally = d.Hub.Tally(telemetry.TallySpec{
 		Stable: backend(rel, rel.Names.StableService),
 		Canary: backend(rel, rel.Names.CanaryService),
-		Failed: d.wake.Give,
+		Warm:   backend(rel, rel.Names.WarmService),
+		Routes: rel.RouteOrigins(),
+		Shared: shared,
+
+		CanaryWorkload: rel.Names.Target,
+		Failed:         d.wake.Give,
 	})
 }
 
@@ -298,6 +308,8 @@ func (d *Deliver) advance(rel *kube.Delivery, run *delivery, next rollout.State)
 		run.journal.Cause = nil
 		run.journal.From = d.version(rel, run, next.Run.From)
 		run.journal.To = d.version(rel, run, next.Run.To)
+	}
+	if next.Run.Number != was.Run.Number || next.ByPods != was.ByPods {
 		d.newTally(rel, run)
 	}
 	cost := run.tally.Run().Canary
@@ -391,10 +403,8 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 			return err
 		}
 	}
-	if want.CanaryScaled && rel.Target.Replicas == 0 {
-		if err := d.API.ScaleTarget(ctx, rel, max(rel.Stable.Replicas, 1)); err != nil {
-			return err
-		}
+	if err := d.grow(ctx, rel, want); err != nil {
+		return err
 	}
 	if err := d.makeTraffic(ctx, rel, state); err != nil {
 		return err
@@ -407,11 +417,19 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 			return err
 		}
 	}
-	if state.Phase == rollout.Idle && state.Run.Number > 0 {
-		keep := map[string]bool{string(state.Stable): true, string(state.Rejected): true, rel.Target.Revision: true}
-		return d.API.DropRevisions(ctx, rel, keep)
+	if err := d.shrink(ctx, rel, state, want); err != nil {
+		return err
 	}
-	return nil
+	if state.Phase == rollout.Idle && state.Run.Number > 0 {
+		keep := map[string]bool{rel.Target.Revision: true}
+		for _, rev := range []rollout.Revision{state.Stable, state.Rejected, state.Previous, state.Warm} {
+			keep[string(rev)] = true
+		}
+		if err := d.API.DropRevisions(ctx, rel, keep); err != nil {
+			return err
+		}
+	}
+	return d.API.MakeWarm(ctx, rel, string(want.Warm))
 }
 
 func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rollout.State) error {
@@ -424,6 +442,9 @@ func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rol
 	}
 	if !want.Split {
 		return nil
+	}
+	if want.ByPods {
+		return d.API.MakeShared(ctx, rel)
 	}
 	// Routes may only name what the proxies can reach already.
 	if _, n := d.Acks.Endpoints(backend(rel, rel.Names.StableService), ""); n == 0 && !rel.Route.Exists {

@@ -14,6 +14,7 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 		Now:       now,
 		Target:    d.workload(rel, rel.Target, rel.Names.CanaryService),
 		Stable:    d.workload(rel, rel.Stable, rel.Names.StableService),
+		Warm:      d.workload(rel, rel.Warm, rel.Names.WarmService),
 		Suspended: rel.Release.Spec.Suspend,
 	}
 	// After a restart all pods start anew. What fails until both sides are
@@ -25,6 +26,9 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 	if !rel.Target.Exists {
 		in.Target.Message = targetMissing(rel).Error()
 	}
+	if !run.stored.State.Split { // later the stable copy has as many as there are in all
+		in.Pods = max(rel.Target.Replicas, rel.Stable.Replicas)
+	}
 	counted := run.tally.Take()
 	in.Samples = counted.Samples
 	in.Arrived = counted.Arrived
@@ -34,19 +38,20 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 	return in
 }
 
-// workload is ready when its Deployment says so and the proxies know its pods:
-// traffic that is sent to it then arrives.
+// workload is ready when its Deployment says so and the proxies know enough of
+// its pods: traffic that is sent to it then arrives.
 func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) rollout.Workload {
 	out := rollout.Workload{Message: w.Message}
 	if !w.Exists {
 		return out
 	}
 	out.Revision = rollout.Revision(w.Revision)
+	of, all := d.Acks.Endpoints(backend(rel, service), w.Revision)
+	out.Pods, out.Wanted = int32(all), w.Replicas
 	if !w.Ready {
 		return out
 	}
-	of, all := d.Acks.Endpoints(backend(rel, service), w.Revision)
-	out.Ready = of == all && of >= int(w.Replicas)
+	out.Ready = of == all && of >= int(w.Enough)
 	if !out.Ready {
 		out.Message = "the proxies do not know all of its pods yet"
 	}
@@ -56,19 +61,29 @@ func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) 
 // ack says whether the proxies run the split that is asked for, and rebases
 // the tally when that begins.
 func (d *Deliver) ack(rel *kube.Delivery, run *delivery) rollout.Ack {
-	acked, ok := d.acked(rel)
+	traffic, acked, ok := d.inEffect(rel, run)
 	if !ok || !run.settled {
 		return rollout.Ack{}
 	}
-	base := telemetry.Baseline{Snapshot: acked.Snapshot, At: acked.At, CutOff: rel.Route.Traffic.Share == 0}
+	base := telemetry.Baseline{
+		Snapshot: acked.Snapshot, At: acked.At,
+		CutOff: traffic.Share == 0, Matched: traffic.Match, Mirrored: traffic.Mirror > 0,
+	}
 	if run.tally.Baseline() != base {
 		run.tally.Rebase(base)
 	}
-	return rollout.Ack{
-		OK:      rel.Route.Traffic == run.stored.State.Want().Traffic,
-		Traffic: rel.Route.Traffic,
-		Since:   acked.At,
+	return rollout.Ack{OK: traffic == run.stored.State.Want().Traffic, Traffic: traffic, Since: acked.At}
+}
+
+// inEffect is what the canary gets in every proxy, and since when; ok is false
+// while that is not the same in all of them.
+func (d *Deliver) inEffect(rel *kube.Delivery, run *delivery) (t rollout.Traffic, since RouteAck, ok bool) {
+	if want := run.stored.State.Want(); want.ByPods {
+		since, ok = d.divided(rel, run, want)
+		return want.Traffic, since, ok
 	}
+	since, ok = d.acked(rel)
+	return rel.Route.Traffic, since, ok
 }
 
 // acked says since when the proxies run the route as the API has it; ok is

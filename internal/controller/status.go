@@ -71,8 +71,8 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 
 func (d *Deliver) split(rel *kube.Delivery, run *delivery) v1alpha1.Split {
 	out := v1alpha1.Split{Asked: shareText(run.journal.State.Traffic.Share), Since: v1alpha1.OptionalTime(run.journal.State.Asked), Acked: run.status.Split.Acked}
-	if _, ok := d.acked(rel); ok {
-		out.Acked = shareText(rel.Route.Traffic.Share)
+	if traffic, _, ok := d.inEffect(rel, run); ok {
+		out.Acked = shareText(traffic.Share)
 	}
 	if share, ok := run.tally.Measured(); ok {
 		out.Measured = strconv.FormatFloat(100*share, 'f', 1, 64)

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ type Delivery struct {
 	Names   Names
 	Target  Workload
 	Stable  Workload
+	Warm    Workload // the version before, kept warm; mostly there is none
 	Route   Route
 	// Holder is the Release that has this one's objects; "" = none.
 	Holder string
@@ -77,8 +79,11 @@ type Workload struct {
 	Replicas int32  // asked for
 	Revision string // of its template
 	Version  v1alpha1.Version
-	// Ready: every replica asked for runs Revision and is available; at
-	// least one is asked for.
+	// Enough is how many pods suffice: of Replicas the part that the Release
+	// asks for.
+	Enough int32
+	// Ready: enough of the replicas asked for run Revision and are available,
+	// and none of another revision is left; at least one is asked for.
 	Ready bool
 	// Running counts pods of any revision that exist.
 	Running int32
@@ -122,10 +127,20 @@ func (c *Client) Releases() ([]*Delivery, error) {
 func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
 	d := &Delivery{Release: r, Names: NamesOf(r)}
 	var err error
-	if d.Target, err = c.workload(r.Namespace, d.Names.Target); err != nil {
+	suffices := func(percent func(*v1alpha1.Readiness) int32) int32 {
+		if r.Spec.Ready == nil {
+			return 100
+		}
+		return cmp.Or(percent(r.Spec.Ready), 100)
+	}
+	stable := suffices(func(e *v1alpha1.Readiness) int32 { return e.Stable })
+	if d.Target, err = c.workload(r.Namespace, d.Names.Target, suffices(func(e *v1alpha1.Readiness) int32 { return e.Canary })); err != nil {
 		return nil, err
 	}
-	if d.Stable, err = c.workload(r.Namespace, d.Names.Stable); err != nil {
+	if d.Stable, err = c.workload(r.Namespace, d.Names.Stable, stable); err != nil {
+		return nil, err
+	}
+	if d.Warm, err = c.workload(r.Namespace, d.Names.Warm, stable); err != nil {
 		return nil, err
 	}
 	d.Route = c.route(d)
@@ -133,7 +148,8 @@ func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
 	return d, nil
 }
 
-func (c *Client) workload(namespace, name string) (Workload, error) {
+// workload reads a Deployment of whose pods so many percent suffice.
+func (c *Client) workload(namespace, name string, suffices int32) (Workload, error) {
 	dep, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(namespace).Get(name)
 	if err != nil {
 		// The lister's only error is "not found".
@@ -143,7 +159,7 @@ func (c *Client) workload(namespace, name string) (Workload, error) {
 	if err != nil {
 		return Workload{}, fmt.Errorf("pods of %s/%s: %w", namespace, name, err)
 	}
-	return workloadOf(dep, pods), nil
+	return workloadOf(dep, pods, suffices), nil
 }
 
 func selectorOf(dep *appsv1.Deployment) labels.Selector {
@@ -154,7 +170,7 @@ func selectorOf(dep *appsv1.Deployment) labels.Selector {
 	return s
 }
 
-func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod) Workload {
+func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod, suffices int32) Workload {
 	t := &dep.Spec.Template
 	w := Workload{
 		Exists:   dep.DeletionTimestamp == nil,
@@ -170,15 +186,19 @@ func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod) Workload {
 	if dep.Spec.Replicas != nil {
 		w.Replicas = *dep.Spec.Replicas
 	}
+	w.Enough = int32((int64(w.Replicas)*int64(suffices) + 99) / 100)
 	s := dep.Status
 	switch {
 	case w.Replicas == 0:
 		w.Message = fmt.Sprintf("deployment %s is scaled to 0", dep.Name)
 	case s.ObservedGeneration < dep.Generation:
 		w.Message = fmt.Sprintf("deployment %s was not looked at yet", dep.Name)
-	case s.UpdatedReplicas < w.Replicas || s.Replicas > s.UpdatedReplicas || s.AvailableReplicas < w.Replicas:
+	case s.UpdatedReplicas < w.Enough || s.Replicas > s.UpdatedReplicas || s.AvailableReplicas < w.Enough:
 		w.Message = fmt.Sprintf("%d of %d pods of %s are ready%s",
 			min(s.UpdatedReplicas, s.AvailableReplicas), w.Replicas, dep.Name, trouble(pods))
+		if w.Enough < w.Replicas {
+			w.Message += fmt.Sprintf("; %d suffice", w.Enough)
+		}
 	default:
 		w.Ready = true
 	}

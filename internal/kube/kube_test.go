@@ -120,7 +120,7 @@ func TestWorkloadSaysWhyItIsNotReady(t *testing.T) {
 metadata: {name: music-1}
 status: {containerStatuses: [{name: music, ready: false, state: {waiting: {reason: CrashLoopBackOff, message: "exit code 1: no config\nmore"}}}]}
 `)}
-		w := workloadOf(dep, pods)
+		w := workloadOf(dep, pods, 100)
 		if w.Message != want || w.Ready != (want == "") {
 			t.Errorf("ready = %v, message = %q; want %q", w.Ready, w.Message, want)
 		}

@@ -41,27 +41,10 @@ func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) e
 	}
 	labels := target.Spec.Selector.MatchLabels
 	if d.Target.Exists {
-		labels = stableLabels(target, d.Names)
+		labels = copyLabels(target, d.Names.Stable)
 	}
-	if template.Labels == nil {
-		template.Labels = map[string]string{}
-	}
-	maps.Copy(template.Labels, labels)
-	template.Labels[LabelRelease] = d.Release.Name
-	dep := &appsv1.Deployment{
-		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
-		ObjectMeta: metav1.ObjectMeta{
-			Name: d.Names.Stable, Namespace: d.Names.Namespace,
-			Labels:          map[string]string{LabelRelease: d.Release.Name},
-			OwnerReferences: ownedBy(d.Release),
-		},
-		Spec: appsv1.DeploymentSpec{
-			Selector:        &metav1.LabelSelector{MatchLabels: labels},
-			Template:        *template,
-			Strategy:        target.Spec.Strategy,
-			MinReadySeconds: target.Spec.MinReadySeconds,
-		},
-	}
+	dep := copyOf(d, target, d.Names.Stable, template, labels)
+	dep.Spec.Template.Labels[LabelRelease] = d.Release.Name
 	if !d.Stable.Exists {
 		replicas := max(d.Target.Replicas, 1)
 		dep.Spec.Replicas = &replicas
@@ -69,6 +52,26 @@ func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) e
 		return err
 	}
 	return c.replaceTemplate(ctx, dep)
+}
+
+// copyOf builds a Deployment like the model, with a name, labels and a template
+// of its own.
+func copyOf(d *Delivery, model *appsv1.Deployment, name string, template *corev1.PodTemplateSpec, labels map[string]string) *appsv1.Deployment {
+	template = template.DeepCopy()
+	if template.Labels == nil {
+		template.Labels = map[string]string{}
+	}
+	maps.Copy(template.Labels, labels)
+	return &appsv1.Deployment{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
+		ObjectMeta: ownMeta(d, name),
+		Spec: appsv1.DeploymentSpec{
+			Selector:        &metav1.LabelSelector{MatchLabels: labels},
+			Template:        *template,
+			Strategy:        model.Spec.Strategy,
+			MinReadySeconds: model.Spec.MinReadySeconds,
+		},
+	}
 }
 
 // replaceTemplate swaps the whole pod template of an existing Deployment: an

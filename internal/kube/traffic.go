@@ -260,13 +260,13 @@ func ownedBy(r *v1alpha1.Release) []metav1.OwnerReference {
 	}}
 }
 
-// stableLabels is the selector of the stable copy: the target's, with the value
-// of its identity label changed.
-func stableLabels(target *appsv1.Deployment, n Names) map[string]string {
+// copyLabels is the selector of a copy of the target, by the copy's name: the
+// target's, with the value of its identity label changed.
+func copyLabels(target *appsv1.Deployment, name string) map[string]string {
 	out := maps.Clone(target.Spec.Selector.MatchLabels)
 	for _, l := range IdentityLabels {
 		if v, ok := out[l]; ok {
-			out[l] = v + n.Stable[len(n.Target):]
+			out[l] = v + name[len(target.Name):]
 			break
 		}
 	}

@@ -12,13 +12,7 @@ import (
 // ready to use.
 type Hub struct {
 	mu      sync.Mutex                                   // serialises changes of tallies
-	tallies atomic.Pointer[map[mesh.ServiceName][]watch] // by backend
-}
-
-// watch is one tally's interest in one backend.
-type watch struct {
-	tally *Tally
-	side  Side
+	tallies atomic.Pointer[map[mesh.ServiceName][]*Tally] // by backend
 }
 
 // Record counts one request. It blocks at most for the time in which another
@@ -37,8 +31,8 @@ func (h *Hub) Record(r *Request) {
 	if m == nil {
 		return
 	}
-	for _, w := range (*m)[r.Backend] {
-		w.tally.add(r, w.side)
+	for _, t := range (*m)[r.Backend] {
+		t.add(r)
 	}
 }
 
@@ -46,20 +40,23 @@ func (h *Hub) Record(r *Request) {
 // The caller must Close it.
 func (h *Hub) Tally(spec TallySpec) *Tally {
 	t := &Tally{hub: h, spec: spec, endpoints: map[string]*endpointTally{}}
-	h.change(func(m map[mesh.ServiceName][]watch) {
-		m[spec.Canary] = append(m[spec.Canary], watch{t, CanarySide})
-		m[spec.Stable] = append(m[spec.Stable], watch{t, StableSide})
+	h.change(func(m map[mesh.ServiceName][]*Tally) {
+		for _, backend := range []mesh.ServiceName{spec.Canary, spec.Stable, spec.Warm, spec.Shared} {
+			if backend != "" {
+				m[backend] = append(m[backend], t)
+			}
+		}
 	})
 	return t
 }
 
 func (h *Hub) drop(t *Tally) {
-	h.change(func(m map[mesh.ServiceName][]watch) {
+	h.change(func(m map[mesh.ServiceName][]*Tally) {
 		for backend, list := range m {
-			var rest []watch
-			for _, w := range list {
-				if w.tally != t {
-					rest = append(rest, w)
+			var rest []*Tally
+			for _, other := range list {
+				if other != t {
+					rest = append(rest, other)
 				}
 			}
 			if m[backend] = rest; rest == nil {
@@ -71,10 +68,10 @@ func (h *Hub) drop(t *Tally) {
 
 // change swaps the table of tallies for a changed copy; slices are copied too,
 // since readers hold the old ones.
-func (h *Hub) change(f func(map[mesh.ServiceName][]watch)) {
+func (h *Hub) change(f func(map[mesh.ServiceName][]*Tally)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	next := map[mesh.ServiceName][]watch{}
+	next := map[mesh.ServiceName][]*Tally{}
 	if old := h.tallies.Load(); old != nil {
 		next = maps.Clone(*old)
 		for k, list := range next {

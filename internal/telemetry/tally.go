@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -21,6 +22,16 @@ const (
 // TallySpec says what to count.
 type TallySpec struct {
 	Stable, Canary mesh.ServiceName // backends
+	// Warm is the backend that may answer in the place of Stable; "" = none.
+	Warm mesh.ServiceName
+	// Routes are the objects that send the users' requests to one of the two.
+	// A request that reached the canary otherwise was sent there by name.
+	Routes []mesh.Origin
+	// Shared is the backend behind which the pods of both sides are, and draw
+	// their share of the requests; "" = there is none. The canary's are those
+	// of the workload CanaryWorkload.
+	Shared         mesh.ServiceName
+	CanaryWorkload string
 	// Failed is called after a failed request of either side was counted, on
 	// the request's goroutine; it must not block. Of both, because looking
 	// more often after one side's failures would favour the other. nil:
@@ -69,6 +80,11 @@ type Baseline struct {
 	At time.Time
 	// CutOff: this split gives the canary nothing.
 	CutOff bool
+	// Matched: the users who get the canary were chosen, so the others' requests
+	// are no samples.
+	Matched bool
+	// Mirrored: samples are the answers to copies, and to what was copied.
+	Mirrored bool
 }
 
 // Increment is what was counted since it was taken last.
@@ -105,7 +121,38 @@ type endpointTally struct {
 // Close ends the counting; the counts remain readable.
 func (t *Tally) Close() { t.hub.drop(t) }
 
-func (t *Tally) add(r *Request, side Side) {
+// sideOf says whose request it was; ok is false where none of the two was
+// reached.
+func (t *Tally) sideOf(r *Request) (side Side, ok bool) {
+	switch {
+	case r.Backend == t.spec.Canary:
+		return CanarySide, true
+	case r.Backend != t.spec.Shared:
+		return StableSide, true
+	case r.Destination.Name == t.spec.CanaryWorkload:
+		return CanarySide, true
+	}
+	return StableSide, r.Destination.Name != ""
+}
+
+// compares reports whether it was drawn at random which side gets the request.
+func (t *Tally) compares(r *Request) bool {
+	return r.Split && !t.base.Matched || r.Backend == t.spec.Shared
+}
+
+// users reports whether the request was for the service, not for the canary.
+func (t *Tally) users(r *Request, side Side) bool {
+	return side == StableSide || r.Split || r.Backend == t.spec.Shared || slices.Contains(t.spec.Routes, r.Route)
+}
+
+func (t *Tally) add(r *Request) {
+	side, ok := t.sideOf(r)
+	if !ok {
+		t.mu.Lock()
+		t.taken.Arrived++
+		t.mu.Unlock()
+		return
+	}
 	failed := r.Failed()
 	t.mu.Lock()
 	t.addRun(r, side, failed)
@@ -120,7 +167,8 @@ func (t *Tally) add(r *Request, side Side) {
 }
 
 func (t *Tally) addRun(r *Request, side Side, failed bool) {
-	if side == StableSide || r.Split {
+	users := t.users(r, side)
+	if users {
 		t.taken.Arrived++
 	}
 	if side == StableSide {
@@ -131,7 +179,7 @@ func (t *Tally) addRun(r *Request, side Side, failed bool) {
 	if t.run.FirstCanary.IsZero() || r.Start.Before(t.run.FirstCanary) {
 		t.run.FirstCanary = r.Start
 	}
-	if t.base.CutOff && r.Split && r.Start.After(t.base.At) {
+	if t.base.CutOff && users && r.Start.After(t.base.At) {
 		t.taken.Late++
 	}
 }
@@ -172,7 +220,7 @@ func (t *Tally) addSample(r *Request, side Side, failed bool, e *endpointTally) 
 		t.taken.Served[r.Destination.Revision]++
 	}
 	s := &t.taken.Samples
-	if !r.Split { // chosen by the caller, not at random: it does not compare the sides
+	if !t.compares(r) { // chosen by somebody, not at random: it does not compare the sides
 		if side == CanarySide {
 			s.DirectRequests++
 			if failed {
@@ -183,6 +231,9 @@ func (t *Tally) addSample(r *Request, side Side, failed bool, e *endpointTally) 
 		return
 	}
 	t.measured[side]++
+	if t.base.Mirrored {
+		return
+	}
 	stratum := t.stratum(e)
 	if side == CanarySide {
 		addCanary(&s.Counts, &s.CanaryLatency, r.Duration, failed)
