@@ -30,6 +30,7 @@ func virtualServiceFields() fields {
 				"name": nil, "statPrefix": nil, // names in Envoy's statistics
 			},
 			"route":          nil,
+			"delegate":       nil,
 			"redirect":       nil,
 			"directResponse": nil,
 			"rewrite":        nil,

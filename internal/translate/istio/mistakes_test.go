@@ -62,7 +62,7 @@ func TestMistakesInRoutesAreNamed(t *testing.T) {
 		{with("corsPolicy: {allowOrigins: [{}]}"), "error: http[0].corsPolicy.allowOrigins[0]: is empty: write exact, prefix or regex"},
 		{with("corsPolicy: {allowOrigins: [{exact: a}], allowMethods: ['GET,POST']}"), `error: http[0].corsPolicy: "GET,POST" is not a token`},
 		{with("delegate: {name: b}"), "error: http[0]: has a route and a redirect, directResponse or delegate"},
-		{http("delegate: {name: b}"), "warning: http[0].delegate: not supported yet: requests of this route are answered with 404"},
+		{http("delegate: {namespace: b}"), "error: http[0].delegate.name: is empty: name a VirtualService without hosts"},
 		{http("redirect: {}"), "error: http[0].redirect: changes nothing"},
 		{http("redirect: {uri: /a, redirectCode: 304}"), "error: http[0].redirect: code 304 is not 301"},
 		{http("redirect: {uri: /a, port: 70000}"), "error: http[0].redirect.port: 70000 is not in 1..65535"},

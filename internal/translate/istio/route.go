@@ -34,8 +34,12 @@ func (t *translator) httpRoute(h *networking.HTTPRoute, path, namespace string, 
 	split, ok := t.split(h.Route, path+".route", namespace, vs, r)
 	sound = sound && ok
 	out.Mirrors, ok = t.mirrors(h, path, namespace, vs, r)
-	if !sound || !ok || h.Delegate != nil {
+	if !sound || !ok {
 		return known
+	}
+	if h.Delegate != nil {
+		out.delegate = delegateName(h.Delegate, path, namespace, r)
+		return out
 	}
 	if actions {
 		out.Affinity, out.Rewrite, out.Mirrors, out.Retry, out.Timeout = nil, nil, nil, nil, 0
@@ -59,7 +63,7 @@ func checkActions(h *networking.HTTPRoute, path string, r *report) bool {
 		r.errorf(path, "has a redirect and a directResponse: keep one")
 	case !answers && len(h.Route) == 0:
 		r.errorf(path+".route", "is empty: add a destination")
-	case answers && h.Rewrite != nil:
+	case answers && h.Delegate == nil && h.Rewrite != nil:
 		r.errorf(path+".rewrite", "changes what a destination sees, and the rule has none: remove it")
 	}
 	return answers

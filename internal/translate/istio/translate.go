@@ -93,6 +93,7 @@ func Translate(in Input) Output {
 	}
 	t.surroundings = &surroundings{services: t.out.Snapshot.Services, gateways: known}
 	routes := translateAll(t, in.VirtualServices, t.virtualService)
+	t.delegate(routes)
 	t.addRoutesBetweenServices(routes)
 	t.addGateways(gateways, routes)
 	sortFindings(t.out.Findings)

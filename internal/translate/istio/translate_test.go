@@ -509,8 +509,9 @@ spec:
 func TestBadVirtualServices(t *testing.T) {
 	const good = `{destination: {host: a}}`
 	tests := []struct{ name, spec, want string }{
-		{"no host", `{http: [{route: [` + good + `]}]}`,
+		{"no host", `{gateways: [mesh], http: [{route: [` + good + `]}]}`,
 			"error: VirtualService default/x: spec.hosts: is empty: name the hosts to route, such as the Service's name"},
+		{"no host, as a delegate has none", `{http: [{route: [` + good + `]}]}`, ""},
 		{"no route", `{hosts: [a], http: [{}]}`,
 			"error: VirtualService default/x: spec.http[0].route: is empty: add a destination"},
 		{"nothing", `{hosts: [a]}`,

@@ -20,6 +20,8 @@ type virtualService struct {
 	gateways []string // betweenServices, "namespace/name"
 	routes   []httpRoute
 	streams  []streamRoute // of tls, then of tcp
+	// delegates: others may delegate to it, since it has no hosts of its own.
+	delegates bool
 }
 
 // httpRoute is a route whose matches hold at some gateways only.
@@ -28,6 +30,9 @@ type httpRoute struct {
 	matches []httpMatch // none = always
 	// redirectPort is set for a redirect to the port that was called.
 	redirectPort bool
+	// delegate is the object that has the routes, as "namespace/name"; "" =
+	// this is one.
+	delegate string
 }
 
 // surroundings are the objects that a VirtualService refers to. With nil, as
@@ -41,8 +46,6 @@ func (t *translator) virtualService(o *istiov1.VirtualService, r *report) virtua
 	vs := virtualService{origin: r.origin}
 	r.untranslated("spec", o.Spec.ProtoReflect(), virtualServiceFields(), func(field string) string {
 		switch field {
-		case "delegate":
-			return "requests of this route are answered with 404; write the other object's routes here"
 		case "destinationSubnets", "sourceSubnet":
 			return "this match never holds"
 		case "exponentialDelay", "http2Error":
@@ -50,7 +53,8 @@ func (t *translator) virtualService(o *istiov1.VirtualService, r *report) virtua
 		}
 		return ""
 	})
-	if len(o.Spec.Hosts) == 0 {
+	vs.delegates = len(o.Spec.Hosts)+len(o.Spec.Gateways)+len(o.Spec.Tcp)+len(o.Spec.Tls) == 0
+	if len(o.Spec.Hosts) == 0 && !vs.delegates {
 		r.errorf("spec.hosts", "is empty: name the hosts to route, such as the Service's name")
 	}
 	for i, h := range o.Spec.Hosts {
@@ -66,7 +70,7 @@ func (t *translator) virtualService(o *istiov1.VirtualService, r *report) virtua
 		vs.hosts = append(vs.hosts, host)
 	}
 	vs.gateways = t.gatewayNames(o.Spec.Gateways, "spec.gateways", o.Namespace, r)
-	if len(o.Spec.Gateways) == 0 {
+	if len(o.Spec.Gateways) == 0 && !vs.delegates {
 		vs.gateways = []string{betweenServices}
 	}
 	if slices.Contains(vs.hosts, "*") && slices.Contains(vs.gateways, betweenServices) {
