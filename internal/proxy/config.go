@@ -70,8 +70,9 @@ type Limits struct {
 	// again by the route's rules are not kept, so all others stream without
 	// bound.
 	RetryBuffer int
-	// MirrorBuffer is how much of a request's body is copied for mirrors;
-	// default 64 KiB. A request with a longer one is not mirrored.
+	// MirrorBuffer is how many bytes of bodies are held for mirrors on each
+	// loop; default 64 MiB. A request whose copy finds no room is not mirrored,
+	// and counted.
 	MirrorBuffer int
 	// Mirrors under way at once on each loop; default 256. More are dropped and
 	// counted: a slow mirror must not hold memory without end.
@@ -90,7 +91,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Connections, 65_536)
 	set(&l.Streams, 100)
 	set(&l.RetryBuffer, 64<<10)
-	set(&l.MirrorBuffer, 64<<10)
+	set(&l.MirrorBuffer, 64<<20)
 	set(&l.Mirrors, 256)
 	set(&l.Outside, 64)
 	return l

@@ -26,6 +26,7 @@ type shadow struct {
 	call    call // by the copied head
 	timeout time.Duration
 	to      []groupKey // each counts in worker.mirrors
+	left    int        // tasks under way; the last one lets go of the body
 }
 
 // mirror begins a copy when the request is sent first: ex.out is its head.
@@ -71,10 +72,15 @@ func (w *worker) admitMirror() bool {
 	return true
 }
 
-// dropMirror counts a copy that is not sent.
+// dropMirror counts a copy that is not sent, and tells of them now and then.
 func (w *worker) dropMirror(why string) {
 	w.mirrorsDropped++
-	w.proxy.log.Debug("request is not mirrored", "why", why, "dropped", w.mirrorsDropped)
+	now := w.loop.Now()
+	if w.mirrorsTold > 0 && now.Sub(w.mirrorsToldAt) < toldEvery {
+		return
+	}
+	w.proxy.log.Warn("requests are not mirrored", "why", why, "dropped", w.mirrorsDropped-w.mirrorsTold)
+	w.mirrorsTold, w.mirrorsToldAt = w.mirrorsDropped, now
 }
 
 // mirrorPiece copies a piece of the body.
@@ -82,10 +88,11 @@ func (ex *exchange) mirrorPiece(p []byte) {
 	s := ex.shadow
 	switch {
 	case s == nil:
-	case len(s.body)+len(p) > ex.worker.proxy.limits.MirrorBuffer:
-		ex.dropShadow("its body is too long")
+	case s.worker.mirrorBytes+len(p) > s.worker.proxy.limits.MirrorBuffer:
+		ex.dropShadow("there is no room for their bodies")
 	default:
 		s.body = append(s.body, p...)
+		s.worker.mirrorBytes += len(p)
 	}
 }
 
@@ -107,6 +114,7 @@ func (ex *exchange) dropShadow(why string) {
 	if s := ex.shadow; s != nil {
 		ex.shadow = nil
 		s.worker.mirrors -= len(s.to)
+		s.worker.mirrorBytes -= len(s.body)
 		s.worker.dropMirror(why)
 	}
 }
@@ -114,12 +122,16 @@ func (ex *exchange) dropShadow(why string) {
 // send starts a task for each mirror.
 func (s *shadow) send() {
 	w := s.worker
+	s.left = len(s.to)
 	for _, key := range s.to {
 		w.loop.Go(func(t *loop.Task) {
 			if err := s.goTo(t, key); err != nil {
 				w.proxy.log.Debug("mirror failed", "to", key.service, "err", err)
 			}
 			w.mirrors--
+			if s.left--; s.left == 0 {
+				w.mirrorBytes -= len(s.body)
+			}
 		})
 	}
 }

@@ -22,7 +22,10 @@ type worker struct {
 	free           []*exchange
 	outside        map[string]*upstream // hosts that are not of the mesh, by host:port
 	mirrors        int                  // under way
+	mirrorBytes    int                  // of bodies, held for them
 	mirrorsDropped uint64
+	mirrorsTold    uint64    // of those dropped
+	mirrorsToldAt  time.Time // on loop.Now's clock
 
 	dateAt int64 // second of date
 	date   []byte
