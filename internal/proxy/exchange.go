@@ -163,6 +163,9 @@ func (ex *exchange) serve(t *loop.Task, caller callerStream, request *wire.Head)
 func (ex *exchange) begin() {
 	q := ex.request
 	ex.seen = glanceAt(q.Fields)
+	if ex.seen.fromEnvoy {
+		q.Fields = withoutEnvoys(q.Fields)
+	}
 	if ex.seen.requestID == "" {
 		ex.seen.requestID = ex.names.requestID()
 	}

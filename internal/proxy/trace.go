@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"serin.dev/serin/internal/proxy/wire"
 )
@@ -72,6 +74,7 @@ type glance struct {
 	forwardedFor string
 	proto        string // x-forwarded-proto
 	traced       bool
+	fromEnvoy    bool // some are of the kind that withoutEnvoys removes
 }
 
 func glanceAt(fields []wire.Field) (g glance) {
@@ -88,7 +91,31 @@ func glanceAt(fields []wire.Field) (g glance) {
 			g.proto = f.Value
 		case "traceparent", "b3", "x-b3-traceid", "x-amzn-trace-id", "grpc-trace-bin":
 			g.traced = true // W3C, B3 in one field and in several, X-Ray, gRPC's binary form
+		default:
+			g.fromEnvoy = g.fromEnvoy || strings.HasPrefix(f.Name, envoyPrefix)
 		}
 	}
 	return g
+}
+
+const envoyPrefix = "x-envoy-"
+
+// withoutEnvoys removes what an Envoy tells other Envoys, and takes from nobody
+// else: whom it believes to be internal, how to retry, what the path was. An
+// endpoint may trust it. The list is that of Envoy, which lets other names pass.
+func withoutEnvoys(fields []wire.Field) []wire.Field {
+	return slices.DeleteFunc(fields, func(f wire.Field) bool {
+		name, ok := strings.CutPrefix(f.Name, envoyPrefix)
+		if !ok {
+			return false
+		}
+		switch name {
+		case "decorator-operation", "downstream-service-cluster", "downstream-service-node", "expected-rq-timeout-ms", "external-address",
+			"force-trace", "hedge-on-per-try-timeout", "internal", "ip-tags", "max-retries", "original-host", "original-path", "original-url",
+			"retriable-header-names", "retriable-status-codes", "retry-grpc-on", "retry-on", "upstream-alt-stat-name",
+			"upstream-rq-per-try-timeout-ms", "upstream-rq-timeout-alt-response", "upstream-rq-timeout-ms", "upstream-stream-duration-ms":
+			return true
+		}
+		return false
+	})
 }
