@@ -288,6 +288,7 @@ func (ex *exchange) deliver(c calleeStream) bool {
 	ex.headIn = ex.moved
 	r.Code = h.Status
 	r.GRPC, _ = h.Get("grpc-status")
+	ex.date(h)
 	ex.answered = true
 	whole := h.Body == wire.NoBody
 	if err := ex.caller.Answer(h, whole); err != nil {
@@ -416,10 +417,18 @@ func (ex *exchange) reply() {
 	ex.say(body)
 }
 
+// date dates an answer that its maker did not, as whoever passes it on must
+// (RFC 9110, section 6.6.1): caches go by it.
+func (ex *exchange) date(h *wire.Head) {
+	if _, dated := h.Get("date"); !dated {
+		h.Add("date", ex.worker.dateField())
+	}
+}
+
 // say sends ex.local, an answer of the proxy itself.
 func (ex *exchange) say(body string) {
 	h, r := &ex.local, &ex.record
-	h.Add("date", ex.worker.dateField())
+	ex.date(h)
 	r.Code = h.Status
 	r.GRPC, _ = h.Get("grpc-status")
 	ex.answered = true

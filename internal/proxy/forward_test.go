@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -168,6 +169,38 @@ func TestAnswersWithoutABody(t *testing.T) {
 		}
 		if got := r.recorded(); got.Code != test.code || got.Flags != "" || got.Sent != 0 {
 			t.Errorf("record = %+v", got)
+		}
+	}
+}
+
+func TestAnswersAreDatedOnce(t *testing.T) {
+	const given = "Sun, 06 Nov 1994 08:49:37 GMT"
+	r := newRig(t, Config{})
+	r.apply(service("music.default", r.rawApp(func(_ int, c net.Conn, in *bufio.Reader) {
+		for {
+			q, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			date := ""
+			if q.URL.Path == "/dated" {
+				date = "Date: " + given + "\r\n"
+			}
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\n%sContent-Length: 0\r\n\r\n", date)
+		}
+	})))
+	l, _ := r.outbound()
+	c := r.dialTo(l)
+	for path, want := range map[string]string{"/dated": given, "/": ""} {
+		c.send("GET " + path + " HTTP/1.1\r\nHost: music\r\n\r\n")
+		res, _ := c.answer("GET")
+		dates := res.Header.Values("Date")
+		if len(dates) != 1 || want != "" && dates[0] != want {
+			t.Errorf("GET %s: dates %q, want one, %q", path, dates, want)
+			continue
+		}
+		if at, err := http.ParseTime(dates[0]); want == "" && (err != nil || time.Since(at) > time.Minute) {
+			t.Errorf("GET %s: date %q is not now: %v", path, dates[0], err)
 		}
 	}
 }
@@ -428,8 +461,9 @@ func TestRequestsThatAProxyDoesNotTake(t *testing.T) {
 	} {
 		c := r.dialTo(l)
 		c.send(request)
-		if res, _ := c.answer("GET"); res.StatusCode != want {
-			t.Errorf("%.60q = %d, want %d", request, res.StatusCode, want)
+		res, _ := c.answer("GET")
+		if _, err := http.ParseTime(res.Header.Get("Date")); res.StatusCode != want || err != nil {
+			t.Errorf("%.60q = %d of %q, want %d with a date", request, res.StatusCode, res.Header.Get("Date"), want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"serin.dev/serin/internal/proxy/http1"
 	"serin.dev/serin/internal/proxy/http2"
 	"serin.dev/serin/internal/proxy/loop"
+	"serin.dev/serin/internal/proxy/wire"
 )
 
 // worker is what the proxy keeps for one event loop. Only that loop uses it, so
@@ -81,7 +82,7 @@ func (w *worker) dateField() string {
 	now := w.loop.Now()
 	if second := now.Unix(); second != w.dateAt {
 		w.dateAt = second
-		w.date = now.UTC().AppendFormat(make([]byte, 0, 29), "Mon, 02 Jan 2006 15:04:05 GMT")
+		w.date = wire.AppendDate(make([]byte, 0, 29), now)
 	}
 	return view(w.date)
 }

@@ -163,6 +163,7 @@ func (s *ServerConn) refuse(err error) error {
 	text := malformed.Reason + "\n"
 	h := wire.Head{Status: malformed.Status, Body: wire.Sized, Length: int64(len(text)), Close: true}
 	h.Add("content-type", "text/plain")
+	h.Add("date", string(wire.AppendDate(nil, s.in.loop.Now())))
 	s.out.out = append(h.AppendAnswer(s.out.gather()), text...)
 	if e := s.out.flush(); e != nil {
 		return errors.Join(malformed, e)

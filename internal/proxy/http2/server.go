@@ -97,7 +97,9 @@ func (s *Server) start(st *Stream, large bool) {
 		status := 0
 		if st.err == nil {
 			status = 431
-			_ = st.Answer(&wire.Head{Status: status, Body: wire.NoBody}, true) // its error is st.err
+			h := wire.Head{Status: status, Body: wire.NoBody}
+			h.Add("date", string(wire.AppendDate(nil, s.conn.loop.Now())))
+			_ = st.Answer(&h, true) // its error is st.err
 		}
 		s.refused(&st.head, status)
 		st.Close()

@@ -1,5 +1,7 @@
 package wire
 
+import "time"
+
 func (h *Head) parseAnswer(buf []byte, l Limits) (int, error) {
 	method := h.Method
 	h.Method = ""
@@ -85,4 +87,9 @@ func (h *Head) frameAnswer(method string, s *summary) error {
 		h.Close = false // the final answer tells
 	}
 	return nil
+}
+
+// AppendDate writes a time as the date field has it (RFC 9110, section 5.6.7).
+func AppendDate(b []byte, t time.Time) []byte {
+	return t.UTC().AppendFormat(b, "Mon, 02 Jan 2006 15:04:05 GMT")
 }
