@@ -103,24 +103,27 @@ func (s *scenario) sum(p policy, i int, results [][]outcome) row {
 	n := float64(len(results))
 	var failed, seconds []float64
 	var squares float64
+	var falsely, missed, sumFailed, sumRequests int64
 	for _, run := range results {
 		o := run[i]
 		back := o.kind == rolledBack
 		switch {
 		case back && !s.harm.real():
-			r.FalseRollbackRate += 1 / n
+			falsely++
 		case !back && s.harm.real():
-			r.MissedRate += 1 / n
+			missed++
 		}
 		failed = append(failed, float64(o.failed))
-		r.FailedMean += float64(o.failed) / n
-		r.RequestsMean += float64(o.requests) / n
+		sumFailed += o.failed
+		sumRequests += o.requests
 		if o.kind != watching {
 			seconds = append(seconds, o.at.Seconds())
 		} else {
 			seconds = append(seconds, s.lasts.Seconds())
 		}
 	}
+	r.FalseRollbackRate, r.MissedRate = float64(falsely)/n, float64(missed)/n
+	r.FailedMean, r.RequestsMean = float64(sumFailed)/n, float64(sumRequests)/n
 	for _, f := range failed {
 		squares += (f - r.FailedMean) * (f - r.FailedMean)
 	}

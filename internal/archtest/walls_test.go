@@ -109,6 +109,10 @@ var rooms = map[string]room{
 		own: []string{"internal/analysis", "internal/rollout"},
 		why: "a record is replayed on a machine that has neither the API nor the proxies; all it needs is what decides",
 	},
+	"internal/forecast": {
+		own: []string{"internal/analysis", "internal/rollout", "internal/traffic"},
+		why: "a forecast is made by the engine itself on imagined requests; with more to see it would predict something else",
+	},
 	"internal/kube": {
 		own: []string{
 			"api/v1alpha1", "internal/mesh", "internal/analysis", "internal/metric", "internal/notify", "internal/rollout",

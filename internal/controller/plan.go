@@ -38,6 +38,10 @@ func checkRoutes(r *v1alpha1.Release) error {
 	return errors.Join(errs...)
 }
 
+// Plan is how a Release wants its runs to go, for those who predict one. Unset
+// fields must have the defaults that the API gives them.
+func Plan(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) { return planOf(spec) }
+
 // planOf reads the plan of a Release. Errors name the field and what to
 // change, one line each; the API's own schema has refused what it can before.
 func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {

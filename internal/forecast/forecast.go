@@ -1,0 +1,213 @@
+package forecast
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/rollout"
+	"serin.dev/serin/internal/traffic"
+)
+
+// Case is what is imagined.
+type Case struct {
+	Plan rollout.Plan
+	// Rate of requests to the service, per second, more than 0.
+	Rate float64
+	// Errors is the share of stable's requests that fail, Regression how many
+	// more of a bad version's do: 0 to 1, and so is their sum.
+	Errors, Regression float64
+	// Slower is how much longer requests take on a bad version: 0.2 = 20 %.
+	Slower float64
+	// Runs of each version, at least 1.
+	Runs int
+	Seed uint64
+}
+
+// usual is the shape that durations are imagined to have: median 40 ms, p95
+// 77 ms. How soon a slower version is found depends on the spread alone.
+func usual(factor float64) *traffic.Durations {
+	return traffic.LogNormal(time.Duration(factor*float64(40*time.Millisecond)), 0.4)
+}
+
+// Longest is how long a run is followed.
+const Longest = 7 * 24 * time.Hour
+
+// Forecast is what would happen.
+type Forecast struct {
+	// Bad is a version with the regression, Good one without any.
+	Bad, Good Outlook
+	// Steps of the good version's runs that came that far, from the first.
+	Steps []Step
+	// Omitted says what in the plan was left out, one line each.
+	Omitted []string
+	// Advice says what in the plan is wasteful or cannot work.
+	Advice []string
+}
+
+// Outlook is what becomes of many runs of one version. Shares are 0 to 1.
+type Outlook struct {
+	RolledBack, Promoted, Open float64 // Open: neither, within Longest
+	// Why it was rolled back most often; "" = it was not.
+	Why string
+	// RollbackTook and PromotionTook are from the first step on, over the
+	// runs that ended so.
+	RollbackTook, PromotionTook Spread
+	// Failed are the failed requests of the canary until the end of the run.
+	Failed Numbers
+}
+
+// Spread is the median and the 90th percentile of a time.
+type Spread struct{ P50, P90 time.Duration }
+
+// Numbers is the mean and the 90th percentile of a count.
+type Numbers struct{ Mean, P90 float64 }
+
+// Step is how long the good version is at one step.
+type Step struct {
+	Share rollout.Share
+	// Evidence is the median time until the judge had what it needs, Took the
+	// one until the step was over.
+	Evidence, Took time.Duration
+	// Requests of the canary in Evidence, in the median.
+	Requests int64
+}
+
+// Play makes the forecast. The same case gives the same one on every machine.
+func (c Case) Play() (*Forecast, error) {
+	f := &Forecast{}
+	if err := c.prepare(f); err != nil {
+		return nil, err
+	}
+	good := traffic.Day{Rate: c.Rate, Stable: c.Errors, Canary: c.Errors}
+	bad := good
+	bad.Canary += c.Regression
+	if c.Slower > 0 {
+		good.StableTakes, good.CanaryTakes = usual(1), usual(1)
+		bad.StableTakes, bad.CanaryTakes = good.StableTakes, usual(1+c.Slower)
+	} else {
+		c.Plan.Policy.LatencyTolerance = 0 // both take as long: nothing to compare
+	}
+	f.Bad = outlook(c.playAll(&bad, 0))
+	runs := c.playAll(&good, 1<<32)
+	f.Good = outlook(runs)
+	f.Steps = c.steps(runs)
+	f.advise(c)
+	return f, nil
+}
+
+// prepare checks the case and leaves out of the plan what cannot be imagined.
+func (c *Case) prepare(f *Forecast) error {
+	if c.Rate <= 0 || c.Runs < 1 || c.Errors < 0 || c.Regression < 0 || c.Errors+c.Regression > 1 || c.Slower < 0 {
+		return errors.New("the rate and the runs must be more than 0, rates of failure from 0 to 100 % in all, and a slowdown not negative")
+	}
+	p := &c.Plan
+	switch p.Strategy {
+	case rollout.Canary, rollout.Replicas, "":
+		if p.Skip {
+			return errors.New("spec.judge.skip promotes every version as soon as its pods are ready: there is nothing to predict")
+		}
+		// The engine plays shares of the pods as shares of the requests.
+		p.Strategy = rollout.Canary
+	case rollout.ABTest, rollout.BlueGreen, rollout.Mirror:
+		return fmt.Errorf("strategy %s: only %s and %s send users to both versions in shares, by which a run can be predicted", p.Strategy, rollout.Canary, rollout.Replicas)
+	}
+	omit := func(there bool, what string) {
+		if there {
+			f.Omitted = append(f.Omitted, what)
+		}
+	}
+	omit(len(p.Gates) > 0, "gates: taken to open at once")
+	omit(len(p.Hooks) > 0, "webhooks: taken to succeed at once")
+	omit(p.Mirror > 0, "the test with copies of requests before the first step: no user notices it")
+	p.Gates, p.Hooks, p.Mirror = nil, nil, 0
+	checks := slices.DeleteFunc(slices.Clone(p.Policy.Checks), func(k analysis.Check) bool { return k.External })
+	omit(len(checks) < len(p.Policy.Checks), "checks of metric templates: taken to pass")
+	p.Policy.Checks = checks
+	return p.Validate()
+}
+
+// playAll plays all runs, spread over the cores.
+func (c *Case) playAll(day *traffic.Day, offset uint64) []run {
+	runs := make([]run, c.Runs)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(runs) {
+					return
+				}
+				runs[i] = c.play(day, c.Seed+offset+uint64(i))
+			}
+		})
+	}
+	workers.Wait()
+	return runs
+}
+
+func outlook(runs []run) Outlook {
+	var o Outlook
+	var back, forth []time.Duration
+	var failed []float64
+	var sum int64
+	whys := map[string]int{}
+	for _, r := range runs {
+		switch r.outcome {
+		case rollout.Promoted:
+			forth = append(forth, r.took)
+		case rollout.RolledBack:
+			back = append(back, r.took)
+			whys[r.why]++
+			if most := whys[o.Why]; whys[r.why] > most || whys[r.why] == most && r.why < o.Why {
+				o.Why = r.why
+			}
+		case rollout.Aborted, rollout.Superseded, rollout.Reverted, "": // nobody is there to do so
+		}
+		failed = append(failed, float64(r.failed))
+		sum += r.failed
+	}
+	n := float64(len(runs))
+	o.RolledBack, o.Promoted = float64(len(back))/n, float64(len(forth))/n
+	o.Open = float64(len(runs)-len(back)-len(forth)) / n
+	o.Failed = Numbers{float64(sum) / n, quantile(failed, 0.9)}
+	o.RollbackTook = Spread{quantile(back, 0.5), quantile(back, 0.9)}
+	o.PromotionTook = Spread{quantile(forth, 0.5), quantile(forth, 0.9)}
+	return o
+}
+
+// steps are the medians over the runs that finished each step.
+func (c *Case) steps(runs []run) []Step {
+	var out []Step
+	for i, share := range c.Plan.Steps {
+		var evidence, took []time.Duration
+		var requests []int64
+		for _, r := range runs {
+			if i < len(r.steps) && r.steps[i].over {
+				evidence = append(evidence, r.steps[i].evidence)
+				took = append(took, r.steps[i].took)
+				requests = append(requests, r.steps[i].requests)
+			}
+		}
+		if len(took) == 0 {
+			break
+		}
+		out = append(out, Step{share, quantile(evidence, 0.5), quantile(took, 0.5), quantile(requests, 0.5)})
+	}
+	return out
+}
+
+// quantile by the nearest rank; 0 of nothing.
+func quantile[T float64 | time.Duration | int64](all []T, q float64) T {
+	if len(all) == 0 {
+		return 0
+	}
+	all = slices.Sorted(slices.Values(all))
+	return all[min(len(all)-1, int(q*float64(len(all))))]
+}

@@ -1,0 +1,156 @@
+package forecast
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/rollout"
+)
+
+// plain is a plan as a Release has it by default.
+func plain(hold time.Duration, percents ...int) rollout.Plan {
+	p := rollout.Plan{
+		Hold: hold, Deadline: 10 * time.Minute,
+		Policy: analysis.Policy{
+			FalseAlarm: 0.001, Tolerance: 0.01, Confidence: 0.95, LatencyTolerance: 0.1,
+			FailureLimit: 1, Interval: 10 * time.Second,
+		},
+	}
+	for _, n := range percents {
+		p.Steps = append(p.Steps, rollout.Share(n)*rollout.Percent)
+	}
+	return p
+}
+
+func play(t *testing.T, c Case) *Forecast {
+	t.Helper()
+	if c.Runs == 0 {
+		c.Runs = 100
+	}
+	f, err := c.Play()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestABadVersionIsFoundAndAGoodOnePromoted(t *testing.T) {
+	c := Case{Plan: plain(time.Minute, 10, 50), Rate: 50, Errors: 0.001, Regression: 0.05}
+	f := play(t, c)
+	if f.Bad.RolledBack < 0.99 || f.Bad.Why != string(analysis.Failures) {
+		t.Errorf("bad: %+v; want all rolled back by failures", f.Bad)
+	}
+	// About four to ten failures decide: of 5 canary requests a second, one in
+	// twenty fails.
+	if p := f.Bad.RollbackTook; p.P50 < 5*time.Second || p.P50 > time.Minute || p.P90 < p.P50 {
+		t.Errorf("bad: rolled back after %v; want some tens of seconds", p)
+	}
+	if f.Bad.Failed.Mean < 3 || f.Bad.Failed.Mean > 15 || f.Bad.Failed.P90 < f.Bad.Failed.Mean {
+		t.Errorf("bad: %+v failed requests; want about 3 to 10", f.Bad.Failed)
+	}
+	if f.Good.Promoted < 0.99 || f.Good.PromotionTook.P50 != 2*time.Minute {
+		t.Errorf("good: %+v; want all promoted after two steps of a minute", f.Good)
+	}
+	if len(f.Steps) != 2 || f.Steps[0].Took != time.Minute || f.Steps[0].Evidence <= 0 || f.Steps[0].Requests == 0 {
+		t.Errorf("steps: %+v; want two, with the times of the first", f.Steps)
+	}
+	if len(f.Advice) > 0 {
+		t.Errorf("advice: %q; want none", f.Advice)
+	}
+}
+
+func TestASlowerVersionIsFound(t *testing.T) {
+	f := play(t, Case{Plan: plain(time.Minute, 20), Rate: 100, Errors: 0.001, Slower: 1})
+	if f.Bad.RolledBack < 0.99 || f.Bad.Why != string(analysis.Latency) {
+		t.Errorf("bad: %+v; want all rolled back by latency", f.Bad)
+	}
+	if f.Good.RolledBack > 0.02 {
+		t.Errorf("good: %+v; want none rolled back", f.Good)
+	}
+}
+
+func TestTheSeedDecides(t *testing.T) {
+	c := Case{Plan: plain(time.Minute, 10), Rate: 20, Errors: 0.01, Regression: 0.05, Runs: 50, Seed: 3}
+	if diff := cmp.Diff(play(t, c), play(t, c)); diff != "" {
+		t.Errorf("the same seed, another forecast:\n%s", diff)
+	}
+	d := c
+	d.Seed = 1000
+	if cmp.Equal(play(t, c), play(t, d)) {
+		t.Error("another seed, the same forecast")
+	}
+}
+
+func TestAdvice(t *testing.T) {
+	strict := 99.99
+	checked := plain(time.Minute, 10)
+	checked.Policy.Checks = []analysis.Check{{Metric: analysis.SuccessRate, Min: &strict}}
+	short := plain(0, 1)
+	short.StepDeadline = 10 * time.Minute
+	for _, story := range []struct {
+		name string
+		c    Case
+		want string
+	}{
+		{"a hold that gathers nothing", Case{Plan: plain(10*time.Minute, 10, 50), Rate: 100, Regression: 0.1, Runs: 20},
+			"step 1 (10 %) holds 10 min but evidence is complete after"},
+		{"a first step that takes hours", Case{Plan: plain(time.Minute, 1), Rate: 0.5, Regression: 0.5, Runs: 20},
+			"at 0.5 req/s step 1 of 1 % needs about"},
+		{"checks that good versions fail", Case{Plan: checked, Rate: 50, Errors: 0.02, Regression: 0.1, Runs: 20},
+			"the checks roll 100 % of the good versions back"},
+		{"a deadline before the evidence", Case{Plan: short, Rate: 1, Regression: 0.5, Runs: 20},
+			"spec.stepDeadline of 10 min rolls"},
+	} {
+		t.Run(story.name, func(t *testing.T) {
+			f := play(t, story.c)
+			if text := strings.Join(f.Advice, "\n"); !strings.Contains(text, story.want) {
+				t.Errorf("advice:\n%s\nwant %q; steps %+v, good %+v", text, story.want, f.Steps, f.Good)
+			}
+		})
+	}
+}
+
+func TestWhatIsNotPlayedIsTold(t *testing.T) {
+	p := plain(time.Minute, 10)
+	p.Gates = []rollout.Gate{{Name: "qa", At: rollout.AtPromotion, Manual: true}}
+	p.Hooks = []rollout.Hook{{Name: "load", Type: rollout.HookRollout}}
+	p.Mirror = rollout.All
+	f := play(t, Case{Plan: p, Rate: 50, Regression: 0.5, Runs: 20})
+	if len(f.Omitted) != 3 || f.Good.Promoted < 1 {
+		t.Errorf("left out: %q, good: %+v; want three things, and promotion", f.Omitted, f.Good)
+	}
+}
+
+func TestCasesThatCannotBePlayed(t *testing.T) {
+	skip, blueGreen := plain(0, 10), plain(0, 10)
+	skip.Skip = true
+	blueGreen.Strategy = rollout.BlueGreen
+	for want, c := range map[string]Case{
+		"rate and the runs":             {Plan: plain(0, 10), Runs: 1},
+		"nothing to predict":            {Plan: skip, Rate: 1, Runs: 1},
+		"strategy BlueGreen":            {Plan: blueGreen, Rate: 1, Runs: 1},
+		"spec.steps: at least one":      {Plan: plain(0), Rate: 1, Runs: 1},
+		"from 0 to 100 % in all":        {Plan: plain(0, 10), Rate: 1, Runs: 1, Errors: 0.6, Regression: 0.6},
+		"a slowdown not negative":       {Plan: plain(0, 10), Rate: 1, Runs: 1, Slower: -1},
+		"must be more than 0, rates of": {Plan: plain(0, 10), Rate: -1, Runs: 1},
+	} {
+		if _, err := c.Play(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: error %v; want %q", c.Rate, err, want)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0 s", 1234 * time.Millisecond: "1.2 s", 38*time.Second + 400*time.Millisecond: "38 s", 99 * time.Second: "99 s",
+		2 * time.Minute: "2 min", 3*time.Hour + 6*time.Minute: "3.1 h", Longest: "7 days",
+	} {
+		if got := Words(d); got != want {
+			t.Errorf("Words(%v) = %q; want %q", d, got, want)
+		}
+	}
+}

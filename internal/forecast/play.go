@@ -1,0 +1,146 @@
+package forecast
+
+import (
+	"time"
+
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/rollout"
+	"serin.dev/serin/internal/traffic"
+)
+
+// run is how one run went.
+type run struct {
+	outcome rollout.Outcome // "" = it did not end
+	why     string
+	took    time.Duration // since the first step
+	failed  int64
+	steps   []stepTimes
+}
+
+// stepTimes are of one step, since it began.
+type stepTimes struct {
+	began    time.Duration // since the first step
+	evidence time.Duration // until the judge passed the canary; 0 = not yet
+	took     time.Duration
+	over     bool
+	requests int64 // of the canary, until the evidence
+}
+
+const (
+	stable rollout.Revision = "stable"
+	canary rollout.Revision = "canary"
+)
+
+const (
+	// soonest is how often the engine looks at first when nothing fails; later
+	// it looks every 200th part of the time at the step, as a forecast need
+	// not be finer than that. It always looks when a request failed.
+	soonest = time.Second
+	latest  = time.Minute
+	finer   = 200
+)
+
+// world is one run under way.
+type world struct {
+	plan  *rollout.Plan
+	state rollout.State
+	now   time.Time
+	first time.Time // the first step began
+	out   run
+}
+
+func (c *Case) play(day *traffic.Day, seed uint64) run {
+	w := &world{plan: &c.Plan, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	w.until(stable, rollout.Idle)
+	w.until(canary, rollout.Progressing)
+	w.first = w.now
+	requests := day.Begin(seed)
+	for w.now.Sub(w.first) < Longest && !w.over() {
+		share := w.state.Traffic.Share
+		length := min(max(soonest, w.now.Sub(w.state.Since)/finer).Truncate(soonest), latest)
+		began, spell := w.now, requests.Next(length, share.Fraction())
+		for at, seen := range spell.Looks(length) {
+			w.now = began.Add(at - spell.From)
+			w.out.failed += seen.CanaryFailures
+			w.look(canary, *seen)
+			if w.over() || w.state.Traffic.Share != share {
+				break // what is left of the spell would go elsewhere
+			}
+		}
+		if w.over() {
+			break
+		}
+		w.now = began.Add(length)
+		w.look(canary, analysis.Samples{})
+	}
+	w.out.took = w.now.Sub(w.first)
+	w.out.outcome, w.out.why = w.state.Run.Outcome, why(&w.state)
+	return w.out
+}
+
+// over reports whether the run is decided.
+func (w *world) over() bool { return w.state.Run.Outcome != "" }
+
+// why says in few words why a run was rolled back: those that the judge gives
+// have figures, which differ from run to run.
+func why(s *rollout.State) string {
+	if s.Run.Outcome != rollout.RolledBack {
+		return ""
+	}
+	if s.Run.Failed {
+		return string(s.Run.Evidence.Kind)
+	}
+	return "deadline"
+}
+
+// until looks until a phase is reached, which in this world is a matter of
+// looks, not of time.
+func (w *world) until(target rollout.Revision, phase rollout.Phase) {
+	for w.state.Phase != phase {
+		w.now = w.now.Add(time.Second)
+		w.look(target, analysis.Samples{})
+	}
+}
+
+// look lets the engine see the world, in which all that it wants is so.
+func (w *world) look(target rollout.Revision, seen analysis.Samples) {
+	want := w.state.Want()
+	in := rollout.Input{
+		Now:     w.now,
+		Target:  rollout.Workload{Revision: target, Ready: want.CanaryScaled, Message: "scaled away"},
+		Stable:  rollout.Workload{Revision: want.StableRevision, Ready: want.StableRevision != ""},
+		Ack:     rollout.Ack{OK: want.Split, Traffic: want.Traffic, Since: w.state.Asked},
+		Samples: seen,
+		Arrived: seen.Requests(),
+	}
+	before := w.state.Step
+	w.state, _ = rollout.Step(*w.plan, w.state, in)
+	w.note(before, seen.CanaryRequests)
+}
+
+// note keeps the times of the steps.
+func (w *world) note(before int, requests int64) {
+	if w.state.Phase != rollout.Progressing && !w.over() {
+		return
+	}
+	at := w.now.Sub(w.first)
+	if w.first.IsZero() {
+		at = 0
+	}
+	if n := len(w.out.steps); n > 0 {
+		s := &w.out.steps[n-1]
+		if s.evidence == 0 {
+			s.requests += requests
+		}
+		moved := w.state.Step != before || w.state.Run.Outcome == rollout.Promoted
+		if s.evidence == 0 && (moved || w.state.Evidence.Verdict == analysis.Pass) {
+			s.evidence = max(at-s.began, 1)
+		}
+		if moved {
+			s.took, s.over = at-s.began, true
+		}
+	}
+	if w.state.Step > len(w.out.steps) {
+		w.out.steps = append(w.out.steps, stepTimes{began: at})
+	}
+}
