@@ -157,7 +157,7 @@ type remotes struct{ *ads.Server }
 func (r remotes) States() []controller.ProxyState {
 	var out []controller.ProxyState
 	for _, p := range r.Proxies() {
-		state := controller.ProxyState{Name: p.Node.ID, Version: p.Version, At: p.At}
+		state := controller.ProxyState{Name: p.Node.ID, Version: p.Version, At: p.At, Lost: !p.Connected}
 		if p.Refused != nil {
 			state.Refused, state.Reason = p.Refused.Version, p.Refused.Reason
 		}

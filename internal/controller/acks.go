@@ -49,6 +49,9 @@ type ProxyState struct {
 	// since Version.
 	Refused mesh.SnapshotVersion
 	Reason  string
+	// Lost is set for one whose connection has ended: it is gone, or goes on
+	// with what it has. Nobody waits for it.
+	Lost bool
 }
 
 // maxWaiting bounds what is kept for a proxy that is far behind. Forgetting the
@@ -123,7 +126,7 @@ func (a *Acks) report(proxies []ProxyState) {
 // runEverywhere is the version that every proxy has passed, and since when.
 func runEverywhere(proxies []ProxyState) (version mesh.SnapshotVersion, at time.Time) {
 	for _, p := range proxies {
-		if p.Version == 0 {
+		if p.Version == 0 || p.Lost {
 			continue
 		}
 		if version == 0 || p.Version < version {

@@ -145,7 +145,8 @@ func TestAnAckIsThatOfTheSlowestProxy(t *testing.T) {
 		{"the fast one alone proves nothing", []ProxyState{{Version: 4, At: at(2)}, {Version: 1, At: at(1)}}, RouteAck{1, 1, at(1)}, 2},
 		{"the slow one follows", []ProxyState{{Version: 4, At: at(2)}, {Version: 3, At: at(5)}}, RouteAck{2, 3, at(5)}, 3},
 		{"one that comes back with an old version takes nothing back", []ProxyState{{Version: 4, At: at(2)}, {Version: 1, At: at(6)}}, RouteAck{2, 3, at(5)}, 4},
-		{"one that left is not waited for", []ProxyState{{Version: 4, At: at(2)}}, RouteAck{2, 3, at(5)}, 5},
+		{"one whose connection has ended is not waited for", []ProxyState{{Version: 4, At: at(2)}, {Version: 1, At: at(6), Lost: true}}, RouteAck{2, 3, at(5)}, 5},
+		{"one that left is not waited for", []ProxyState{{Version: 4, At: at(2)}}, RouteAck{2, 3, at(5)}, 6},
 	}
 	for _, s := range steps {
 		a.report(s.proxies)
@@ -175,6 +176,10 @@ func TestAnObjectStandsAsItsProxiesSay(t *testing.T) {
 		{
 			[]ProxyState{local, {Name: "edge", Version: 5}, {Name: "vm", Version: 5}, {Name: "new"}},
 			kube.Standing{Generation: 2, Reason: "Waiting", Message: "1 of 4 proxies run it; waiting for edge, new, vm"},
+		},
+		{
+			[]ProxyState{local, {Name: "edge", Version: 5, Lost: true}, {Name: "vm", Version: 6}},
+			kube.Standing{Generation: 2, InForce: true, Reason: "InForce", Message: "2 of 2 proxies run it; edge is not connected any more"},
 		},
 		{
 			[]ProxyState{local, {Name: "edge", Version: 5, Refused: 6, Reason: "no such\nthing"}, {Name: "vm", Version: 5}},

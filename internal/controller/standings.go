@@ -110,9 +110,14 @@ func (a *Acks) culprit(p ProxyState) culprit {
 
 // standingOf says who runs a snapshot or a later one.
 func standingOf(proxies []ProxyState, snapshot mesh.SnapshotVersion, culprits map[string]culprit) kube.Standing {
-	run := 0
-	waiting, refusals, held := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	run, all := 0, 0
+	waiting, refusals, held, lost := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, p := range proxies {
+		if p.Lost {
+			lost[p.Name+" is not connected any more"] = true
+			continue
+		}
+		all++
 		c := culprits[p.Name]
 		switch {
 		case p.Version >= snapshot:
@@ -125,20 +130,21 @@ func standingOf(proxies []ProxyState, snapshot mesh.SnapshotVersion, culprits ma
 			waiting[p.Name] = true
 		}
 	}
-	switch {
-	case len(proxies) == 0:
+	if all == 0 {
 		return kube.Standing{Reason: "Waiting", Message: "no proxy is connected"}
-	case run == len(proxies):
-		return kube.Standing{InForce: true, Reason: "InForce", Message: fmt.Sprintf("%d of %d proxies run it", run, run)}
 	}
-	parts := []string{fmt.Sprintf("%d of %d proxies run it", run, len(proxies))}
+	parts := []string{fmt.Sprintf("%d of %d proxies run it", run, all)}
 	parts = append(parts, slices.Sorted(maps.Keys(refusals))...)
 	parts = append(parts, slices.Sorted(maps.Keys(held))...)
 	if len(waiting) > 0 {
 		parts = append(parts, "waiting for "+strings.Join(slices.Sorted(maps.Keys(waiting)), ", "))
 	}
+	parts = append(parts, slices.Sorted(maps.Keys(lost))...)
 	standing := kube.Standing{Reason: "Waiting", Message: strings.Join(parts, "; ")}
-	if len(refusals) > 0 {
+	switch {
+	case run == all:
+		standing.InForce, standing.Reason = true, "InForce"
+	case len(refusals) > 0:
 		standing.Reason = "Refused"
 	}
 	return standing

@@ -25,7 +25,42 @@ const (
 	// is asked every few seconds.
 	retryFirst = 50 * time.Millisecond
 	retryMost  = 5 * time.Second
+	// twinFirst and twinMost do so for one of two proxies with the same id, of
+	// which each connection ends the other one's. Somebody has to change a flag.
+	twinFirst = 5 * time.Second
+	twinMost  = time.Minute
 )
+
+// patience is how long the client waits before it connects again, and what it
+// has said of that.
+type patience struct {
+	wait  time.Duration
+	twins bool
+	told  string
+}
+
+// after takes the end of a stream into account, on which the server had said
+// something or not. What is to be said is "" when it was said before.
+func (p *patience) after(got bool, err error) (wait time.Duration, say string) {
+	twins := status.Code(err) == codes.Aborted
+	first, most := retryFirst, retryMost
+	say = "no connection to the xds server; trying again"
+	if twins {
+		first, most = twinFirst, twinMost
+		say = "another proxy with the same id has connected to the xds server: give each its own --id; trying again"
+	}
+	if twins != p.twins || got && !twins || p.wait == 0 {
+		p.wait, p.told = first, ""
+	} else {
+		p.wait = min(2*p.wait, most)
+	}
+	p.twins = twins
+	if say == p.told {
+		return p.wait, ""
+	}
+	p.told = say
+	return p.wait, say
+}
 
 // Client is our own proxy's side of the protocol: it gets the node's snapshots
 // and has them applied.
@@ -62,8 +97,7 @@ func (c *Client) Run(ctx context.Context, conn *grpc.ClientConn) error {
 		log = slog.New(slog.DiscardHandler)
 	}
 	state := newWorld()
-	wait := retryFirst
-	told := false
+	var waits patience
 	for {
 		got, err := c.stream(ctx, conn, state)
 		if ctx.Err() != nil {
@@ -72,12 +106,9 @@ func (c *Client) Run(ctx context.Context, conn *grpc.ClientConn) error {
 		if status.Code(err) == codes.InvalidArgument {
 			return fmt.Errorf("xds server %s: %s", c.Server, status.Convert(err).Message())
 		}
-		if got {
-			wait, told = retryFirst, false
-		}
-		if !told { // once, not at each attempt
-			told = true
-			log.Warn("no connection to the xds server; trying again", "server", c.Server, "err", status.Convert(err).Message())
+		wait, say := waits.after(got, err)
+		if say != "" {
+			log.Warn(say, "server", c.Server, "id", c.Node.ID, "err", status.Convert(err).Message())
 		}
 		// Half of the wait is drawn, so that the proxies of a server that came
 		// back do not come all at once.
@@ -88,7 +119,6 @@ func (c *Client) Run(ctx context.Context, conn *grpc.ClientConn) error {
 			timer.Stop()
 			return nil
 		}
-		wait = min(2*wait, retryMost)
 		conn.ResetConnectBackoff() // gRPC has a wait of its own
 	}
 }

@@ -211,10 +211,14 @@ func (p *proxy) note(change func(*ProxyStatus)) {
 func (s *Server) join(p *proxy) {
 	s.mu.Lock()
 	old := s.proxies[p.node.ID]
+	twin := old != nil && old.status.Connected
 	s.proxies[p.node.ID] = p
 	p.status = ProxyStatus{Node: p.node, Connected: true}
 	s.mu.Unlock()
 	if old != nil {
+		if twin {
+			s.log.Warn("a proxy takes the place of one with the same id; if there are two, give each its own --id", "proxy", p.node.ID)
+		}
 		old.cancel(errReplaced)
 		// Records of requests that the old stream's snapshots routed may still
 		// come.
