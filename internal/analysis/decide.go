@@ -30,6 +30,9 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 		}
 	}
 	wait, passed := j.Checks.text(policy)
+	if wait == "" {
+		wait = j.doubt(policy)
+	}
 	switch {
 	case j.Failed.Kind != "":
 		e.Verdict, e.Reason = Fail, j.Failed.Reason
