@@ -515,7 +515,7 @@ func (c *conn) takeWindow(f *frame) error {
 		return c.stray(f.stream)
 	}
 	if s.window += credit; credit == 0 || s.window > maxWindow {
-		s.reset(FlowControlError)
+		s.offended(FlowControlError)
 		return nil
 	}
 	s.wakeWriter()

@@ -15,8 +15,9 @@ const (
 	// second on one connection are far below.
 	maxIdleFrames = 10_000
 	// maxResets of streams that were not answered, in a second, beyond the
-	// streams that were: who opens and resets makes us work for nothing
-	// (CVE-2023-44487). Browsers cancel tens of images at once.
+	// streams that were: who opens and resets, or has us reset by breaking the
+	// protocol, makes us work for nothing (CVE-2023-44487, CVE-2025-8671).
+	// Browsers cancel tens of images at once.
 	maxResets = 200
 )
 
@@ -32,6 +33,9 @@ type guard struct {
 
 // check counts a frame. An error ends the connection.
 func (g *guard) check(f *frame, now time.Time) error {
+	if g.resets > maxResets { // those of ours are counted when they are sent
+		return errResets()
+	}
 	if now.Sub(g.second) >= time.Second {
 		*g = guard{second: now, empty: g.empty}
 	}
@@ -70,7 +74,11 @@ func (g *guard) idler() error {
 // reset counts a request that its caller gave up before it had an answer.
 func (g *guard) reset() error {
 	if g.resets++; g.resets > maxResets {
-		return &ConnError{Code: EnhanceYourCalm, Reason: "too many streams are reset"}
+		return errResets()
 	}
 	return nil
+}
+
+func errResets() error {
+	return &ConnError{Code: EnhanceYourCalm, Reason: "too many streams are reset"}
 }

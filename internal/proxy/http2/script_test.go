@@ -63,6 +63,22 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// TestStreamsResetForTheirFaultsAreCounted: some break the protocol, and many are
+// a flood (CVE-2025-8671).
+func TestStreamsResetForTheirFaultsAreCounted(t *testing.T) {
+	const open = "headers ID :method=GET :scheme=http :authority=music :path=/"
+	for _, fault := range []string{open + "; window ID 0", open + " X-Upper=1", open + " content-length=3; data ID end 1"} {
+		some := play(t, "streams 150 "+fault+"\nheaders 601 end :method=GET :scheme=http :authority=music :path=/\n")
+		if !strings.Contains(some, "headers of 601 :status=200") {
+			t.Errorf("after 150 times %q:\n%s", fault, some)
+		}
+		many := play(t, "streams 210 "+fault+"\n")
+		if !strings.Contains(many, "go away: ENHANCE_YOUR_CALM: too many streams are reset") {
+			t.Errorf("after 210 times %q:\n%s", fault, many)
+		}
+	}
+}
+
 // peer writes frames without any checks of its own.
 type peer struct {
 	conn   net.Conn

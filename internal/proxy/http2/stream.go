@@ -107,9 +107,9 @@ func (s *Stream) headFor(trailer bool) *wire.Head {
 func (s *Stream) headed(b *block, trailer, end, first bool) {
 	switch {
 	case s.received || trailer && !end || b.err != nil:
-		s.reset(ProtocolError)
+		s.offended(ProtocolError)
 	case b.large && (trailer || !first):
-		s.reset(EnhanceYourCalm)
+		s.offended(EnhanceYourCalm)
 	case !trailer:
 		s.begin(b, end)
 	}
@@ -131,7 +131,7 @@ func (s *Stream) begin(b *block, end bool) {
 		if h := &s.conn.scratch; h.Status < 200 {
 			// HTTP/2 has no 101 (RFC 9113, section 8.6).
 			if end || h.Status == 101 || len(s.informs) == maxInforms {
-				s.reset(ProtocolError)
+				s.offended(ProtocolError)
 				return
 			}
 			s.informs = append(s.informs, *h)
@@ -147,7 +147,7 @@ func (s *Stream) begin(b *block, end bool) {
 	case end && s.bodyless():
 		h.Body, h.Length = wire.NoBody, b.length
 	case end && b.length > 0:
-		s.reset(ProtocolError)
+		s.offended(ProtocolError)
 	case end && h.Status != 0:
 		h.Body = wire.Sized // for HTTP/1.1, where the head alone does not say so
 	case end:
@@ -173,17 +173,17 @@ func (s *Stream) receive(p []byte, size uint32, end bool) error {
 		return nil
 	}
 	if s.received || !s.expectsTrailers() {
-		s.reset(StreamClosed)
+		s.offended(StreamClosed)
 		return nil
 	}
 	if s.credit+size > c.limits.Window {
-		s.reset(FlowControlError)
+		s.offended(FlowControlError)
 		return nil
 	}
 	s.credit += size
 	if s.expected >= 0 {
 		if s.expected -= int64(len(p)); s.expected < 0 {
-			s.reset(ProtocolError)
+			s.offended(ProtocolError)
 			return nil
 		}
 	}
@@ -197,7 +197,7 @@ func (s *Stream) receive(p []byte, size uint32, end bool) error {
 
 func (s *Stream) endReceived() {
 	if s.expected > 0 {
-		s.reset(ProtocolError) // shorter than content-length said
+		s.offended(ProtocolError) // shorter than content-length said
 		return
 	}
 	s.received = true
@@ -363,6 +363,13 @@ func (s *Stream) Err() error { return s.err }
 
 // Reset ends the stream at once on both sides.
 func (s *Stream) Reset(code Code) { s.reset(code) }
+
+// offended ends the stream for a fault of the peer. Each is cheap; a peer that
+// makes too many loses the connection.
+func (s *Stream) offended(code Code) {
+	s.conn.guard.resets++
+	s.reset(code)
+}
 
 func (s *Stream) reset(code Code) {
 	if s.err != nil || s.received && s.sent {
