@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -93,16 +94,15 @@ type row struct {
 	RequestsMean      float64 `json:"requestsMean"`
 	RatioToLimit      float64 `json:"ratioToLimit,omitempty"`
 
-	// failedError is the standard error of FailedMean.
-	failedError float64
+	// Standard errors of the means.
+	failedError, requestsError float64
 }
 
 // sum makes the row of one policy, which is the i-th.
 func (s *scenario) sum(p policy, i int, results [][]outcome) row {
 	r := row{Scenario: s.name, Policy: p.name, Runs: len(results)}
 	n := float64(len(results))
-	var failed, seconds []float64
-	var squares float64
+	var failed, requests, seconds []float64
 	var falsely, missed, sumFailed, sumRequests int64
 	for _, run := range results {
 		o := run[i]
@@ -113,7 +113,7 @@ func (s *scenario) sum(p policy, i int, results [][]outcome) row {
 		case !back && s.harm.real():
 			missed++
 		}
-		failed = append(failed, float64(o.failed))
+		failed, requests = append(failed, float64(o.failed)), append(requests, float64(o.requests))
 		sumFailed += o.failed
 		sumRequests += o.requests
 		if o.kind != watching {
@@ -124,15 +124,25 @@ func (s *scenario) sum(p policy, i int, results [][]outcome) row {
 	}
 	r.FalseRollbackRate, r.MissedRate = float64(falsely)/n, float64(missed)/n
 	r.FailedMean, r.RequestsMean = float64(sumFailed)/n, float64(sumRequests)/n
-	for _, f := range failed {
-		squares += (f - r.FailedMean) * (f - r.FailedMean)
-	}
-	r.failedError = sqrt(squares / n / n)
+	r.failedError, r.requestsError = standardError(failed), standardError(requests)
 	r.FailedP90, r.SecondsP50 = quantile(failed, 0.9), quantile(seconds, 0.5)
 	if limit := s.day.Limit(s.share, falseAlarm); limit > 0 && s.harm == fails {
 		r.RatioToLimit = r.RequestsMean / limit
 	}
 	return r
+}
+
+// standardError of the mean.
+func standardError(all []float64) float64 {
+	n := float64(len(all))
+	var sum, squares float64
+	for _, x := range all {
+		sum += x
+	}
+	for _, x := range all {
+		squares += (x - sum/n) * (x - sum/n)
+	}
+	return math.Sqrt(squares) / n
 }
 
 // quantile by the nearest rank.

@@ -85,7 +85,7 @@ func (r *report) shortfalls() []string {
 		}
 		switch s.harm {
 		case none, beyond:
-			noise := 3 * sqrt(falseAlarm*(1-falseAlarm)/float64(x.Runs))
+			noise := 3 * math.Sqrt(falseAlarm*(1-falseAlarm)/float64(x.Runs))
 			if x.FalseRollbackRate > falseAlarm+noise {
 				say("%s: %.3g %% false rollbacks, promised are %g %%", s.name, 100*x.FalseRollbackRate, 100*falseAlarm)
 			}
@@ -97,7 +97,7 @@ func (r *report) shortfalls() []string {
 			if limit <= 500 {
 				most = 2*limit + 20
 			}
-			if x.RequestsMean > most {
+			if x.RequestsMean > most+3*x.requestsError {
 				say("%s: %.0f requests to decide, %.2f times the limit of %.0f; want at most %.0f", s.name, x.RequestsMean, x.RatioToLimit, limit, most)
 			}
 		}
@@ -175,5 +175,3 @@ func thisMachine() machine {
 	}
 	return m
 }
-
-func sqrt(x float64) float64 { return math.Sqrt(max(0, x)) }

@@ -95,10 +95,10 @@ func troubled() []scenario {
 			d.Stable, d.Canary, d.Tries = 0.01, 0.04, 5
 		}),
 		of("rare-endpoint-fails", "an endpoint of 1 % of the requests fails always, 50 req/s, 10 %", func(d *traffic.Day) {
-			d.Endpoints = endpoints(0.01, 0.001, 1)
+			d.Endpoints = endpoints(20, 0.01, 0.001, 1)
 		}),
 		of("rarer-endpoint-fails", "an endpoint of 0.2 % of the requests fails always, 50 req/s, 10 %", func(d *traffic.Day) {
-			d.Endpoints = endpoints(0.002, 0.001, 1)
+			d.Endpoints = endpoints(20, 0.002, 0.001, 1)
 		}),
 	}
 }
@@ -133,8 +133,8 @@ func equal() []scenario {
 		}
 		return s
 	}
-	measured := func(stable, canary *traffic.Durations) func(*traffic.Day) {
-		return func(d *traffic.Day) { d.StableTakes, d.CanaryTakes = stable, canary }
+	measured := func(both *traffic.Durations) func(*traffic.Day) {
+		return func(d *traffic.Day) { d.StableTakes, d.CanaryTakes = both, both }
 	}
 	cached := traffic.Bimodal(0.9, 5*time.Millisecond, 80*time.Millisecond, 0.3)
 	few := of("equal-rarely-called", "0.5 % both, 0.1 req/s, 10 %", 0.1, 0.005, nil)
@@ -152,9 +152,9 @@ func equal() []scenario {
 		half,
 		of("equal-1rps", "0.5 % both, 1 req/s, 10 %", 1, 0.005, nil),
 		few,
-		of("equal-diurnal", "0.5 % both, 10 req/s in waves, 10 %, with durations", 10, 0.005, func(d *traffic.Day) {
+		of("equal-diurnal", "0.5 % both, 5 req/s in waves, 10 %, with durations", 5, 0.005, func(d *traffic.Day) {
 			d.Arrivals = traffic.Diurnal
-			measured(takes(1), takes(1))(d)
+			measured(takes(1))(d)
 		}),
 		of("equal-bursty", "0.5 % both, 20 req/s in bursts, 10 %", 20, 0.005, func(d *traffic.Day) { d.Arrivals = traffic.Bursty }),
 		of("equal-outage", "all fails on both for 2 min, 20 req/s, 10 %", 20, 0.001, func(d *traffic.Day) { outage(d, 1) }),
@@ -163,10 +163,10 @@ func equal() []scenario {
 		of("equal-drift", "0.2 % both, up to 2 % in 3 h, 20 req/s, 10 %", 20, 0.002, drifting),
 		of("equal-retries", "1 % both, failures in bundles of 5, 20 req/s, 10 %", 20, 0.01, func(d *traffic.Day) { d.Tries = 5 }),
 		sticky,
-		of("equal-endpoints", "0.5 % both, 20 endpoints, 2 req/s, 10 %", 2, 0.005, func(d *traffic.Day) { d.Endpoints = endpoints(0.01, 0.005, 0.005) }),
-		of("equal-bimodal", "0.1 % both, cache hits 90 %, 10 req/s, 10 %", 10, 0.001, measured(cached, cached)),
+		of("equal-endpoints", "0.5 % both, 8 endpoints, 10 req/s, 10 %", 10, 0.005, func(d *traffic.Day) { d.Endpoints = endpoints(8, 0.01, 0.005, 0.005) }),
+		of("equal-bimodal", "0.1 % both, cache hits 90 %, 10 req/s, 10 %", 10, 0.001, measured(cached)),
 		of("equal-slow-start", "0.1 % both, canary three times as slow for 30 s, 20 req/s, 10 %", 20, 0.001, func(d *traffic.Day) {
-			measured(takes(1), takes(1))(d)
+			measured(takes(1))(d)
 			d.ColdTakes, d.ColdFor = takes(3), 30*time.Second
 		}),
 	}
@@ -177,17 +177,17 @@ func outage(d *traffic.Day, fails float64) {
 	d.Outage.Fails, d.Outage.Lasts, d.Outage.Within = fails, 2*time.Minute, 8*time.Minute
 }
 
-func flapping(d *traffic.Day) { d.Flaps.Chance, d.Flaps.Fails = 0.1, 0.3 }
+func flapping(d *traffic.Day) { d.Flaps.Chance, d.Flaps.Fails = 0.05, 0.3 }
 
 func drifting(d *traffic.Day) { d.Drift, d.Length = 10, usual }
 
-// endpoints are twenty, of which the last has the given part of the requests
-// and the canary's rate of failure; the others share the rest alike.
-func endpoints(part, usual, canary float64) []traffic.Endpoint {
+// endpoints are n, of which the last has the given part of the requests and the
+// canary's rate of failure; the others share the rest alike.
+func endpoints(n int, part, usual, canary float64) []traffic.Endpoint {
 	var out []traffic.Endpoint
-	for i := range 19 {
+	for i := range n - 1 {
 		out = append(out, traffic.Endpoint{
-			Name: "GET /api/" + string(rune('a'+i)), Part: (1 - part) / 19, Stable: usual, Canary: usual,
+			Name: "GET /api/" + string(rune('a'+i)), Part: (1 - part) / float64(n-1), Stable: usual, Canary: usual,
 		})
 	}
 	return append(out, traffic.Endpoint{Name: "POST /api/rare", Part: part, Stable: usual, Canary: canary})
