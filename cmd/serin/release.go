@@ -25,10 +25,9 @@ whether or not anyone looks.`,
 		rc.newListCmd(),
 		rc.newGetCmd(),
 		rc.newWatchCmd(),
-		rc.newPromoteCmd(),
-		rc.newAbortCmd(),
 		rc.newHistoryCmd(),
 	)
+	cmd.AddCommand(rc.newCommandCmds()...)
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"serin.dev/serin/api/v1alpha1"
@@ -39,7 +40,7 @@ func taken(c rollout.Command, events []rollout.Event, now time.Time) *v1alpha1.C
 	}
 	for _, e := range events {
 		if slices.Contains(refusals(), e.Reason) {
-			out.Refused = e.Message
+			out.Refused = strings.TrimPrefix(e.Message, c.String()+": ")
 		}
 	}
 	return out

@@ -306,8 +306,8 @@ func (d *Deliver) advance(rel *kube.Delivery, run *delivery, next rollout.State)
 	if next.Run.Number != was.Run.Number {
 		run.before = v1alpha1.Count{}
 		run.journal.Cause = nil
-		run.journal.From = d.version(rel, run, next.Run.From)
-		run.journal.To = d.version(rel, run, next.Run.To)
+		from, to := d.version(rel, run, next.Run.From), d.version(rel, run, next.Run.To)
+		run.journal.From, run.journal.To = from, to
 	}
 	if next.Run.Number != was.Run.Number || next.ByPods != was.ByPods {
 		d.newTally(rel, run)
@@ -326,9 +326,13 @@ func (d *Deliver) advance(rel *kube.Delivery, run *delivery, next rollout.State)
 
 // version finds what people call a revision.
 func (d *Deliver) version(rel *kube.Delivery, run *delivery, rev rollout.Revision) v1alpha1.Version {
-	for _, v := range []v1alpha1.Version{
+	known := []v1alpha1.Version{
 		rel.Target.Version, rel.Stable.Version, run.status.Stable, run.status.Canary, run.journal.From, run.journal.To,
-	} {
+	}
+	for _, ended := range run.status.History {
+		known = append(known, ended.From, ended.To)
+	}
+	for _, v := range known {
 		if v.Revision == string(rev) {
 			return v
 		}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/rollout"
 )
 
 // quiet is how long a Log leaves counts alone: at a request rate of one per
@@ -78,7 +79,12 @@ func (l *Log) Event(v View, e Event) string {
 func changed(a, b *v1alpha1.ReleaseStatus) bool {
 	return a.Phase != b.Phase || a.Step != b.Step || a.Verdict != b.Verdict ||
 		a.Split.Asked != b.Split.Asked || a.Split.Acked != b.Split.Acked ||
-		a.Stable != b.Stable || a.Canary != b.Canary
+		a.Stable != b.Stable || a.Canary != b.Canary || asksPeople(a) != asksPeople(b)
+}
+
+// asksPeople tells whether a person, or somebody else's system, has to act.
+func asksPeople(s *v1alpha1.ReleaseStatus) bool {
+	return s.Wait == string(rollout.WaitGate) || s.Wait == string(rollout.WaitPerson)
 }
 
 // EndedSince is the run that ended between two states of a Release, the

@@ -41,7 +41,7 @@ const barWidth = 24
 // Running tells whether a run is going on.
 func Running(r *v1alpha1.Release) bool {
 	switch rollout.Phase(r.Status.Phase) {
-	case rollout.Starting, rollout.Progressing, rollout.Promoting, rollout.Finalizing, rollout.RollingBack:
+	case rollout.Starting, rollout.Testing, rollout.Progressing, rollout.Promoting, rollout.Finalizing, rollout.RollingBack:
 		return true
 	case rollout.Initializing, rollout.Idle:
 	}
@@ -83,7 +83,10 @@ func (v View) title() line {
 	if phase == "" {
 		phase = "Unknown"
 	}
-	if v.Release.Spec.Suspend {
+	switch {
+	case s.Frozen != "":
+		phase += " (frozen)"
+	case v.Release.Spec.Suspend:
 		phase += " (suspended)"
 	}
 	gap := 3
@@ -99,7 +102,7 @@ func phasePaint(phase string) paint {
 		return red
 	case rollout.Promoting, rollout.Finalizing:
 		return green
-	case rollout.Starting, rollout.Progressing, rollout.Initializing:
+	case rollout.Starting, rollout.Testing, rollout.Progressing, rollout.Initializing:
 		return cyan
 	case rollout.Idle:
 	}
@@ -121,7 +124,9 @@ func (v View) run() []line {
 		verdict = "NoData"
 	}
 	lines = append(lines, wrap(labelled("verdict", painted(verdictPaint(verdict), verdict), text("  ")), evidence(&s), v.Width)...)
-	return append(lines, v.waiting()...)
+	lines = append(lines, v.strategy()...)
+	lines = append(lines, v.waiting()...)
+	return append(lines, v.asked()...)
 }
 
 // evidence is what the verdict rests on, without the verdict's own word.
@@ -167,8 +172,8 @@ func verdictPaint(verdict string) paint {
 // steps draws the way from the first step to promotion: what is done, what is
 // under judgement, what is to come.
 func (v View) steps() line {
-	steps, at := v.Release.Spec.Steps, int(v.Release.Status.Step)
-	n := len(steps)
+	stops, at := v.stops()
+	n := len(stops)
 	if n == 0 {
 		return labelled("step", text(v.Release.Status.StepText))
 	}
@@ -191,14 +196,14 @@ func (v View) steps() line {
 		painted(cyan, strings.Repeat("▒", cell(current)-cell(done))),
 		painted(dim, strings.Repeat("░", barWidth-cell(current))),
 		text("  "))
-	for i, share := range steps {
+	for i, stop := range stops {
 		if i > 0 {
 			l = l.with(painted(dim, " → "))
 		}
 		if i+1 == at && current == at {
-			l = l.with(painted(bold, "["+Percent(share.String())+"]"))
+			l = l.with(painted(bold, "["+stop+"]"))
 		} else {
-			l = l.with(painted(dim, Percent(share.String())))
+			l = l.with(painted(dim, stop))
 		}
 	}
 	return l
@@ -278,6 +283,9 @@ func (v View) rest() []line {
 func (v View) ended(run *v1alpha1.Run) []line {
 	from, to := VersionNames(run.From, run.To)
 	lines := append([]line{v.outcome(run)}, wrap(line{text("  ")}, why(run), v.Width)...)
+	for i := range run.Commands {
+		lines = append(lines, wrap(labelled("ordered"), v.ordered(&run.Commands[i]), v.Width)...)
+	}
 	if c := run.Cause; c != nil && c.Endpoint != "" {
 		lines = append(lines, labelled("endpoint", text(c.Endpoint)))
 		lines = append(lines, sides([2]string{}, to, from, c.Canary, c.Stable)...)
@@ -297,6 +305,9 @@ func (v View) told(run *v1alpha1.Run) []string {
 	if run.Cause != nil && run.Cause.Example != nil {
 		out = append(out, "  example: "+Plain(v.example(run.Cause.Example)))
 	}
+	for i := range run.Commands {
+		out = append(out, "  ordered: "+Plain(v.ordered(&run.Commands[i])))
+	}
 	return append(out, "  cost: "+Plain(cost(run)))
 }
 
@@ -313,6 +324,9 @@ func cost(run *v1alpha1.Run) string {
 	out := number(run.Canary.Failures) + " of " + count(run.Canary.Requests, "request") + " to " + to + " failed"
 	if run.Canary.Requests == 0 {
 		out = "no request to " + to
+	}
+	if n := run.Cost.FailedRequests; n > 0 {
+		out += ", about " + number(n) + " because of the release"
 	}
 	if run.DecisionMillis > 0 {
 		out += "; decided " + Span(millis(run.DecisionMillis)) + " after the first request"
@@ -339,6 +353,8 @@ func (v View) outcome(run *v1alpha1.Run) line {
 		return line{painted(red, "✗ rolled back"), text(when + to + " is out, " + from + " serves users")}
 	case rollout.Aborted:
 		return line{painted(yellow, "✗ aborted"), text(when + to + " is out, " + from + " serves users")}
+	case rollout.Reverted:
+		return line{painted(yellow, "✗ went back"), text(when + from + " is out, " + to + " serves users")}
 	case rollout.Superseded:
 	}
 	return line{text("• " + run.Outcome + when + from + " → " + to)} // also for an outcome of a later version

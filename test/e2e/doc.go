@@ -36,10 +36,17 @@
 //	envoy NAME FLAG...       start an Envoy with what serin proxy bootstrap makes of the
 //	                         flags. Its addresses are best at $LOOPBACK, which no other
 //	                         script uses. The condition [envoy] tells whether there is one
+//	receiver [FILE...]       start what webhooks, metric providers and chat systems are
+//	                         called on; its address is put into $RECEIVER, and in the
+//	                         place of $RECEIVER in the files. What is sent to /NAME, or
+//	                         with a parameter query=NAME, is answered by 200 and nothing,
+//	                         unless "CODE [BODY]", or "never", was sent to /answer/NAME.
+//	                         /calls/NAME has a line for each call: idempotency key, body
 //	browse URL [PICTURE.png] load a page in Chromium; stdout is the document it made of
 //	                         it. The condition [browser] tells whether there is one
 //
-// $EXAMPLES is the folder examples. Scripts run side by side, so a script may
+// $EXAMPLES is the folder examples, $ANOTHER_DAY a day of the week such as Mon
+// that is neither today nor tomorrow. Scripts run side by side, so a script may
 // use no fixed port and no file outside of $WORK. What serin up wrote is shown
 // when its script fails.
 //

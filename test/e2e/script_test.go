@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", path)
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("KUBECONFIG", "")
+			env.Setenv("ANOTHER_DAY", time.Now().UTC().AddDate(0, 0, 3).Format("Mon"))
 			env.Setenv("LOOPBACK", loopback(int(scripts.Add(1))))
 			s := &scene{tools: tools, dataDir: filepath.Join(env.WorkDir, "data")}
 			for _, v := range env.Vars {
@@ -65,6 +66,8 @@ func TestScripts(t *testing.T) {
 			"browse":  browse,
 			"proxy":   startProxy,
 			"envoy":   startEnvoy,
+
+			"receiver": startReceiver,
 		},
 	})
 }
