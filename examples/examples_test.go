@@ -38,6 +38,7 @@ func objects(t *testing.T, file string) []any {
 		}
 		obj, ok := map[string]any{
 			"v1/Service":                             &corev1.Service{},
+			"v1/ConfigMap":                           &corev1.ConfigMap{},
 			"apps/v1/Deployment":                     &appsv1.Deployment{},
 			"networking.istio.io/v1/DestinationRule": &istiov1.DestinationRule{},
 			"networking.istio.io/v1/Gateway":         &istiov1.Gateway{},

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
@@ -246,11 +248,25 @@ func exitOf(run *v1alpha1.Run) error {
 	return &exitError{code: exitRolledBack}
 }
 
+// configs reads what a revision is made of.
+type configs struct {
+	ctx  context.Context
+	core kubernetes.Interface
+}
+
+func (c configs) ConfigMap(namespace, name string) (*corev1.ConfigMap, error) {
+	return c.core.CoreV1().ConfigMaps(namespace).Get(c.ctx, name, metav1.GetOptions{})
+}
+
+func (c configs) Secret(namespace, name string) (*corev1.Secret, error) {
+	return c.core.CoreV1().Secrets(namespace).Get(c.ctx, name, metav1.GetOptions{})
+}
+
 // targetRevision is the revision that the user asks for.
 func (c *releaseClient) targetRevision(ctx context.Context, r *v1alpha1.Release) (string, error) {
 	target, err := c.core.AppsV1().Deployments(r.Namespace).Get(ctx, r.Spec.Target.Name, metav1.GetOptions{})
 	if err != nil {
 		return "", err
 	}
-	return kube.Revision(&target.Spec.Template), nil
+	return kube.RevisionOf(target, configs{ctx, c.core}), nil
 }

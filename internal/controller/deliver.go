@@ -407,6 +407,11 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 			return err
 		}
 	}
+	if want.CanaryScaled || want.CanaryPods > 0 {
+		if err := d.API.RefreshPods(ctx, rel); err != nil {
+			return err
+		}
+	}
 	if err := d.grow(ctx, rel, want); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) 
 		return out
 	}
 	out.Revision = rollout.Revision(w.Revision)
-	of, all := d.Acks.Endpoints(backend(rel, service), w.Revision)
+	of, all := d.Acks.Endpoints(backend(rel, service), w.Template)
 	out.Pods, out.Wanted = int32(all), w.Replicas
 	if !w.Ready {
 		return out

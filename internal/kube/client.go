@@ -122,6 +122,7 @@ func (c *Client) watch() error {
 		c.releases, c.canaries,
 		c.coreInformers.Apps().V1().Deployments().Informer(),
 		c.coreInformers.Apps().V1().ControllerRevisions().Informer(),
+		ci.ConfigMaps().Informer(), ci.Secrets().Informer(),
 		ci.Pods().Informer(), ci.Services().Informer(), ci.Namespaces().Informer(), ii.VirtualServices().Informer(),
 	}
 	for signal, list := range map[Signal][]cache.SharedIndexInformer{c.meshChanged: mesh, c.releaseChanged: release, c.canaryChanged: {c.releases, c.canaries}} {

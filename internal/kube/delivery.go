@@ -77,7 +77,12 @@ func OwnedByCanary(r *v1alpha1.Release) bool {
 type Workload struct {
 	Exists   bool
 	Replicas int32  // asked for
-	Revision string // of its template
+	Revision string // of its template and what that uses
+	// Config is the sum of what the template uses of ConfigMaps and Secrets;
+	// "" = nothing.
+	Config string
+	// Template is the revision of the template alone, which its pods say.
+	Template string
 	Version  v1alpha1.Version
 	// Enough is how many pods suffice: of Replicas the part that the Release
 	// asks for.
@@ -137,6 +142,9 @@ func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
 	if d.Target, err = c.workload(r.Namespace, d.Names.Target, suffices(func(e *v1alpha1.Readiness) int32 { return e.Canary })); err != nil {
 		return nil, err
 	}
+	if err := c.configure(d); err != nil {
+		return nil, err
+	}
 	if d.Stable, err = c.workload(r.Namespace, d.Names.Stable, stable); err != nil {
 		return nil, err
 	}
@@ -176,6 +184,7 @@ func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod, suffices int32) Work
 		Exists:   dep.DeletionTimestamp == nil,
 		Replicas: 1,
 		Revision: Revision(t),
+		Template: Revision(t),
 		Running:  dep.Status.Replicas,
 		Version:  v1alpha1.Version{Label: Version(t)},
 	}

@@ -21,7 +21,7 @@ func (c *Client) HasToHandBack(d *Delivery) bool {
 // the finalizer.
 func (c *Client) HandBack(ctx context.Context, d *Delivery) (done bool, err error) {
 	switch {
-	case d.Target.Revision != d.Stable.Revision:
+	case !c.restored(d):
 		return false, c.restoreTarget(ctx, d)
 	case d.Target.Replicas == 0:
 		return false, c.ScaleTarget(ctx, d, max(d.Stable.Replicas, 1))
@@ -32,6 +32,20 @@ func (c *Client) HandBack(ctx context.Context, d *Delivery) (done bool, err erro
 		return false, err
 	}
 	return c.dropRoutes(ctx, d)
+}
+
+// restored reports whether the target has the template that serves users. What
+// its ConfigMaps say is the user's: they are never written to.
+func (c *Client) restored(d *Delivery) bool {
+	target, err := c.deployment(d, d.Names.Target)
+	if err != nil {
+		return false
+	}
+	stable, err := c.deployment(d, d.Names.Stable)
+	if err != nil {
+		return false
+	}
+	return Revision(&target.Spec.Template) == Revision(offCopies(&stable.Spec.Template, d.Names.Stable[len(d.Names.Target):]))
 }
 
 func (c *Client) terminating(namespace string) bool {
@@ -70,7 +84,7 @@ func (c *Client) restoreTarget(ctx context.Context, d *Delivery) error {
 		return err
 	}
 	want := target.DeepCopy()
-	want.Spec.Template = *stable.Spec.Template.DeepCopy()
+	want.Spec.Template = *offCopies(&stable.Spec.Template, d.Names.Stable[len(d.Names.Target):])
 	delete(want.Spec.Template.Labels, LabelRelease)
 	for k, v := range target.Spec.Selector.MatchLabels {
 		want.Spec.Template.Labels[k] = v

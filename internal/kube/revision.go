@@ -27,8 +27,12 @@ var IdentityLabels = []string{"app", "name", "app.kubernetes.io/name"}
 
 // Revision names what a pod template runs: two templates have the same
 // revision exactly when they differ in nothing but identity labels and Serin's
-// own labels and annotations. It is a hash of 16 hexadecimal digits.
+// own labels and annotations. It is a hash of 16 hexadecimal digits. The template
+// of a copy that runs on copies of ConfigMaps says itself which one it runs.
 func Revision(t *corev1.PodTemplateSpec) string {
+	if of := t.Annotations[annotationRevision]; of != "" {
+		return of
+	}
 	t = t.DeepCopy()
 	for _, l := range IdentityLabels {
 		delete(t.Labels, l)

@@ -8,16 +8,22 @@ import (
 )
 
 // keepCertificates is applied to what the cache of Secrets is given: it keeps
-// what may be a certificate, so that no other secret of the users is held in
-// memory.
+// what may be a certificate, and a sum by which a change is seen, so that no other
+// secret of the users is held in memory.
 func keepCertificates(o any) (any, error) {
 	s, ok := o.(*corev1.Secret)
 	if !ok {
 		return o, nil // the note that an object was deleted
 	}
 	kept := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
-		Namespace: s.Namespace, Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion,
+		Namespace: s.Namespace, Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion, Labels: s.Labels,
+		Annotations: map[string]string{annotationSum: sumOf(nil, s.Data)},
 	}}
+	for _, a := range []string{AnnotationConfigTracking, annotationFlaggerConfigTracking} {
+		if v, ok := s.Annotations[a]; ok {
+			kept.Annotations[a] = v
+		}
+	}
 	for _, key := range istio.SecretKeys() {
 		if data, ok := s.Data[key]; ok {
 			if kept.Data == nil {

@@ -1,11 +1,6 @@
 package kube
 
-import (
-	"context"
-	"fmt"
-
-	corev1 "k8s.io/api/core/v1"
-)
+import "context"
 
 // MakeShared makes the users' Service select the pods of both sides, and
 // removes the routes: then each pod gets the same share. The pods of the target
@@ -29,16 +24,16 @@ func (c *Client) labelPods(ctx context.Context, d *Delivery) error {
 	if err != nil {
 		return err
 	}
-	pods, err := c.coreInformers.Core().V1().Pods().Lister().Pods(d.Names.Namespace).List(selectorOf(target))
+	pods, err := c.podsOf(target)
 	if err != nil {
-		return fmt.Errorf("%s: pods of the target: %w", releaseName(d), err)
+		return err
 	}
 	label := map[string]any{"metadata": map[string]any{"labels": map[string]any{LabelRelease: d.Release.Name}}}
 	for _, pod := range pods {
-		if pod.Labels[LabelRelease] == d.Release.Name || pod.DeletionTimestamp != nil {
+		if pod.Labels[LabelRelease] == d.Release.Name {
 			continue
 		}
-		err := c.patch(ctx, corev1.SchemeGroupVersion.WithResource("pods"), pod.Namespace, pod.Name, label)
+		err := c.patch(ctx, podsResource, pod.Namespace, pod.Name, label)
 		if err != nil && !isNotFound(err) {
 			return err
 		}

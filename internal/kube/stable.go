@@ -34,8 +34,11 @@ func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) e
 			releaseName(d), target.Name)
 	}
 	template := target.Spec.Template.DeepCopy()
-	if Revision(template) != revision {
+	if d.Target.Revision != revision || d.Target.Config != "" || Revision(template) != revision {
 		if template, err = c.keptTemplate(ctx, d, revision); err != nil {
+			return err
+		}
+		if err := c.onCopies(ctx, d, template, revision, d.Names.Stable[len(d.Names.Target):]); err != nil {
 			return err
 		}
 	}
@@ -91,8 +94,9 @@ func (c *Client) replaceTemplate(ctx context.Context, want *appsv1.Deployment) e
 	return nil
 }
 
-// KeepRevision stores the target's present pod template under its revision, so
-// that it can be run again after the user has changed the target. Keeping the
+// KeepRevision stores the target's present pod template under its revision, with
+// what it uses of ConfigMaps and Secrets, so that it can be run again after the
+// user has changed the target. Keeping the
 // same revision twice is no error.
 func (c *Client) KeepRevision(ctx context.Context, d *Delivery) error {
 	name := revisionName(d, d.Target.Revision)
@@ -103,6 +107,12 @@ func (c *Client) KeepRevision(ctx context.Context, d *Delivery) error {
 	if err != nil {
 		return err
 	}
+	if d.Target.Template != Revision(&target.Spec.Template) {
+		return nil // it was changed since it was looked at: the next look keeps it
+	}
+	if err := c.keepConfigs(ctx, d, target); err != nil {
+		return err
+	}
 	data, err := json.Marshal(&target.Spec.Template)
 	if err != nil {
 		return fmt.Errorf("%s: keep revision: %w", releaseName(d), err)
@@ -110,7 +120,7 @@ func (c *Client) KeepRevision(ctx context.Context, d *Delivery) error {
 	rev := &appsv1.ControllerRevision{
 		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "ControllerRevision"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: revisionName(d, Revision(&target.Spec.Template)), Namespace: d.Names.Namespace,
+			Name: name, Namespace: d.Names.Namespace,
 			Labels:          map[string]string{LabelRelease: d.Release.Name},
 			OwnerReferences: ownedBy(d.Release),
 		},
@@ -152,7 +162,7 @@ func (c *Client) DropRevisions(ctx context.Context, d *Delivery, keep map[string
 			return fmt.Errorf("%s: drop revision %s: %w", releaseName(d), rev.Name, err)
 		}
 	}
-	return nil
+	return c.dropConfigs(ctx, d, keep)
 }
 
 func revisionName(d *Delivery, revision string) string {

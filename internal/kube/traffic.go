@@ -22,6 +22,9 @@ import (
 
 var (
 	servicesResource    = corev1.SchemeGroupVersion.WithResource("services")
+	podsResource        = corev1.SchemeGroupVersion.WithResource("pods")
+	configMapsResource  = corev1.SchemeGroupVersion.WithResource("configmaps")
+	secretsResource     = corev1.SchemeGroupVersion.WithResource("secrets")
 	deploymentsResource = appsv1.SchemeGroupVersion.WithResource("deployments")
 	revisionsResource   = appsv1.SchemeGroupVersion.WithResource("controllerrevisions")
 	routesResource      = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}

@@ -33,6 +33,9 @@ func (c *Client) MakeWarm(ctx context.Context, d *Delivery, revision string) err
 	if err != nil {
 		return err
 	}
+	if err := c.onCopies(ctx, d, template, revision, ""); err != nil {
+		return err
+	}
 	want := copyOf(d, target, d.Names.Warm, template, copyLabels(target, d.Names.Warm))
 	if exists {
 		return c.replaceTemplate(ctx, want)

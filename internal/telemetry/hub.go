@@ -11,7 +11,7 @@ import (
 // Hub receives every record and hands it to whoever counts. The zero value is
 // ready to use.
 type Hub struct {
-	mu      sync.Mutex                                   // serialises changes of tallies
+	mu      sync.Mutex                                    // serialises changes of tallies
 	tallies atomic.Pointer[map[mesh.ServiceName][]*Tally] // by backend
 }
 
