@@ -45,12 +45,37 @@ func run(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if err := o.check(); err != nil {
+		return err
+	}
 	return bench(o)
 }
 
 type options struct {
 	rounds, seconds, idle int
 	cases, proxies, out   string
+}
+
+// check reports words that choose nothing, with what there is to choose from.
+func (o options) check() error {
+	cases, proxies := []string{idleCase}, []string{}
+	for _, w := range workloads {
+		cases = append(cases, w.name)
+	}
+	for _, c := range contenders {
+		proxies = append(proxies, c.name)
+	}
+	for _, flag := range []struct {
+		name, words string
+		names       []string
+	}{{"-cases", o.cases, cases}, {"-proxies", o.proxies, proxies}} {
+		for word := range strings.SplitSeq(flag.words, ",") {
+			if !slices.ContainsFunc(flag.names, func(name string) bool { return chosen(name, word) }) {
+				return fmt.Errorf("%s: nothing has %q in its name; there are %s", flag.name, word, strings.Join(flag.names, ", "))
+			}
+		}
+	}
+	return nil
 }
 
 // chosen reports whether a name is among those that words, from a flag, name.

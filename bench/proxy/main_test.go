@@ -166,6 +166,22 @@ traffic: 36.90MB (38692041) total, 322.31KB (330047) headers (space savings 95.4
 	}
 }
 
+func TestAWordThatChoosesNothingIsRefused(t *testing.T) {
+	for _, o := range []options{{}, {cases: "http1,idle"}, {proxies: "serin,nginx"}} {
+		if err := o.check(); err != nil {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	for want, o := range map[string]options{
+		`-cases: nothing has "keep" in its name; there are ` + idleCase: {cases: "http1,keep"},
+		`-proxies: nothing has "nosuch" in its name; there are serin, `: {proxies: "nosuch"},
+	} {
+		if err := o.check(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%+v: %v, want an error that begins with %s", o, err, want)
+		}
+	}
+}
+
 func TestReportTellsMediansRatiosAndWhatIsMissing(t *testing.T) {
 	r := &report{idle: 1000, notes: []string{"a machine"}, others: []float64{0.04, 0.9, 0.05}}
 	for _, cpu := range []float64{40, 10, 20} {
