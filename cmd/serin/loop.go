@@ -61,6 +61,7 @@ type loopConfig struct {
 	gateways       map[uint16]string // where further ports of Gateways are served
 	xdsAddress     string
 	accessLog      proxy.AccessLog
+	limits         proxy.Limits
 	etcdServers    []string
 	log            *slog.Logger
 }
@@ -93,7 +94,7 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	})
 
 	var hub telemetry.Hub
-	plane := proxy.New(proxy.Config{Recorder: &hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog, Loops: loops()})
+	plane := proxy.New(proxy.Config{Recorder: &hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog, Limits: c.limits, Loops: loops()})
 	l.close = append(l.close, func() { shutdown(plane, c.log) })
 	if l.gateway, err = plane.ListenGateway(c.gatewayAddress, controller.MainGatewayPort); err != nil {
 		return nil, fmt.Errorf("ingress gateway: %w: choose another address with --gateway-address", err)

@@ -29,6 +29,7 @@ const proxyGrace = 8 * time.Second
 func newProxyCmd(opts *options) *cobra.Command {
 	var f nodeFlags
 	var accessLog string
+	var limits limitsFlag
 	var level slog.LevelVar
 	level.Set(slog.LevelWarn)
 	cmd := &cobra.Command{
@@ -58,8 +59,8 @@ What the server said last stays in force while the server is away.`,
 			apiserver.TuneProcess(log.With("part", "libraries")) // gRPC logs by way of Kubernetes'
 			r := remoteProxy{
 				opts: opts, node: n, server: f.server,
-				access: access,
-				log:    log,
+				access: access, limits: limits.Limits,
+				log: log,
 			}
 			return r.run(ctx)
 		},
@@ -67,6 +68,7 @@ What the server said last stays in force while the server is away.`,
 	f.add(cmd.PersistentFlags())
 	flags := cmd.Flags()
 	flags.StringVar(&accessLog, "access-log", "off", "write a line for each request: off, text or json")
+	flags.Var(&limits, "limit", "a bound on what callers and endpoints can make the proxy hold, such as head-bytes=128Ki; may be repeated (docs/proxies.md lists them)")
 	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
 	cmd.AddCommand(newProxyBootstrapCmd(opts, &f))
 	return cmd
@@ -120,6 +122,7 @@ type remoteProxy struct {
 	node   xds.Node
 	server string
 	access proxy.AccessLog
+	limits proxy.Limits
 	log    *slog.Logger
 
 	proxy *proxy.Proxy
@@ -135,7 +138,7 @@ func (r *remoteProxy) run(ctx context.Context) error {
 	defer conn.Close()
 	records := ads.NewLog()
 	r.proxy = proxy.New(proxy.Config{
-		Recorder: records, Logger: r.log.With("part", "proxy"), AccessLog: r.access, Place: r.node.Place,
+		Recorder: records, Logger: r.log.With("part", "proxy"), AccessLog: r.access, Limits: r.limits, Place: r.node.Place,
 		Loops: loops(),
 	})
 	if err := r.listen(); err != nil {

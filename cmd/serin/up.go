@@ -24,6 +24,7 @@ const defaultGateway = "127.0.0.1:8080"
 func newUpCmd(opts *options) *cobra.Command {
 	c := loopConfig{}
 	var accessLog string
+	var limits limitsFlag
 	var gateways map[string]string
 	var level slog.LevelVar
 	level.Set(slog.LevelWarn)
@@ -42,6 +43,7 @@ directory; after a stop or a crash the next start goes on from there.`,
 			if c.accessLog, err = accessLogTo(accessLog, opts.Out); err != nil {
 				return err
 			}
+			c.limits = limits.Limits
 			if c.gateways, err = gatewayPorts(gateways); err != nil {
 				return err
 			}
@@ -60,6 +62,7 @@ directory; after a stop or a crash the next start goes on from there.`,
 		"where Gateways of other ports are served, as PORT=IP:PORT; may be repeated (others: at the host of the gateway address and their own port)")
 	flags.StringVar(&c.xdsAddress, "xds-address", ads.DefaultListen, "address at which proxies of other processes get their routes (serin proxy, Envoy); port 0 takes a free one")
 	flags.StringVar(&accessLog, "access-log", "off", "write a line for each request: off, text or json")
+	flags.Var(&limits, "limit", "a bound on what callers and endpoints can make the proxy hold, such as head-bytes=128Ki; may be repeated (docs/proxies.md lists them)")
 	flags.StringSliceVar(&c.etcdServers, "etcd-servers", nil, "URLs of an etcd cluster to keep objects in (default: an etcd of its own in the data directory)")
 	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
 	return cmd
