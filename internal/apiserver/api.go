@@ -83,6 +83,7 @@ func newAPI(cfg Config, db *database, creds credentials, l net.Listener, address
 		return nil, err
 	}
 	generic.AdmissionControl = admission
+	generic.BuildHandlerChainFunc = chainWith(cfg.Subresources, codecs)
 	crdOptions := etcdOptions(apiextensionsserver.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
 	generic.RESTOptionsGetter = db.options(crdOptions)
 	crds, err := (&apiextensionsserver.Config{

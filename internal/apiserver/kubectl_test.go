@@ -3,6 +3,10 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +14,9 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // TestKubectl tells, in testdata/kubectl, what a user with a stock kubectl sees.
@@ -60,9 +66,24 @@ func (r *scriptServer) start() error {
 	var err error
 	r.server, err = Start(context.Background(), Config{
 		DataDir: r.dir, Listen: "127.0.0.1:0", Admit: refuseBrokenSplits,
-		Logs: fakeLogs{"default/web-1/app": "one\ntwo\nthree\n", "default/pair/side": "from the side\n"},
+		Subresources: []Subresource{echo},
+		Logs:         fakeLogs{"default/web-1/app": "one\ntwo\nthree\n", "default/pair/side": "from the side\n"},
 	})
 	return err
+}
+
+// echo answers what it was asked, but for nobody.
+var echo = Subresource{
+	Resource: schema.GroupVersionResource{Group: "serin.dev", Version: "v1alpha1", Resource: "releases"}, Name: "echo", ContentType: "text/plain",
+	Open: func(_ context.Context, namespace, name string, query url.Values) (io.ReadCloser, error) {
+		switch name {
+		case "nobody":
+			return nil, fmt.Errorf("%s says nothing: %w", name, fs.ErrNotExist)
+		case "wrong":
+			return nil, apierrors.NewBadRequest("say it otherwise")
+		}
+		return io.NopCloser(strings.NewReader(namespace + "/" + name + " " + query.Get("word") + "\n")), nil
+	},
 }
 
 func (r *scriptServer) stop() {

@@ -34,6 +34,9 @@ type Config struct {
 	// Logs serves pods/log. Without it that subresource answers 503.
 	Logs LogSource
 
+	// Subresources of kinds that are defined by CustomResourceDefinitions.
+	Subresources []Subresource
+
 	// Admit is asked about every object before it is stored; nil admits all.
 	Admit Admit
 

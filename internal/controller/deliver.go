@@ -13,6 +13,7 @@ import (
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/record"
 	"serin.dev/serin/internal/rollout"
 	"serin.dev/serin/internal/telemetry"
 )
@@ -28,6 +29,7 @@ type Deliver struct {
 	// LaxHooks is the same for webhooks with disableTLS: it accepts any
 	// certificate.
 	LaxHooks *http.Client
+	Records  *record.Store // of what runs were decided on
 	Log      *slog.Logger
 
 	wake kube.Signal
@@ -63,6 +65,9 @@ type delivery struct {
 	divided  divided
 	trouble  string
 	frozen   string // why it was at the last look; "" = it was not
+
+	recordOf   record.Key
+	unrecorded string // why its record has a gap at the last look; "" = none
 
 	handedBack time.Time // when the objects of a Release being deleted were; zero = not yet
 }
@@ -135,6 +140,7 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 		if !seen[uid] {
 			run.tally.Close()
 			run.hooks.stop()
+			d.Records.Forget(run.recordOf)
 			delete(d.runs, uid)
 		}
 	}
@@ -222,16 +228,17 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	}
 	in := d.observe(rel, run, now)
 	d.hear(rel, run, &in)
-	before := run.journal.State.Command
-	next, events := rollout.Step(run.plan, run.journal.State, in)
+	was := run.journal.State
+	next, events := rollout.Step(run.plan, was, in)
 	d.advance(rel, run, next)
 	say := d.wording(rel, run)
 	for i := range events {
 		events[i].Message = say(events[i].Message)
 	}
-	if next.Command != before {
+	if next.Command != was.Command {
 		run.journal.Command = taken(in.Command, events, now)
 	}
+	d.record(rel, run, was, in, events)
 	if err := d.store(ctx, rel, run, now); err != nil {
 		return err
 	}

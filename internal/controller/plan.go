@@ -22,6 +22,10 @@ func Check(r *v1alpha1.Release) error {
 	return errors.Join(err, checkRoutes(r))
 }
 
+// PlanOf reads how a Release wants its runs to go. The Release must have its
+// defaults. Errors name the field and what to change, one line each.
+func PlanOf(r *v1alpha1.Release) (rollout.Plan, error) { return planOf(&r.Spec) }
+
 // checkRoutes looks at what the user wrote into the routes of the split.
 func checkRoutes(r *v1alpha1.Release) error {
 	routes, err := kube.RoutesOf(r)

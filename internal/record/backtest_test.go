@@ -1,0 +1,202 @@
+package record
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/rollout"
+)
+
+func backtestOf(t *testing.T, r *Record, plan rollout.Plan) *Comparison {
+	t.Helper()
+	c, err := Backtest(r, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestThePlanOfTheRunWouldHaveDoneTheSame(t *testing.T) {
+	f := func(name string, fails float64) {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, t.TempDir())
+			w.plan.Hooks = nil // they take a look each
+			w.fails["v1"], w.fails["v2"] = 0.01, fails
+			w.release("v2")
+			c := backtestOf(t, w.record(1), w.plan)
+			if diff := cmp.Diff(c.Recorded, c.Estimated); diff != "" || c.Recorded.Outcome != w.state.Run.Outcome || len(c.Notes) > 0 {
+				t.Errorf("outcome %s, notes %q (-recorded +estimated):\n%s", w.state.Run.Outcome, c.Notes, diff)
+			}
+		})
+	}
+	f("good", 0.01)
+	f("bad", 0.3)
+}
+
+// TestAnEstimateIsNearTheTruth plays bad versions to two plans, each with its
+// own requests, and estimates the bold one from the traffic of the careful one.
+func TestAnEstimateIsNearTheTruth(t *testing.T) {
+	const worlds = 15
+	play := func(first rollout.Share, seed uint64) (*world, Course) {
+		w := newWorld(t, t.TempDir())
+		w.rand = rand.New(rand.NewPCG(seed, 7))
+		w.plan.Steps = []rollout.Share{first, 60 * rollout.Percent}
+		w.fails["v1"], w.fails["v2"] = 0.01, 0.12
+		w.release("v2")
+		return w, backtestOf(t, w.record(1), w.plan).Recorded
+	}
+	var truth, estimate, recorded float64
+	for seed := range uint64(worlds) {
+		bold, c := play(50*rollout.Percent, seed)
+		truth += float64(c.Counts.CanaryFailures)
+		careful, was := play(5*rollout.Percent, seed+1000)
+		recorded += float64(was.Counts.CanaryFailures)
+		got := backtestOf(t, careful.record(1), bold.plan)
+		estimate += float64(got.Estimated.Counts.CanaryFailures)
+		if got.Estimated.Outcome != rollout.RolledBack || !strings.Contains(got.Notes[0], "10 times the requests") {
+			t.Errorf("seed %d: %+v", seed, got)
+		}
+	}
+	t.Logf("failed requests of %d runs: %.0f with the plan itself, %.0f estimated, %.0f recorded with another", worlds, truth, estimate, recorded)
+	if estimate < 0.6*truth || estimate > 1.6*truth || recorded > 0.5*truth {
+		t.Errorf("the estimate is not near the truth")
+	}
+}
+
+func TestAnotherPlanDecidesElse(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.fails["v2"] = 0.06
+	w.release("v2")
+	r := w.record(1)
+
+	strict := w.plan
+	strict.Policy.Budget = 3
+	c := backtestOf(t, r, strict)
+	if c.Estimated.Outcome != rollout.RolledBack || c.Estimated.Decided >= c.Recorded.Decided || !strings.Contains(c.Estimated.Reason, "budget of 3") {
+		t.Errorf("with a budget: %+v\nrecorded: %+v", c.Estimated, c.Recorded)
+	}
+	lenient := w.plan
+	lenient.Policy.FalseAlarm = 1e-30
+	c = backtestOf(t, r, lenient)
+	if c.Estimated.Outcome != "" || !strings.Contains(strings.Join(c.Notes, "\n"), "ends before this plan would have decided") {
+		t.Errorf("with a judge that is never sure: %+v, notes %q", c.Estimated, c.Notes)
+	}
+	blind := w.plan
+	blind.Skip = true
+	c = backtestOf(t, r, blind)
+	if c.Estimated.Outcome != rollout.Promoted || !strings.Contains(strings.Join(c.Notes, "\n"), "all users a version that was taken back") {
+		t.Errorf("without a judge: %+v, notes %q", c.Estimated, c.Notes)
+	}
+}
+
+func TestWhatCannotBeEstimatedIsRefused(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.release("v2")
+	r := w.record(1)
+	f := func(plan rollout.Plan, want string) {
+		t.Helper()
+		if c, err := Backtest(r, plan); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v, error %v, want one that says %q", c, err, want)
+		}
+	}
+	plan := w.plan
+	plan.Strategy = rollout.Replicas
+	f(plan, "spec.strategy: Replicas")
+	plan = w.plan
+	plan.Steps = nil
+	f(plan, "spec.steps")
+}
+
+func TestScalingLosesNothing(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 50 {
+		had, has := 0.01+0.98*r.Float64(), 0.01+0.98*r.Float64()
+		var s scaler
+		var seen, got analysis.Samples
+		for range 100 {
+			one := analysis.Samples{}
+			for _, name := range []string{"GET /a", "GET /b"} {
+				o := analysis.Stratum{Name: name}
+				for range r.IntN(20) {
+					failed := int64(r.IntN(2))
+					o.Counts = o.Counts.Add(analysis.Counts{CanaryRequests: 1, CanaryFailures: failed, StableRequests: 2, StableFailures: failed})
+					o.CanaryLatency.Observe(time.Duration(r.IntN(1e9)))
+					o.StableLatency.Observe(time.Duration(r.IntN(1e9)))
+					o.StableLatency.Observe(time.Duration(r.IntN(1e9)))
+				}
+				one.Strata = append(one.Strata, o)
+				add(&one, &o)
+			}
+			one.CanaryRequests++ // of no endpoint
+			one.CanaryLatency.Observe(time.Second)
+			seen = seen.Add(one)
+			got = got.Add(s.samples(&one, had, has))
+		}
+		near := func(what string, n, of int64, factor float64) {
+			if d := float64(n) - float64(of)*factor; d < -5 || d > 5 {
+				t.Errorf("%s: %d of %d, want %v times as many", what, n, of, factor)
+			}
+		}
+		canary, stable := has/had, (1-has)/(1-had)
+		near("canary", got.CanaryRequests, seen.CanaryRequests, canary)
+		near("canary's failures", got.CanaryFailures, seen.CanaryFailures, canary)
+		near("stable", got.StableRequests, seen.StableRequests, stable)
+		near("stable's failures", got.StableFailures, seen.StableFailures, stable)
+		near("canary's durations", got.CanaryLatency.Count(), got.CanaryRequests, 1)
+		near("stable's durations", got.StableLatency.Count(), got.StableRequests, 1)
+	}
+}
+
+func TestADocumentSaysWhatHappenedAndReadsBack(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.fails["v2"] = 0.3
+	w.release("v2")
+	r := w.record(1)
+	doc, err := Export(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if doc.Outcome != rollout.RolledBack || doc.Failures != w.seen.Failures || doc.Cost < 1 || len(doc.Gaps) > 0 {
+		t.Errorf("outcome %q, %d failures, cost %v, gaps %q", doc.Outcome, doc.Failures, doc.Cost, doc.Gaps)
+	}
+	hooks, evidence := 0, 0
+	for _, e := range doc.Timeline {
+		if e.Hook != nil && e.Hook.OK {
+			hooks++
+		}
+		if e.Decision != nil && e.Decision.Outcome == rollout.RolledBack {
+			for _, event := range e.Decision.Events {
+				if event.Evidence.LogE > 0 && event.Evidence.Counts.CanaryRequests > 0 {
+					evidence++
+				}
+			}
+		}
+	}
+	if hooks != 1 || evidence == 0 {
+		t.Errorf("%d hooks, %d events with evidence, in %s", hooks, evidence, toJSON(t, doc.Timeline))
+	}
+	shown := 0
+	for _, s := range doc.Splits {
+		if s.Traffic.Share == 10*rollout.Percent && !s.Acked.IsZero() {
+			shown++
+		}
+	}
+	if shown != 1 || doc.Splits[len(doc.Splits)-1].Traffic.Share != 0 {
+		t.Errorf("splits %s", toJSON(t, doc.Splits))
+	}
+
+	data, err := json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := parse(t, data)
+	if got := replay(t, again); got.First != nil || got.Decisions != replay(t, r).Decisions {
+		t.Errorf("the document replays to %+v", got.First)
+	}
+}
