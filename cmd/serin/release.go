@@ -26,6 +26,8 @@ whether or not anyone looks.`,
 		rc.newGetCmd(),
 		rc.newWatchCmd(),
 		rc.newHistoryCmd(),
+		rc.newExportCmd(),
+		rc.newReplayCmd(),
 	)
 	cmd.AddCommand(rc.newCommandCmds()...)
 	return cmd

@@ -55,7 +55,7 @@ type recording struct {
 	over bool
 }
 
-func record(r io.Reader) *recording {
+func recordOf(r io.Reader) *recording {
 	rec := &recording{}
 	rec.cond = sync.NewCond(&rec.mu)
 	go func() {
@@ -104,7 +104,7 @@ func (w *world) testWatchTerminal(t *testing.T) {
 		go func() {
 			code <- run([]string{"release", "watch", "music"}, genericiooptions.IOStreams{In: program, Out: program, ErrOut: program})
 		}()
-		return person, program, record(person), code
+		return person, program, recordOf(person), code
 	}
 
 	t.Run("until the end", func(t *testing.T) {

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/apiserver"
+	"serin.dev/serin/internal/controller"
+	"serin.dev/serin/internal/live"
+	"serin.dev/serin/internal/record"
+	"serin.dev/serin/internal/rollout"
+)
+
+func (rc *releaseCmds) newReplayCmd() *cobra.Command {
+	var file, plan string
+	var run int64
+	cmd := &cobra.Command{
+		Use:   "replay NAME | replay -f FILE",
+		Short: "Decide a recorded run again, by the same plan or by another",
+		Long: `Decide a recorded run again: the looks of its record go through the same rules,
+and each decision is compared with the recorded one. Exits 1 when they differ.
+
+With --plan, the recorded traffic is played to the plan of another Release
+instead: what it would have decided, when, and how many failed requests users
+would have met. That is an estimate: at other shares, each version is taken to
+have had the same requests in another number.`,
+		Example: `  serin release replay music
+  serin release replay -f music.json
+  serin release replay music --plan stricter.yaml`,
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case file == "" && len(args) == 0:
+				return errors.New("name the release, such as 'music', or the file of a record with -f")
+			case file != "" && len(args) > 0:
+				return errors.New("name the release, or the file of a record, not both")
+			case len(args) > 1:
+				return fmt.Errorf("name one release, not %d", len(args))
+			}
+			return nil
+		},
+		ValidArgsFunction: rc.completeNames,
+	}
+	cmd.Flags().StringVarP(&file, "filename", "f", "", "file with a record, as 'serin release export' prints it; - for standard input")
+	cmd.Flags().StringVar(&plan, "plan", "", "file with a Release: try its steps and judge on the recorded traffic")
+	addRunFlag(cmd, &run)
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if file != "" {
+			return nil // a file needs no API
+		}
+		return rc.api.connect()
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r, err := rc.recordFrom(cmd.Context(), file, strings.Join(args, ""), run)
+		if err != nil {
+			return err
+		}
+		if plan == "" {
+			return replayRun(rc.opts.Out, r)
+		}
+		other, err := planFrom(plan, r.Release)
+		if err != nil {
+			return fmt.Errorf("%s: %w", plan, err)
+		}
+		c, err := record.Backtest(r, other)
+		if err != nil {
+			return err
+		}
+		return printComparison(rc.opts.Out, r, c)
+	}
+	return cmd
+}
+
+// recordFrom reads a record from a file or, without one, from the API.
+func (rc *releaseCmds) recordFrom(ctx context.Context, file, name string, run int64) (*record.Record, error) {
+	if file == "" {
+		return rc.record(ctx, name, run)
+	}
+	if run != 0 {
+		return nil, usageErrorf("--run: a file holds one run")
+	}
+	var data []byte
+	var err error
+	if file == "-" {
+		data, err = io.ReadAll(rc.opts.In)
+	} else {
+		data, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := record.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, nil
+}
+
+// replayRun prints whether a run is decided now as it was then.
+func replayRun(w io.Writer, r *record.Record) error {
+	got, err := record.Replay(r, rollout.Step)
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("run %d of %s", r.Run, r.Release)
+	if r.Lost > 0 {
+		fmt.Fprintf(w, "%d lines of the record were lost in a crash; the rest is replayed.\n", r.Lost)
+	}
+	if r.Cut != "" {
+		fmt.Fprintf(w, "%s.\n", upperFirst(r.Cut))
+	}
+	if d := got.First; d != nil {
+		fmt.Fprintf(w, "%s: %d decisions are the same, then %s differ at %s:\n  recorded: %s\n  now:      %s\n",
+			name, got.Decisions, strings.Join(d.What, ", "), d.At.Format(time.RFC3339Nano), live.Plain(d.Recorded.String()), live.Plain(d.Now.String()))
+		return &exitError{code: exitFailure}
+	}
+	_, err = fmt.Fprintf(w, "%s: %d looks, %d decisions, all the same.\n", name, got.Looks, got.Decisions)
+	return err
+}
+
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// planFrom reads the plan of a Release from a file: of the one with a name if it
+// holds several.
+func planFrom(file, name string) (rollout.Plan, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return rollout.Plan{}, err
+	}
+	var found []*unstructured.Unstructured
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
+	for {
+		doc, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		obj := &unstructured.Unstructured{}
+		if err := cmp.Or(err, yaml.Unmarshal(doc, &obj.Object)); err != nil {
+			return rollout.Plan{}, err
+		}
+		if obj.GroupVersionKind().GroupKind() == v1alpha1.GroupVersion.WithKind("Release").GroupKind() {
+			found = append(found, obj)
+		}
+	}
+	i := 0
+	switch {
+	case len(found) == 0:
+		return rollout.Plan{}, errors.New("there is no Release in it")
+	case len(found) > 1:
+		for i < len(found) && found[i].GetName() != name {
+			i++
+		}
+		if i == len(found) {
+			return rollout.Plan{}, fmt.Errorf("there are %d Releases in it, and none is called %s", len(found), name)
+		}
+	}
+	if err := apiserver.Complete("releases."+v1alpha1.GroupVersion.Group, found[i]); err != nil {
+		return rollout.Plan{}, err
+	}
+	r := &v1alpha1.Release{}
+	if err := decode(found[i].Object, r); err != nil {
+		return rollout.Plan{}, err
+	}
+	return controller.PlanOf(r)
+}
+
+// printComparison prints what two plans made of the same traffic.
+func printComparison(w io.Writer, r *record.Record, c *record.Comparison) error {
+	fmt.Fprintf(w, "Run %d of %s, on the recorded traffic:\n\n", r.Run, r.Release)
+	t := newTable(w)
+	row := func(name string, of func(*record.Course) string) { t.row(name, of(&c.Recorded), of(&c.Estimated)) }
+	t.row("", "RECORDED", "ESTIMATED")
+	row("decision", func(c *record.Course) string { return cmp.Or(string(c.Outcome), "none") })
+	row("after", func(c *record.Course) string { return live.Span(c.Decided) })
+	row("at step", func(c *record.Course) string { return fmt.Sprintf("%d of %d", c.Step, c.Steps) })
+	row("canary requests", func(c *record.Course) string { return fmt.Sprint(c.Counts.CanaryRequests) })
+	row("failed requests", func(c *record.Course) string { return fmt.Sprint(c.Counts.CanaryFailures) })
+	row("caused by the release", func(c *record.Course) string { return fmt.Sprintf("about %.3g", c.Cost) })
+	if err := t.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nRecorded:  %s\nEstimated: %s\n\nThis is an estimate: requests are those of the recorded run, in the number that the other shares would\nhave given each version.\n",
+		live.Plain(c.Recorded.Reason), live.Plain(c.Estimated.Reason))
+	for _, note := range c.Notes {
+		fmt.Fprintf(w, "- %s\n", note)
+	}
+	return nil
+}
