@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
@@ -14,6 +16,7 @@ import (
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/apiserver"
 	"serin.dev/serin/internal/controller"
+	"serin.dev/serin/internal/metric"
 	"serin.dev/serin/internal/translate/istio"
 )
 
@@ -34,8 +37,28 @@ func admit(_ context.Context, req apiserver.Request) (warnings []string, err err
 			return nil, err
 		}
 		return nil, controller.Check(r)
+	case "flagger.app":
+		return admitTemplate(req)
 	}
 	return nil, nil
+}
+
+// admitTemplate warns of a metric provider that Serin does not have: Flagger
+// has it, so what was made for Flagger is not refused.
+func admitTemplate(req apiserver.Request) (warnings []string, err error) {
+	if req.Resource.Resource != "metrictemplates" {
+		return nil, nil
+	}
+	var o struct {
+		Spec struct{ Provider struct{ Type string } }
+	}
+	if err := decode(req.Object, &o); err != nil {
+		return nil, err
+	}
+	if t := o.Spec.Provider.Type; !slices.Contains(metric.Types(), t) {
+		warnings = append(warnings, fmt.Sprintf("spec.provider.type: no release can ask %q: use %s", t, strings.Join(metric.Types(), ", ")))
+	}
+	return warnings, nil
 }
 
 func admitIstio(req apiserver.Request) (warnings []string, err error) {

@@ -59,6 +59,9 @@ func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 	f("steps:", "service: {gateways: [public], match: [{urii: {prefix: /}}]}\nsteps:", `spec.service.match[0]: unknown field "urii"`)
 	f("steps:", "service: {gateways: [public], match: [{uri: {regex: '('}}]}\nsteps:", "spec.service.match[0].uri.regex: ")
 	f("steps:", "service: {gateways: [public], hosts: ['a b']}\nsteps:", `spec.service.hosts[0]: "a b"`)
+	f("steps:", "dependsOn: [a/b/c]\nsteps:", `spec.dependsOn[0]: "a/b/c" is no name of a Release`)
+	f("steps:", "dependsOn: [catalog, catalog]\nsteps:", "spec.dependsOn[1]: catalog is there already")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: sales, min: "1"}]`, `checks[0].metric: "sales" is unknown`)
 	f("steps:", "service: {gateways: [a/b/c]}\nsteps:", `spec.service.gateways[0]: "a/b/c" is no reference to a Gateway`)
 }
 

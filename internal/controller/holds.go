@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,4 +95,25 @@ func (o others) circle(r *v1alpha1.Release) []string {
 		return nil
 	}
 	return walk(start, nil)
+}
+
+// checkReferences refuses what a Release can say of others that is wrong
+// whatever they are.
+func checkReferences(r *v1alpha1.Release) error {
+	var errs []error
+	seen := map[string]bool{}
+	for i, name := range dependsOn(r) {
+		field := fmt.Sprintf("spec.dependsOn[%d]", i)
+		parts := strings.Split(r.Spec.DependsOn[i], "/")
+		switch {
+		case len(parts) > 2 || slices.Contains(parts, ""):
+			errs = append(errs, fmt.Errorf("%s: %q is no name of a Release: write NAME or NAMESPACE/NAME", field, r.Spec.DependsOn[i]))
+		case name == nameOfRelease(r):
+			errs = append(errs, fmt.Errorf("%s: a release cannot wait for itself", field))
+		case seen[name]:
+			errs = append(errs, fmt.Errorf("%s: %s is there already", field, r.Spec.DependsOn[i]))
+		}
+		seen[name] = true
+	}
+	return errors.Join(errs...)
 }

@@ -19,7 +19,7 @@ import (
 // objects are not looked at, because they may be applied later.
 func Check(r *v1alpha1.Release) error {
 	_, err := planOf(&r.Spec)
-	return errors.Join(err, checkRoutes(r))
+	return errors.Join(err, checkReferences(r), checkRoutes(r))
 }
 
 // PlanOf reads how a Release wants its runs to go. The Release must have its

@@ -41,7 +41,8 @@
 //	                         place of $RECEIVER in the files. What is sent to /NAME, or
 //	                         with a parameter query=NAME, is answered by 200 and nothing,
 //	                         unless "CODE [BODY]", or "never", was sent to /answer/NAME.
-//	                         /calls/NAME has a line for each call: idempotency key, body
+//	                         /calls/NAME has a line for each call: method, idempotency
+//	                         key, body
 //	browse URL [PICTURE.png] load a page in Chromium; stdout is the document it made of
 //	                         it. The condition [browser] tells whether there is one
 //

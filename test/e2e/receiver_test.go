@@ -63,7 +63,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		what = q
 	}
 	r.mu.Lock()
-	r.calls[what] = append(r.calls[what], req.Header.Get("Idempotency-Key")+" "+string(bytes.TrimSpace(body)))
+	r.calls[what] = append(r.calls[what], req.Method+" "+req.Header.Get("Idempotency-Key")+" "+string(bytes.TrimSpace(body)))
 	code, text, _ := strings.Cut(r.answers[what], " ")
 	r.mu.Unlock()
 	switch n, err := strconv.Atoi(code); {
