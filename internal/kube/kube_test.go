@@ -3,6 +3,8 @@ package kube
 import (
 	"testing"
 
+	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -211,5 +213,19 @@ spec: {containers: []}
 	want := mesh.Workload{Namespace: "default", Name: "music", Version: "v3", Pod: "music-5d4f8-x2x"}
 	if got := WorkloadOf(p); got != want {
 		t.Errorf("workload = %+v, want %+v", got, want)
+	}
+}
+
+// A merge patch leaves what it does not name, so what is over is said.
+func TestStatusOfACanaryIsReplaced(t *testing.T) {
+	before := flaggerv1.CanaryStatus{Phase: "Progressing", CanaryWeight: 10, SessionAffinityCookie: "a=b", LastAppliedSpec: "x"}
+	next := flaggerv1.CanaryStatus{Phase: "Succeeded", LastAppliedSpec: "x"}
+	got, err := statusFields(before, next)
+	want := map[string]any{
+		"phase": "Succeeded", "canaryWeight": int64(0), "failedChecks": int64(0), "iterations": int64(0),
+		"lastAppliedSpec": "x", "sessionAffinityCookie": nil, "lastTransitionTime": nil,
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("fields, %v (-want +got):\n%s", err, diff)
 	}
 }

@@ -153,7 +153,11 @@ func (c *Client) WriteCanaryStatus(ctx context.Context, cn *flaggerv1.Canary, st
 }
 
 func (c *Client) patchStatus(ctx context.Context, cn *flaggerv1.Canary, status flaggerv1.CanaryStatus) error {
-	data, err := json.Marshal(map[string]any{"status": status})
+	fields, err := statusFields(cn.Status, status)
+	if err != nil {
+		return fmt.Errorf("canary %s/%s: %w", cn.Namespace, cn.Name, err)
+	}
+	data, err := json.Marshal(map[string]any{"status": fields})
 	if err != nil {
 		return fmt.Errorf("canary %s/%s: %w", cn.Namespace, cn.Name, err)
 	}
@@ -162,6 +166,24 @@ func (c *Client) patchStatus(ctx context.Context, cn *flaggerv1.Canary, status f
 		return fmt.Errorf("canary %s/%s: write status: %w", cn.Namespace, cn.Name, kindOf(err))
 	}
 	return nil
+}
+
+// statusFields are those of next for a merge patch: what only before had is null.
+func statusFields(before, next flaggerv1.CanaryStatus) (map[string]any, error) {
+	was, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&before)
+	if err != nil {
+		return nil, err
+	}
+	is, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&next)
+	if err != nil {
+		return nil, err
+	}
+	for name := range was {
+		if _, ok := is[name]; !ok {
+			is[name] = nil
+		}
+	}
+	return is, nil
 }
 
 func ownLabels(r *v1alpha1.Release) labels.Selector {
