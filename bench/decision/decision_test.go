@@ -26,7 +26,7 @@ func TestNumbersToReach(t *testing.T) {
 		}
 		results := s.playAll(r.policies, runs)
 		for k, p := range r.policies {
-			r.rows = append(r.rows, s.sum(p, k, results))
+			r.page.Rows = append(r.page.Rows, s.sum(p, k, results))
 		}
 		r.scenarios = append(r.scenarios, s)
 	}

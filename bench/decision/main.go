@@ -19,7 +19,7 @@ func main() {
 type options struct {
 	scenarios, policies string
 	runs, nullRuns      int
-	out                 string
+	out, from, docs     string
 }
 
 func run(args []string) error {
@@ -30,17 +30,37 @@ func run(args []string) error {
 	flags.IntVar(&o.runs, "runs", 1000, "runs of each scenario in which something is wrong")
 	flags.IntVar(&o.nullRuns, "null-runs", 20000, "runs of each scenario in which nothing is")
 	flags.StringVar(&o.out, "out", "bench/out/decision.json", "where the rows are written")
+	flags.StringVar(&o.from, "from", "", "play nothing: show the rows of this `file`")
+	flags.StringVar(&o.docs, "docs", "", "write the tables into this `page`, too")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if o.runs < 1 || o.nullRuns < 1 {
-		return errors.New("-runs and -null-runs must be at least 1")
+	var r *report
+	var err error
+	if o.from != "" {
+		r, err = readReport(o.from)
+	} else if r, err = compare(o); err == nil {
+		err = r.write(o.out)
 	}
-	r := &report{machine: thisMachine()}
+	if err != nil {
+		return err
+	}
+	if o.docs != "" {
+		err = r.intoPage(o.docs)
+	}
+	return errors.Join(err, r.print(os.Stdout))
+}
+
+// compare plays all that was chosen.
+func compare(o options) (*report, error) {
+	if o.runs < 1 || o.nullRuns < 1 {
+		return nil, errors.New("-runs and -null-runs must be at least 1")
+	}
+	r := &report{}
 	r.policies = choose(policies(), o.policies, func(p policy) string { return p.name })
 	chosen := choose(scenarios(), o.scenarios, func(s scenario) string { return s.name })
 	if len(chosen) == 0 || len(r.policies) == 0 {
-		return errors.New("no scenario or no policy has such a name")
+		return nil, errors.New("no scenario or no policy has such a name")
 	}
 	began := time.Now()
 	for i, s := range chosen {
@@ -50,12 +70,12 @@ func run(args []string) error {
 		}
 		results := s.playAll(r.policies, runs)
 		for k, p := range r.policies {
-			r.rows = append(r.rows, s.sum(p, k, results))
+			r.page.Rows = append(r.page.Rows, s.sum(p, k, results))
 		}
 		r.scenarios = append(r.scenarios, s)
 		fmt.Fprintf(os.Stderr, "%2d of %d: %s, %.0f s\n", i+1, len(chosen), s.name, time.Since(began).Seconds())
 	}
-	return errors.Join(r.print(os.Stdout), r.write(o.out))
+	return r, r.finish()
 }
 
 // choose keeps what has one of the words, comma between them, in its name.

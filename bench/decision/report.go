@@ -17,10 +17,29 @@ import (
 
 // report is what the runs showed.
 type report struct {
-	machine   machine
 	policies  []policy
 	scenarios []scenario
-	rows      []row
+	page      page
+}
+
+// page is decision.json.
+type page struct {
+	Machine    machine   `json:"machine"`
+	Commit     string    `json:"commit"`
+	Time       time.Time `json:"time"`
+	NotReached []string  `json:"notReached,omitempty"`
+	Rows       []row     `json:"rows"`
+}
+
+// finish adds what the rows depend on, and which numbers they do not reach.
+func (r *report) finish() error {
+	commit, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return fmt.Errorf("git describe: %w", err)
+	}
+	r.page.Machine, r.page.Commit, r.page.Time = thisMachine(), strings.TrimSpace(string(commit)), time.Now().UTC().Truncate(time.Second)
+	r.page.NotReached = r.shortfalls()
+	return nil
 }
 
 // print writes a table for people.
@@ -40,7 +59,7 @@ func (r *report) print(out io.Writer) error {
 			}
 			fmt.Fprintf(t, "  policy\tmissed\t%s mean\t%s p90\tdecided after p50\trequests mean\t/ N*\t\n", harmed, harmed)
 		}
-		for _, x := range r.rows {
+		for _, x := range r.page.Rows {
 			if x.Scenario != s.name {
 				continue
 			}
@@ -51,10 +70,10 @@ func (r *report) print(out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out)
-	for _, line := range r.shortfalls() {
+	for _, line := range r.page.NotReached {
 		fmt.Fprintln(out, "not reached: "+line)
 	}
-	_, err := fmt.Fprintf(out, "%s\n", r.machine)
+	_, err := fmt.Fprintf(out, "%s; commit %s\n", r.page.Machine, r.page.Commit)
 	return err
 }
 
@@ -106,6 +125,9 @@ func (r *report) shortfalls() []string {
 			if p.name == ours || worst[p.name] >= 0.05 {
 				continue
 			}
+			if y == nil {
+				continue
+			}
 			if noise := 3 * math.Hypot(x.failedError, y.failedError); x.FailedMean > y.FailedMean+noise {
 				say("%s: %s exposes fewer failed users: %.1f, ours %.1f", s.name, p.name, y.FailedMean, x.FailedMean)
 			}
@@ -117,35 +139,24 @@ func (r *report) shortfalls() []string {
 // worstFalseRollbacks is each policy's highest rate in any scenario.
 func (r *report) worstFalseRollbacks() map[string]float64 {
 	worst := map[string]float64{}
-	for _, x := range r.rows {
+	for _, x := range r.page.Rows {
 		worst[x.Policy] = max(worst[x.Policy], x.FalseRollbackRate)
 	}
 	return worst
 }
 
 func (r *report) row(scenario, policy string) *row {
-	for i := range r.rows {
-		if x := &r.rows[i]; x.Scenario == scenario && x.Policy == policy {
+	for i := range r.page.Rows {
+		if x := &r.page.Rows[i]; x.Scenario == scenario && x.Policy == policy {
 			return x
 		}
 	}
 	return nil
 }
 
-// write stores the rows with what they depend on.
+// write stores the page.
 func (r *report) write(name string) error {
-	commit, err := exec.Command("git", "describe", "--always", "--dirty").Output()
-	if err != nil {
-		return fmt.Errorf("git describe: %w", err)
-	}
-	page := struct {
-		Machine    machine   `json:"machine"`
-		Commit     string    `json:"commit"`
-		Time       time.Time `json:"time"`
-		NotReached []string  `json:"notReached,omitempty"`
-		Rows       []row     `json:"rows"`
-	}{r.machine, strings.TrimSpace(string(commit)), time.Now().UTC().Truncate(time.Second), r.shortfalls(), r.rows}
-	data, err := json.MarshalIndent(page, "", "\t")
+	data, err := json.MarshalIndent(r.page, "", "\t")
 	if err != nil {
 		return err
 	}

@@ -147,8 +147,8 @@ func equal() []scenario {
 	half.share = 0.5
 	return []scenario{
 		of("equal-flawless", "0 both, 50 req/s, 10 %", 50, 0, nil),
-		of("equal-one-percent", "1 % both, 200 req/s, 10 %", 200, 0.01, nil),
-		of("equal-one-in-a-thousand", "0.1 % both, 500 req/s, 10 %", 500, 0.001, nil),
+		of("equal-one-percent", "1 % both, 50 req/s, 10 %", 50, 0.01, nil),
+		of("equal-one-in-a-thousand", "0.1 % both, 100 req/s, 10 %", 100, 0.001, nil),
 		half,
 		of("equal-1rps", "0.5 % both, 1 req/s, 10 %", 1, 0.005, nil),
 		few,
