@@ -66,11 +66,19 @@ func admitIstio(req apiserver.Request) (warnings []string, err error) {
 	if o == nil {
 		return nil, nil
 	}
-	if err := decode(req.Object, o); err != nil {
+	var raw struct{ Spec map[string]any }
+	if err := decode(req.Object, &raw); err != nil {
 		return nil, err
 	}
+	findings := istio.Ambiguities(o, raw.Spec)
+	if len(findings) == 0 {
+		if err := decode(req.Object, o); err != nil {
+			return nil, err
+		}
+		findings = istio.Validate(o)
+	}
 	var errs []error
-	for _, f := range istio.Validate(o) {
+	for _, f := range findings {
 		line := f.Message
 		if f.Path != "" {
 			line = f.Path + ": " + line

@@ -159,3 +159,25 @@ func TestMistakesInGatewaysAndEntriesAreNamed(t *testing.T) {
 		{"{address: 1.2.3.4, locality: a/b/c/d}", `error: locality: "a/b/c/d" is not region/zone/subzone`},
 	})
 }
+
+func TestOfFieldsThatExcludeEachOtherOneIsKept(t *testing.T) {
+	f := func(o metav1.Object, spec string, want string) {
+		t.Helper()
+		var decoded map[string]any
+		if err := yaml.Unmarshal([]byte(spec), &decoded); err != nil {
+			t.Fatal(err)
+		}
+		if got := lines(istio.Ambiguities(o, decoded)); got != want {
+			t.Errorf("%s:\ngot  %swant %s", spec, got, want)
+		}
+	}
+	vs, dr := &istiov1.VirtualService{}, &istiov1.DestinationRule{}
+	vs.Name, dr.Name = "x", "x"
+	f(vs, "{http: [{match: [{}, {uri: {prefix: /a, exact: /}}]}]}", "error: VirtualService /x: spec.http[0].match[1].uri: has exact and prefix: keep one\n")
+	f(vs, "{http: [{match: [{headers: {agent: {regex: a, exact: b}}}]}]}", "error: VirtualService /x: spec.http[0].match[0].headers[agent]: has exact and regex: keep one\n")
+	f(dr, "{trafficPolicy: {loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true, httpHeaderName: a}}}}",
+		"error: DestinationRule /x: spec.trafficPolicy.loadBalancer.consistentHash: has httpHeaderName and useSourceIp: keep one\n"+
+			"error: DestinationRule /x: spec.trafficPolicy.loadBalancer: has consistentHash and simple: keep one\n")
+	f(vs, "{hosts: a, http: [{match: [{uri: {exact: /, prefix: null}, headers: 5}], timeout: 5s, nonsense: {}}, null, 7]}", "")
+	f(&istiov1.WorkloadEntry{}, "{address: 1.2.3.4}", "")
+}

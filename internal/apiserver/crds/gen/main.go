@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -122,6 +123,9 @@ func take(files map[string][]byte, stream []byte, names []string, strip bool) er
 		if strip {
 			shrink(crd)
 		}
+		if strings.HasSuffix(name, ".istio.io") {
+			dropOneOf(crd)
+		}
 		if err := widen(name, crd); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -170,6 +174,29 @@ func shrink(node any) {
 	case []any:
 		for _, child := range n {
 			shrink(child)
+		}
+	}
+}
+
+// dropOneOf removes Istio's rules that only one of some fields may be set. What
+// they say when they are broken names neither of the two; translate/istio does,
+// which looks at every object that is applied.
+func dropOneOf(node any) {
+	switch n := node.(type) {
+	case map[string]any:
+		if _, isRule := n["oneOf"].([]any); isRule {
+			delete(n, "oneOf")
+		}
+		for _, child := range n {
+			dropOneOf(child)
+		}
+		isEmpty := func(rule any) bool { return reflect.DeepEqual(rule, map[string]any{}) }
+		if rules, ok := n["allOf"].([]any); ok && !slices.ContainsFunc(rules, func(rule any) bool { return !isEmpty(rule) }) {
+			delete(n, "allOf")
+		}
+	case []any:
+		for _, child := range n {
+			dropOneOf(child)
 		}
 	}
 }
