@@ -5,6 +5,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/apiserver/crds"
+	"serin.dev/serin/internal/controller"
 	"serin.dev/serin/internal/traffic"
 )
 
@@ -35,6 +41,28 @@ func TestNumbersToReach(t *testing.T) {
 	}
 	for _, line := range r.shortfalls() {
 		t.Error(line)
+	}
+}
+
+func TestDefaultsAreThoseOfARelease(t *testing.T) {
+	object := map[string]any{"spec": map[string]any{
+		"target": map[string]any{"name": "music"}, "service": map[string]any{"port": int64(80)}, "steps": []any{int64(10)},
+	}}
+	if err := crds.SetDefaults("releases.serin.dev", object); err != nil {
+		t.Fatal(err)
+	}
+	var release v1alpha1.Release
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object, &release); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := controller.Plan(&release.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := plan.Policy
+	want.Shares = []float64{1} // the engine sets them
+	if diff := cmp.Diff(want, defaults()); diff != "" {
+		t.Errorf("a Release (-) and the benchmark (+) differ:\n%s", diff)
 	}
 }
 

@@ -15,12 +15,12 @@ const falseAlarm = 0.001
 const hold = 10 * time.Minute
 
 // defaults are those of a Release, of which the present share is the last step:
-// api/v1alpha1 has them as markers.
+// TestDefaultsAreThoseOfARelease compares.
 func defaults() analysis.Policy {
 	return analysis.Policy{
 		FalseAlarm: falseAlarm, Tolerance: 0.01, Confidence: 0.95,
-		LatencyTolerance: 0.1,
-		FailureLimit:     1, Interval: 10 * time.Second,
+		LatencyTolerance: 0.05, Warmup: 15 * time.Second, WarmupRequests: 50,
+		FailureLimit: 1, Interval: 10 * time.Second,
 		Shares: []float64{1},
 	}
 }

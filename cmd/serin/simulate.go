@@ -14,10 +14,6 @@ import (
 
 	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
 	"github.com/spf13/cobra"
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
@@ -148,27 +144,8 @@ func releaseIn(opts *options, file string) (string, *v1alpha1.ReleaseSpec, error
 
 // defaultedRelease reads a Release as the API would, without one.
 func defaultedRelease(object map[string]any) (*v1alpha1.Release, error) {
-	all, err := crds.All()
-	if err != nil {
+	if err := crds.SetDefaults("releases.serin.dev", object); err != nil {
 		return nil, err
-	}
-	for _, d := range all {
-		if d.Name != "releases.serin.dev" {
-			continue
-		}
-		crd, err := d.Parse()
-		if err != nil {
-			return nil, err
-		}
-		var internal apiextensions.JSONSchemaProps
-		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(crd.Spec.Versions[0].Schema.OpenAPIV3Schema, &internal, nil); err != nil {
-			return nil, err
-		}
-		structural, err := schema.NewStructural(&internal)
-		if err != nil {
-			return nil, err
-		}
-		defaulting.Default(object, structural)
 	}
 	text, err := yaml.Marshal(object)
 	if err != nil {

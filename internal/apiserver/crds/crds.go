@@ -16,7 +16,10 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"sigs.k8s.io/yaml"
 )
 
@@ -62,4 +65,34 @@ func (d Definition) Parse() (*apiextensionsv1.CustomResourceDefinition, error) {
 		return nil, fmt.Errorf("definition %s: %w", d.Name, err)
 	}
 	return crd, nil
+}
+
+// SetDefaults fills in what an object of the kind that the definition is named
+// for leaves out, as the API does when it stores one.
+func SetDefaults(name string, object map[string]any) error {
+	all, err := All()
+	if err != nil {
+		return err
+	}
+	for _, d := range all {
+		if d.Name != name {
+			continue
+		}
+		crd, err := d.Parse()
+		if err != nil {
+			return err
+		}
+		var internal apiextensions.JSONSchemaProps
+		written := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(written, &internal, nil); err != nil {
+			return err
+		}
+		structural, err := schema.NewStructural(&internal)
+		if err != nil {
+			return err
+		}
+		defaulting.Default(object, structural)
+		return nil
+	}
+	return fmt.Errorf("there is no definition %s", name)
 }
