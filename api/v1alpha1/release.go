@@ -534,7 +534,8 @@ type Relative struct {
 }
 
 // Webhook is an HTTP POST to a hook of the user's, in Flagger's payload:
-// {name, namespace, phase, checksum, metadata}.
+// {name, namespace, phase, checksum, metadata}, with {serin} beside: step,
+// weight, evidence.
 type Webhook struct {
 	Name string `json:"name"`
 
@@ -552,10 +553,12 @@ type Webhook struct {
 	// +optional
 	Type string `json:"type,omitempty"`
 
-	// Called through the mesh, so a Service's name works as host.
+	// Called through the mesh, so a Service's name works as host. A call that
+	// is repeated after a crash has the same header Idempotency-Key.
 	// +kubebuilder:validation:Pattern=`^https?://`
 	URL string `json:"url"`
 
+	// Longest time of one call.
 	// +kubebuilder:default="10s"
 	// +kubebuilder:validation:Format=duration
 	// +optional
@@ -567,7 +570,8 @@ type Webhook struct {
 	// +optional
 	Expires metav1.Duration `json:"expires,omitzero"`
 
-	// Calls beyond the first until one succeeds.
+	// Calls beyond the first, after pauses of 1, 2, 4 ... 30 s, while there is no
+	// answer, 429 or 5xx.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10
 	// +optional

@@ -7,6 +7,10 @@
 // nothing of each other but objects and acks: what one writes, the other finds
 // in the API.
 //
+// What a release asks of others is asked beside the loop, and answered by its
+// next look: hooks.go calls webhooks, measure.go metric providers, alerts.go chat
+// systems. Nothing of it holds a look up.
+//
 // The loops hold no rules of their own: what follows from samples is decided
 // by packages analysis and rollout.
 //

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,6 +76,8 @@ func (v View) asked() []line {
 			body += ": approved by " + g.By
 		case g.Open:
 			body += ": open"
+		case !v.manual(&g):
+			body += ": closed at this time of the week"
 		default:
 			body += ": asked"
 			if g.Since != nil {
@@ -99,16 +102,13 @@ func (v View) asked() []line {
 	return lines
 }
 
-// howToOpen says who opens a gate that takes an approval, until when, and by
-// which command.
+// manual reports whether a gate takes an approval.
+func (v View) manual(g *v1alpha1.GateStatus) bool {
+	return slices.ContainsFunc(v.Release.Spec.Gates, func(spec v1alpha1.Gate) bool { return spec.Name == g.Name && spec.Manual != nil })
+}
+
+// howToOpen says who approves, until when, and by which command.
 func (v View) howToOpen(g *v1alpha1.GateStatus) string {
-	manual := false
-	for _, spec := range v.Release.Spec.Gates {
-		manual = manual || spec.Name == g.Name && spec.Manual != nil
-	}
-	if !manual {
-		return ""
-	}
 	out := ""
 	if len(g.Approvers) > 0 {
 		out += " of " + strings.Join(g.Approvers, " or ")

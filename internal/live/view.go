@@ -118,6 +118,9 @@ func (v View) run() []line {
 	s := v.Release.Status
 	stable, canary := VersionNames(s.Stable, s.Canary)
 	lines := []line{v.steps(), labelled("split", split(s.Split)...)}
+	if v.Release.Spec.Strategy == string(rollout.ABTest) {
+		lines[1] = lines[1].with(text("   of the matched users"))
+	}
 	lines = append(lines, sides([2]string{"canary", "stable"}, canary, stable, s.Samples.Canary, s.Samples.Stable)...)
 	verdict := s.Verdict
 	if verdict == "" {
@@ -138,7 +141,7 @@ func evidence(s *v1alpha1.ReleaseStatus) string {
 // and its verdict say already.
 func reason(s *v1alpha1.ReleaseStatus) string {
 	r := s.Reason
-	if step, rest, ok := strings.Cut(r, ": "); ok && strings.HasPrefix(step, "step ") && s.Step > 0 {
+	if step, rest, ok := strings.Cut(r, ": "); ok && (strings.HasPrefix(step, "step ") && s.Step > 0 || strings.HasPrefix(step, "test (")) {
 		r = rest
 	}
 	told := s.Evidence
@@ -153,7 +156,7 @@ func reason(s *v1alpha1.ReleaseStatus) string {
 	if before == "not enough evidence" {
 		before = ""
 	}
-	return before + after
+	return strings.TrimSuffix(before+after, "; ")
 }
 
 func verdictPaint(verdict string) paint {
