@@ -47,6 +47,7 @@ type Publish struct {
 	good      istio.Good
 	refused   istio.Refused
 	told      map[istio.Finding]bool
+	names     *names
 }
 
 // Remote is the proxies of other processes and machines.
@@ -71,24 +72,29 @@ func (p *Publish) Run(ctx context.Context) {
 	p.told = map[istio.Finding]bool{}
 	l := &listeners{proxy: p.Proxy, log: p.Log}
 	defer l.closeAll()
+	p.names = &names{lookup: lookUp, changed: kube.NewSignal()}
 	for {
-		if err := p.publish(l); err != nil {
+		if err := p.publish(ctx, l); err != nil {
 			p.Log.Error("snapshot refused, the last one stays", "err", err)
 		}
 		var again <-chan time.Time
-		if len(l.refused) > 0 {
+		switch {
+		case len(l.refused) > 0:
 			again = time.After(relisten)
+		case p.names.failing():
+			again = time.After(lookupAgain)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.API.MeshChanged():
+		case <-p.names.changed:
 		case <-again:
 		}
 	}
 }
 
-func (p *Publish) publish(l *listeners) error {
+func (p *Publish) publish(ctx context.Context, l *listeners) error {
 	objects, err := p.API.MeshObjects()
 	if err != nil {
 		return err
@@ -129,6 +135,7 @@ func (p *Publish) publish(l *listeners) error {
 	}
 	p.good, p.refused = out.Good, out.Refused
 	findings := append(out.Findings, closedGateways(snapshot.Gateways, l.closedPorts())...)
+	findings = append(findings, p.names.check(ctx, objects.WorkloadEntries)...)
 	p.tell(findings)
 	p.Acks.object(objectionsOf(findings, out.Failed, snapshot.Origins))
 	return err

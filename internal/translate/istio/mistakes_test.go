@@ -156,6 +156,7 @@ func TestMistakesInGatewaysAndEntriesAreNamed(t *testing.T) {
 		{"{hosts: ['*.test'], ports: [{number: 80, name: http}], resolution: DYNAMIC_DNS}", "warning: hosts[0]: wildcards are not supported yet"},
 	})
 	named[istiov1.WorkloadEntry](t, "WorkloadEntry", []mistake{
+		{"{address: 'a_b..c'}", `error: address: "a_b..c" is not an IP address or host name`},
 		{"{address: 1.2.3.4, locality: a/b/c/d}", `error: locality: "a/b/c/d" is not region/zone/subzone`},
 	})
 }

@@ -42,7 +42,7 @@ func newWorkloadEntry(spec *networking.WorkloadEntry, path string, object map[st
 	switch err := mesh.CheckHost(strings.ToLower(address)); {
 	case strings.HasPrefix(address, "unix:"):
 		r.warnf(path+".address", "unix sockets are not supported yet: the workload is not used")
-	case err != nil || strings.Contains(address, "*") || strings.Contains(address, ":") && !isIP(address):
+	case err != nil || strings.Contains(address, "*") || strings.Contains(address, ":") && !isIP(address) || !haveLabels(address):
 		r.errorf(path+".address", "%q is not an IP address or host name", spec.GetAddress())
 	default:
 		we.address = address
@@ -77,6 +77,17 @@ func placeOf(locality, path string, r *report) mesh.Place {
 	}
 	parts = append(parts, "", "")
 	return mesh.Place{Region: parts[0], Zone: parts[1], Subzone: parts[2]}
+}
+
+// haveLabels reports whether a name has labels of a length that can be resolved
+// (RFC 1035, section 2.3.4).
+func haveLabels(name string) bool {
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+	}
+	return len(name) <= 253
 }
 
 func isIP(address string) bool {

@@ -1,0 +1,65 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/translate/istio"
+)
+
+func TestANameThatDoesNotResolveIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		there := map[string]bool{"vm.lan": true}
+		asked := 0
+		n := &names{changed: kube.NewSignal(), lookup: func(_ context.Context, host string) error {
+			asked++
+			if there[host] {
+				return nil
+			}
+			return errors.New("there is no such host")
+		}}
+		entry := func(name, address string) *istiov1.WorkloadEntry {
+			e := &istiov1.WorkloadEntry{}
+			e.Namespace, e.Name, e.Spec.Address = "default", name, address
+			return e
+		}
+		entries := []*istiov1.WorkloadEntry{entry("ip", "10.0.0.1"), entry("vm", "vm.lan"), entry("late", "late.lan"), entry("late2", "late.lan"), entry("unix", "unix:///run/x")}
+		check := func(wantFindings, wantAsked int, wantChanged bool) []istio.Finding {
+			t.Helper()
+			got := n.check(t.Context(), entries)
+			synctest.Wait()
+			changed := false
+			select {
+			case <-n.changed:
+				changed = true
+			default:
+			}
+			if len(got) != wantFindings || asked != wantAsked || changed != wantChanged {
+				t.Errorf("%d findings, %d lookups, changed %t; want %d, %d, %t", len(got), asked, changed, wantFindings, wantAsked, wantChanged)
+			}
+			return got
+		}
+		check(0, 2, true) // nobody knows yet
+		got := check(2, 3, false)
+		want := `warning: WorkloadEntry default/late: spec.address: "late.lan" is not resolved on this machine: there is no such host: correct the name, or write the IP address`
+		if len(got) > 0 && got[0].String() != want {
+			t.Errorf("finding %q\nwant    %q", got[0], want)
+		}
+		if !n.failing() {
+			t.Error("it is not looked up again")
+		}
+		there["late.lan"] = true
+		check(2, 4, true)
+		check(0, 4, false)
+		entries = entries[:2]
+		check(0, 4, false)
+		if n.failing() || len(n.known) != 1 {
+			t.Errorf("known: %v, want vm.lan alone", n.known)
+		}
+	})
+}
