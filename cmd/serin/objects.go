@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,8 +25,19 @@ func newObjectCmds(opts *options) []*cobra.Command {
 	const name = "serin"
 	api := newAPI(opts)
 	factory := cmdutil.NewFactory(api)
+	applyCmd := apply.NewCmdApply(name, factory, opts.IOStreams)
+	applyCmd.PreRun = func(cmd *cobra.Command, _ []string) {
+		files, err := cmd.Flags().GetStringSlice("filename")
+		if err != nil {
+			return // the flag has become another: messages have no places
+		}
+		cmdutil.BehaviorOnFatal(func(msg string, code int) {
+			sayError(opts.ErrOut, placesOf(files).mark(msg))
+			os.Exit(code)
+		})
+	}
 	cmds := []*cobra.Command{
-		apply.NewCmdApply(name, factory, opts.IOStreams),
+		applyCmd,
 		get.NewCmdGet(name, factory, opts.IOStreams),
 		describe.NewCmdDescribe(name, factory, opts.IOStreams),
 		delete.NewCmdDelete(factory, opts.IOStreams),
