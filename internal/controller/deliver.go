@@ -63,8 +63,10 @@ type delivery struct {
 	settled  bool // both sides were seen ready by this process
 	idleAt0  bool // the target was seen scaled to 0 between runs
 	divided  divided
-	trouble  string
-	frozen   string // why it was at the last look; "" = it was not
+	trouble  string    // what holds it up; "" = nothing
+	troubled time.Time // since when
+	alarmed  bool      // somebody was alerted
+	frozen   string    // why it was at the last look; "" = it was not
 
 	recordOf   record.Key
 	unrecorded string // why its record has a gap at the last look; "" = none
@@ -191,15 +193,23 @@ func backend(rel *kube.Delivery, service string) mesh.ServiceName {
 	return mesh.ServiceName(service + "." + rel.Names.Namespace)
 }
 
+// lasting is how long a release has to be held up until somebody is alerted:
+// conflicts with other writers pass by themselves.
+const lasting = 10 * time.Second
+
 // complain tells of an error once, not at every look.
 func (d *Deliver) complain(ctx context.Context, rel *kube.Delivery, run *delivery, err error) {
+	now := time.Now()
 	if err.Error() == run.trouble {
+		if !run.alarmed && now.Sub(run.troubled) >= lasting {
+			run.alarmed = true
+			d.alert(ctx, rel, run, rollout.Event{Warning: true, Reason: "HeldUp", Message: err.Error()})
+		}
 		return
 	}
-	run.trouble = err.Error()
+	run.trouble, run.troubled, run.alarmed = err.Error(), now, false
 	d.Log.Warn("release is held up", "namespace", rel.Release.Namespace, "release", rel.Release.Name, "err", err)
 	d.API.Event(rel.Release, true, "HeldUp", err.Error())
-	d.alert(ctx, rel, run, rollout.Event{Warning: true, Reason: "HeldUp", Message: err.Error()})
 }
 
 // one moves one release: observe, decide, store, act.
