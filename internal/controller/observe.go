@@ -31,6 +31,7 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 	}
 	counted := run.tally.Take()
 	in.Samples = counted.Samples
+	in.Mirrored = rollout.Mirrored(counted.Copies)
 	in.Arrived = counted.Arrived
 	in.Late = counted.Late
 	in.Served = counted.Served[string(run.stored.State.Want().StableRevision)]

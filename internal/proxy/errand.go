@@ -9,12 +9,13 @@ import (
 )
 
 // errand is a request that the proxy sends on its own account, whole, and whose
-// answer it only looks at the head of. It may be sent more than once.
+// answer goes to no caller. It may be sent more than once.
 type errand struct {
 	worker   *worker
 	head     wire.Head
 	body     []byte
 	trailers []wire.Field
+	heard    *heard // what is kept of the answer; nil = nothing
 }
 
 // run sends the request to an endpoint and reads the answer to its end, within
@@ -79,18 +80,27 @@ func (e *errand) ask(c calleeStream, answer *wire.Head) error {
 	// If that failed, there may be an answer that came early, or Answer tells
 	// the reason.
 	for answer.Status = 0; answer.Status < 200; {
-		if e := c.Answer(answer); e != nil {
-			return e
+		if failed := c.Answer(answer); failed != nil {
+			return failed
 		}
 		if answer.Status == 101 {
 			return errNoUpgrade
 		}
 	}
+	if e.heard != nil {
+		*e.heard = heard{}
+		e.heard.head(answer)
+	}
 	for answer.Body != wire.NoBody {
-		if _, e := c.Next(); e == io.EOF {
+		piece, failed := c.Next()
+		if failed == io.EOF {
 			break
-		} else if e != nil {
-			return e
+		}
+		if failed != nil {
+			return failed
+		}
+		if e.heard != nil {
+			e.heard.piece(piece)
 		}
 	}
 	return err

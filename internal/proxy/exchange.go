@@ -94,6 +94,7 @@ type exchange struct {
 	limit    string // flag of what forbade another try
 
 	mirrored bool    // mirrors were drawn
+	twin     *twin   // of the copies whose answers are compared; nil = none are
 	shadow   *shadow // for them, while the body is not whole
 
 	names   identity
@@ -141,7 +142,7 @@ func (ex *exchange) reset() {
 	ex.prepared, ex.retries, ex.wait, ex.limit = false, 0, 0, ""
 	ex.retrying.release()
 	ex.dropShadow("the request was not whole")
-	ex.mirrored = false
+	ex.mirrored, ex.twin = false, nil
 	clear(ex.tried)
 	ex.tried = ex.tried[:0]
 	ex.record = telemetry.Request{}
@@ -198,6 +199,9 @@ func (ex *exchange) finish() {
 	p := ex.worker.proxy
 	if p.recorder != nil {
 		p.recorder.Record(r)
+	}
+	if ex.twin != nil {
+		ex.twin.answered(r)
 	}
 	if p.access != nil {
 		p.access.add(ex.entry())

@@ -161,6 +161,9 @@ func (ex *exchange) isWorthARetry(u *upstream, out outcome) bool {
 	}
 	ex.retrying = allowed
 	ex.retries++
+	if out.isFailure() {
+		ex.record.Masked = u.workload.Name
+	}
 	ex.wait = next.wait
 	ex.tried = append(ex.tried, u)
 	return true
@@ -290,6 +293,9 @@ func (ex *exchange) deliver(c calleeStream) bool {
 	r.GRPC, _ = h.Get("grpc-status")
 	ex.date(h)
 	ex.answered = true
+	if ex.twin != nil {
+		ex.twin.user.head(h)
+	}
 	whole := h.Body == wire.NoBody
 	if err := ex.caller.Answer(h, whole); err != nil {
 		ex.broken(errCallerGone)
@@ -308,6 +314,9 @@ func (ex *exchange) deliver(c calleeStream) bool {
 			return false
 		}
 		ex.moved = ex.worker.now()
+		if ex.twin != nil {
+			ex.twin.user.piece(piece)
+		}
 		err = ex.caller.Write(piece)
 		if err == nil && c.Waits() {
 			err = ex.caller.Flush()

@@ -7,6 +7,7 @@ import (
 
 	"serin.dev/serin/internal/proxy/loop"
 	"serin.dev/serin/internal/proxy/wire"
+	"serin.dev/serin/internal/telemetry"
 )
 
 // A request is copied for mirrors while it is sent. Once its body is whole, the
@@ -26,6 +27,8 @@ type shadow struct {
 	call    call // by the copied head
 	timeout time.Duration
 	to      []groupKey // each counts in worker.mirrors
+	noise   bool       // the last of them is the version that answers the user
+	twin    *twin      // nil = nobody records
 	left    int        // tasks under way; the last one lets go of the body
 }
 
@@ -49,6 +52,14 @@ func (ex *exchange) mirror() {
 	s := &shadow{errand: errand{worker: ex.worker, head: cloneHead(&ex.out)}, draws: &ex.listener.draws, timeout: r.timeout, to: to}
 	if s.timeout <= 0 {
 		s.timeout = mirrorTime
+	}
+	if ex.worker.proxy.recorder != nil {
+		s.twin = &twin{proxy: ex.worker.proxy}
+		ex.twin = s.twin
+		s.noise = ex.dec.group != nil && s.twin.proxy.comparer.wantsNoise(ex.record.Method, ex.record.Path) && ex.worker.admitMirror()
+		if s.noise {
+			s.to = append(s.to, ex.dec.group.groupKey)
+		}
 	}
 	s.head.Authority = shadowHost(s.head.Authority)
 	s.call = ex.call
@@ -123,9 +134,13 @@ func (ex *exchange) dropShadow(why string) {
 func (s *shadow) send() {
 	w := s.worker
 	s.left = len(s.to)
-	for _, key := range s.to {
+	for i, key := range s.to {
+		kind := telemetry.MirrorCopy
+		if s.noise && i == len(s.to)-1 {
+			kind = telemetry.NoiseCopy
+		}
 		w.loop.Go(func(t *loop.Task) {
-			if err := s.goTo(t, key); err != nil {
+			if err := s.goTo(t, key, kind); err != nil {
 				w.proxy.log.Debug("mirror failed", "to", key.service, "err", err)
 			}
 			w.mirrors--
@@ -136,9 +151,20 @@ func (s *shadow) send() {
 	}
 }
 
-// goTo sends the copy to an endpoint of a group and throws the answer away.
-func (s *shadow) goTo(t *loop.Task, key groupKey) error {
+// goTo sends the copy to an endpoint of a group. The answer is compared with the
+// user's and thrown away.
+func (s *shadow) goTo(t *loop.Task, key groupKey, kind telemetry.Kind) error {
 	p := s.worker.proxy
+	e := s.errand
+	if s.twin != nil {
+		e.heard = &heard{}
+	}
+	c := response{kind: kind, backend: key.service, start: s.worker.loop.Now(), heard: e.heard}
+	out := outcome{kind: connectFailed, grpc: noGRPC}
+	defer func() {
+		c.duration = s.worker.loop.Now().Sub(c.start)
+		s.twin.hears(c, out)
+	}()
 	var m *member
 	u := p.acquire(func(table *table) *upstream {
 		m = nil
@@ -156,10 +182,13 @@ func (s *shadow) goTo(t *loop.Task, key groupKey) error {
 	defer p.release(u)
 	admitted, ok := m.group.admitRequest()
 	if !ok {
+		out.kind = refused
 		return errOverflow
 	}
 	defer admitted.release()
-	out, err := s.run(t, m, s.timeout)
+	c.at = u.workload
+	var err error
+	out, err = e.run(t, m, s.timeout)
 	m.done(out, s.worker.loop.Now())
 	return err
 }

@@ -17,6 +17,23 @@ type outcome struct {
 	sent   bool // some byte of the request was sent
 }
 
+// isFailure reports whether the endpoint failed, as telemetry.Request.Failed
+// says it of whole requests.
+func (o outcome) isFailure() bool {
+	switch o.kind {
+	case connectFailed, broken, timedOut:
+		return true
+	case refused:
+		return false
+	case answered:
+	}
+	switch o.grpc {
+	case 2, 4, 12, 13, 14, 15:
+		return true
+	}
+	return o.status >= 500
+}
+
 type outcomeKind uint8
 
 const (

@@ -27,6 +27,7 @@ type Proxy struct {
 	recorder telemetry.Recorder
 	log      *slog.Logger
 	access   *accessLog // nil: none
+	comparer *comparer
 	seed     uint64
 	limits   Limits
 	place    mesh.Place
@@ -59,6 +60,7 @@ var ErrClosed = errors.New("proxy is shut down")
 func New(c Config) *Proxy {
 	p := &Proxy{
 		recorder:  c.Recorder,
+		comparer:  newComparer(),
 		log:       c.Logger,
 		seed:      c.Seed,
 		limits:    c.Limits.withDefaults(),

@@ -28,12 +28,18 @@ type rig struct {
 // records takes what the proxy records. Tests take one for each request.
 type records chan telemetry.Request
 
-func (r records) Record(q *telemetry.Request) { r <- *q.Clone() }
+func (r records) Record(q *telemetry.Request) {
+	if q.Kind == telemetry.UsersRequest {
+		r <- *q.Clone()
+	}
+}
 
 func newRig(t *testing.T, c Config) *rig {
 	t.Helper()
 	r := &rig{t: t, records: make(records, 1<<16)}
-	c.Recorder = r.records
+	if c.Recorder == nil {
+		c.Recorder = r.records
+	}
 	r.Proxy = New(c)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())

@@ -23,7 +23,7 @@ const (
 
 // batchVersion is the first byte of a batch. Every change of what follows,
 // numbers and texts included, makes it another.
-const batchVersion = 1
+const batchVersion = 2
 
 // Batch is a number of records in few bytes: 40 or so for a request like those
 // before it. It is for wires and for disks. The zero value is empty and ready
@@ -166,21 +166,27 @@ func cut(text string) string { return text[:min(len(text), MaxText)] }
 // numberFields and textFields are how many fields of either kind a record has
 // beside its id and its start.
 const (
-	numberFields = 7
-	textFields   = 22
+	numberFields = 8
+	textFields   = 24
 )
 
 // numbers of a record; those first that change most often. setNumbers is its
 // inverse.
 func numbers(r *Request) [numberFields]int64 {
-	marks := int64(r.Reporter) << 2
+	marks := int64(r.Reporter)<<2 | int64(r.Kind)<<4
+	if r.Original.Failed {
+		marks |= 1 << 6
+	}
+	if r.Compared {
+		marks |= 1 << 7
+	}
 	if r.Split {
 		marks |= 2
 	}
 	if r.Probe {
 		marks |= 1
 	}
-	return [...]int64{int64(r.Duration), r.Sent, int64(r.Code), r.Read, int64(r.Attempts), int64(r.Snapshot), marks}
+	return [...]int64{int64(r.Duration), r.Sent, int64(r.Code), r.Read, int64(r.Attempts), int64(r.Snapshot), marks, int64(r.Original.Duration)}
 }
 
 // texts of a record; those first that change most often.
@@ -191,6 +197,7 @@ func texts(r *Request) [textFields]*string {
 		&r.Host, (*string)(&r.Service), &to.Name, &to.Version, &to.Revision, &to.Namespace,
 		&r.Route.Name, &r.Route.Namespace, &r.Route.Kind, &r.Protocol,
 		&from.Name, &from.Version, &from.Revision, &from.Namespace, &from.Pod,
+		&r.Masked, &r.Differs,
 	}
 }
 

@@ -100,12 +100,14 @@ func setNumbers(r *Request, values [numberFields]int64) error {
 		return fmt.Errorf("code %d is out of range", code)
 	case attempts < 0 || attempts > math.MaxUint32:
 		return fmt.Errorf("%d attempts are out of range", attempts)
-	case marks < 0 || marks>>2 > int64(GatewaySide):
+	case marks < 0 || marks>>8 != 0 || marks>>2&3 > int64(GatewaySide) || marks>>4&3 > int64(NoiseCopy):
 		return fmt.Errorf("marks %#x are unknown", marks)
 	}
 	r.Duration, r.Sent, r.Code, r.Read = time.Duration(values[0]), values[1], int(code), values[3]
 	r.Attempts, r.Snapshot = uint32(attempts), mesh.SnapshotVersion(values[5])
-	r.Reporter, r.Split, r.Probe = Reporter(marks>>2), marks&2 != 0, marks&1 != 0
+	r.Reporter, r.Split, r.Probe = Reporter(marks>>2&3), marks&2 != 0, marks&1 != 0
+	r.Kind, r.Original.Failed, r.Compared = Kind(marks>>4&3), marks&(1<<6) != 0, marks&(1<<7) != 0
+	r.Original.Duration = time.Duration(values[7])
 	return nil
 }
 

@@ -97,6 +97,8 @@ func vary(random *rand.Rand, v reflect.Value) {
 	switch {
 	case v.Type() == reflect.TypeFor[Reporter]():
 		v.SetUint(random.Uint64N(uint64(GatewaySide) + 1))
+	case v.Type() == reflect.TypeFor[Kind]():
+		v.SetUint(random.Uint64N(uint64(NoiseCopy) + 1))
 	case v.Kind() == reflect.String:
 		v.SetString(randomText(random))
 	case v.Kind() == reflect.Bool:
@@ -200,16 +202,18 @@ func TestBytesThatAreNoBatchAreRefused(t *testing.T) {
 			t.Errorf("ReadBatch(%.40x) = %v, want %s", bytes, err, want)
 		}
 	}
-	f([]byte{2}, "has version 2, not 1; use the same release of serin on both sides")
+	f([]byte{1}, "has version 1, not 2; use the same release of serin on both sides")
 	f(make([]byte, MaxBatch+1), "has 4194305 bytes, more than 4194304")
 	f(whole[:len(whole)-1], "record 1: is cut off")
-	f([]byte{1, 0, 0, 1}, "record 0: is cut off") // within the UUID
-	f([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, "record 0: is cut off")
-	f(binary.AppendUvarint([]byte{1}, 1<<(numberFields+textFields)), "record 0: has a field that version 1 does not know")
-	f(binary.AppendUvarint([]byte{1, 0}, 1<<60), "record 0: has a text of more than 65536 bytes")
+	f([]byte{batchVersion, 0, 0, 1}, "record 0: is cut off") // within the UUID
+	f([]byte{batchVersion, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, "record 0: is cut off")
+	f(binary.AppendUvarint([]byte{batchVersion}, 1<<(numberFields+textFields)), "record 0: has a field that version 2 does not know")
+	f(binary.AppendUvarint([]byte{batchVersion, 0}, 1<<60), "record 0: has a text of more than 65536 bytes")
 	f(number(4, -1), "record 0: -1 attempts are out of range")
 	f(number(4, 1<<32), "record 0: 4294967296 attempts are out of range")
 	f(number(6, int64(GatewaySide+1)<<2), "record 0: marks 0xc are unknown")
+	f(number(6, int64(NoiseCopy+1)<<4), "record 0: marks 0x30 are unknown")
+	f(number(6, 1<<8), "record 0: marks 0x100 are unknown")
 	f(text(binary.AppendUvarint(nil, 2)), "record 0: text 1 is not there")
 	f(text(binary.AppendUvarint(nil, 2<<60+1)), "record 0: has a text of more than 65536 bytes")
 	f(text(binary.AppendUvarint(nil, 2*MaxText+1)), "record 0: is cut off")
@@ -217,11 +221,11 @@ func TestBytesThatAreNoBatchAreRefused(t *testing.T) {
 
 // number makes a batch of one record with a number, and text with a text.
 func number(field int, value int64) []byte {
-	return binary.AppendVarint(append(binary.AppendUvarint([]byte{1}, 1<<field), 1, 0), value)
+	return binary.AppendVarint(append(binary.AppendUvarint([]byte{batchVersion}, 1<<field), 1, 0), value)
 }
 
 func text(encoded []byte) []byte {
-	return append(append(binary.AppendUvarint([]byte{1}, 1<<numberFields), 1, 0), encoded...)
+	return append(append(binary.AppendUvarint([]byte{batchVersion}, 1<<numberFields), 1, 0), encoded...)
 }
 
 func FuzzReadBatch(f *testing.F) {

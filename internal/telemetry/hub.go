@@ -19,7 +19,7 @@ type Hub struct {
 // record of the same release is added, and allocates nothing for an endpoint
 // that it knows.
 //
-// Not counted are what the caller's side of the hop recorded already, health
+// A copy of a request is counted as one, and never as a request. Not counted are what the caller's side of the hop recorded already, health
 // checks, which are nobody's traffic, and connections: one that fails is
 // recorded at once and one that serves only at its end, maybe hours later, so
 // shares of failed ones would say that all is bad.
@@ -32,6 +32,10 @@ func (h *Hub) Record(r *Request) {
 		return
 	}
 	for _, t := range (*m)[r.Backend] {
+		if r.Kind != UsersRequest {
+			t.addCopy(r)
+			continue
+		}
 		t.add(r)
 	}
 }

@@ -48,6 +48,36 @@ type Request struct {
 	// Probe: a health check, by its user agent. It is nobody's traffic and
 	// counts in no rate.
 	Probe bool
+
+	// Masked is the workload of the endpoint that failed the last try but one:
+	// where a later one served, no user saw that. "" = none did.
+	Masked string
+
+	// Kind tells what users asked for from copies of it. The rest belongs to
+	// copies alone.
+	Kind     Kind
+	Original Original // how what was copied went
+	// Compared: the two answers were compared, and Differs says where they are
+	// not the same; "" = they are.
+	Compared bool
+	Differs  string
+}
+
+// Kind is for whom a request was made.
+type Kind uint8
+
+// The kinds. Only the first counts as a request: the others' answers reach no
+// user.
+const (
+	UsersRequest Kind = iota
+	MirrorCopy        // of a request, to compare another version's answer
+	NoiseCopy         // of a request, to its own version: where that answers otherwise each time, a difference means nothing
+)
+
+// Original is how a request went of which there is a copy.
+type Original struct {
+	Duration time.Duration
+	Failed   bool
 }
 
 // TCP is the Protocol of a connection's record.
@@ -99,7 +129,7 @@ func grpcFailed(status string) bool {
 // Clone returns a copy that may be kept.
 func (r *Request) Clone() *Request {
 	c := *r
-	for _, s := range [...]*string{&c.ID, &c.Method, &c.Host, &c.Path, &c.GRPC} {
+	for _, s := range [...]*string{&c.ID, &c.Method, &c.Host, &c.Path, &c.GRPC, &c.Differs} {
 		*s = strings.Clone(*s)
 	}
 	return &c

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,6 +93,7 @@ type Increment struct {
 	Samples analysis.Samples // under the present baseline
 	Arrived int64            // requests to either side, however answered; not those that chose the canary themselves
 	Late    int64            // canary requests that began after a baseline that cuts it off
+	Copies  Copies           // under the present baseline
 	Served  map[string]int64 // good answers of stable pods by revision, under the baseline
 }
 
@@ -145,6 +147,52 @@ func (t *Tally) users(r *Request, side Side) bool {
 	return side == StableSide || r.Split || r.Backend == t.spec.Shared || slices.Contains(t.spec.Routes, r.Route)
 }
 
+// Copies sum up the comparison of answers to copies with those of users.
+type Copies struct {
+	// Compared are pairs of the canary and stable, Differ those whose answers
+	// were not the same; the others the same for pairs of stable and stable.
+	Compared, Differ, NoiseCompared, NoiseDiffer int64
+	// Example says how two of them differed.
+	Example string
+}
+
+// addCopy counts a copy's answer beside that to the request, which is counted
+// where it was made.
+func (t *Tally) addCopy(r *Request) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.base.Snapshot == 0 || r.Snapshot < t.base.Snapshot || !t.base.Mirrored {
+		return
+	}
+	c := &t.taken.Copies
+	differs := r.Compared && r.Differs != ""
+	if r.Kind == NoiseCopy {
+		count(&c.NoiseCompared, r.Compared)
+		count(&c.NoiseDiffer, differs)
+		return
+	}
+	if t.run.FirstCanary.IsZero() || r.Start.Before(t.run.FirstCanary) {
+		t.run.FirstCanary = r.Start
+	}
+	count(&c.Compared, r.Compared)
+	count(&c.Differ, differs)
+	if differs && c.Example == "" {
+		c.Example = strings.Clone(r.Method) + " " + strings.Clone(r.Path) + ": " + strings.Clone(r.Differs)
+	}
+	s, failed := &t.taken.Samples, r.Failed()
+	stratum := t.stratum(t.endpoint(r))
+	addCanary(&s.Counts, &s.CanaryLatency, r.Duration, failed)
+	addCanary(&stratum.Counts, &stratum.CanaryLatency, r.Duration, failed)
+	addStable(&s.Counts, &s.StableLatency, r.Original.Duration, r.Original.Failed)
+	addStable(&stratum.Counts, &stratum.StableLatency, r.Original.Duration, r.Original.Failed)
+}
+
+func count(n *int64, yes bool) {
+	if yes {
+		*n++
+	}
+}
+
 func (t *Tally) add(r *Request) {
 	side, ok := t.sideOf(r)
 	if !ok {
@@ -157,11 +205,23 @@ func (t *Tally) add(r *Request) {
 	t.mu.Lock()
 	t.addRun(r, side, failed)
 	e := t.addEndpoint(r, side, failed)
+	// What another try mended was no failure to a user, but it is one of the
+	// version: with less luck, or with retries used up, the next user meets it.
+	masked, at := r.Masked != "", side
+	if masked && r.Backend == t.spec.Shared {
+		at = StableSide
+		if r.Masked == t.spec.CanaryWorkload {
+			at = CanarySide
+		}
+	}
 	if t.base.Snapshot != 0 && r.Snapshot >= t.base.Snapshot {
-		t.addSample(r, side, failed, e)
+		t.addSample(r, side, failed || masked && at == side, e)
+		if masked && at != side {
+			t.addSample(r, at, true, e)
+		}
 	}
 	t.mu.Unlock()
-	if failed && t.spec.Failed != nil {
+	if (failed || masked) && t.spec.Failed != nil {
 		t.spec.Failed()
 	}
 }
@@ -185,14 +245,20 @@ func (t *Tally) addRun(r *Request, side Side, failed bool) {
 }
 
 func (t *Tally) addEndpoint(r *Request, side Side, failed bool) *endpointTally {
+	e := t.endpoint(r)
+	e.sides[side].add(failed)
+	if failed && side == CanarySide && e.example == nil {
+		e.example = r.Clone()
+	}
+	return e
+}
+
+// endpoint finds the tally of the endpoint that the request called.
+func (t *Tally) endpoint(r *Request) *endpointTally {
 	t.name = appendEndpointName(t.name[:0], r.Method, r.Path)
 	e := t.endpoints[string(t.name)] // looked up without making the string
 	if e == nil {
 		e = t.newEndpoint()
-	}
-	e.sides[side].add(failed)
-	if failed && side == CanarySide && e.example == nil {
-		e.example = r.Clone()
 	}
 	return e
 }
@@ -213,7 +279,7 @@ func (t *Tally) newEndpoint() *endpointTally {
 }
 
 func (t *Tally) addSample(r *Request, side Side, failed bool, e *endpointTally) {
-	if side == StableSide && !failed {
+	if side == StableSide && !r.Failed() {
 		if t.taken.Served == nil {
 			t.taken.Served = map[string]int64{}
 		}
@@ -275,7 +341,7 @@ func (t *Tally) Rebase(b Baseline) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.base = b
-	t.taken.Samples = analysis.Samples{}
+	t.taken.Samples, t.taken.Copies = analysis.Samples{}, Copies{}
 	t.takes++
 	t.taken.Served = nil
 	t.measured = [2]uint64{}

@@ -1,0 +1,124 @@
+package telemetry
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"serin.dev/serin/internal/analysis"
+)
+
+func copyOf(kind Kind, code int, differs string, original Original) *Request {
+	backend := spec.Canary
+	if kind == NoiseCopy {
+		backend = spec.Stable
+	}
+	return request(backend, code, direct, func(r *Request) {
+		r.Kind, r.Original, r.Compared, r.Differs = kind, original, true, differs
+	})
+}
+
+func TestCopiesCompareAndAreNobodysRequests(t *testing.T) {
+	var hub Hub
+	tally := hub.Tally(spec)
+	hub.Record(copyOf(MirrorCopy, 500, "", Original{})) // before any baseline
+	tally.Rebase(Baseline{Snapshot: 7, At: t0, CutOff: true, Mirrored: true})
+	hub.Record(request(spec.Stable, 200)) // the request itself, of which the copy tells again
+	hub.Record(copyOf(MirrorCopy, 500, "status differs: 500 instead of 200", Original{Duration: time.Second}))
+	hub.Record(copyOf(MirrorCopy, 200, "", Original{Failed: true}))
+	hub.Record(copyOf(NoiseCopy, 200, "$.time differs: 1 instead of 2", Original{}))
+	got := tally.Take()
+	if diff := cmp.Diff(analysis.Counts{CanaryRequests: 2, CanaryFailures: 1, StableRequests: 2, StableFailures: 1}, got.Samples.Counts); diff != "" {
+		t.Errorf("samples (-want +got):\n%s", diff)
+	}
+	if len(got.Samples.Strata) != 1 || got.Samples.Strata[0].Counts != got.Samples.Counts || got.Samples.StableLatency.Count() != 2 {
+		t.Errorf("strata %+v, want one that has all samples", got.Samples.Strata)
+	}
+	want := Copies{Compared: 2, Differ: 1, NoiseCompared: 1, NoiseDiffer: 1, Example: "GET /songs/17: status differs: 500 instead of 200"}
+	if diff := cmp.Diff(want, got.Copies); diff != "" {
+		t.Errorf("comparison (-want +got):\n%s", diff)
+	}
+	run := tally.Run()
+	if got.Arrived != 1 || got.Late != 0 || run.Canary != (Count{}) || run.Stable != (Count{Requests: 1}) {
+		t.Errorf("arrived %d, late %d, run %+v; want the one request of a user", got.Arrived, got.Late, run)
+	}
+	for _, e := range tally.Endpoints() {
+		if e.Canary.Requests > 0 {
+			t.Errorf("endpoint %+v counts copies", e)
+		}
+	}
+	tally.Rebase(Baseline{Snapshot: 7, At: t0.Add(1)})
+	hub.Record(copyOf(MirrorCopy, 500, "", Original{})) // a late one, when copies do not count any more
+	if got := tally.Take(); got.Samples.Requests() != 0 || got.Copies != (Copies{}) {
+		t.Errorf("a copy counts beside the split: %+v", got)
+	}
+}
+
+func masked(workload string) func(*Request) { return func(r *Request) { r.Masked = workload } }
+
+func TestTheJudgeSeesWhatRetriesMask(t *testing.T) {
+	var hub Hub
+	told := 0
+	s := spec
+	s.Failed = func() { told++ }
+	tally := hub.Tally(s)
+	tally.Rebase(Baseline{Snapshot: 7, At: t0})
+	hub.Record(request(spec.Canary, 200, masked("music")))
+	hub.Record(request(spec.Canary, 503, masked("music"))) // the last try failed, too: one failure
+	hub.Record(request(spec.Stable, 200, masked("music-stable")))
+	want := analysis.Counts{CanaryRequests: 2, CanaryFailures: 2, StableRequests: 1, StableFailures: 1}
+	if diff := cmp.Diff(want, tally.Take().Samples.Counts); diff != "" {
+		t.Errorf("samples (-want +got):\n%s", diff)
+	}
+	if run := tally.Run(); run.Canary.Failures != 1 || run.Stable.Failures != 0 {
+		t.Errorf("run = %+v; want the one failure that a user met", run)
+	}
+	if told != 3 {
+		t.Errorf("told of %d failures, want 3", told)
+	}
+}
+
+func TestBehindOneServiceAMaskedTryBelongsToItsPod(t *testing.T) {
+	var hub Hub
+	s := spec
+	s.Shared, s.CanaryWorkload = "music.default", "music"
+	tally := hub.Tally(s)
+	tally.Rebase(Baseline{Snapshot: 7, At: t0})
+	by := func(workload string) func(*Request) { return func(r *Request) { r.Destination.Name = workload } }
+	hub.Record(request("music.default", 200, direct, by("music")))
+	hub.Record(request("music.default", 200, direct, by("music-stable")))
+	hub.Record(request("music.default", 200, direct, by("music-stable"), masked("music")))
+	hub.Record(request("music.default", 503, direct)) // nobody was reached
+	got := tally.Take()
+	want := analysis.Counts{CanaryRequests: 2, CanaryFailures: 1, StableRequests: 2}
+	if diff := cmp.Diff(want, got.Samples.Counts); diff != "" {
+		t.Errorf("samples (-want +got):\n%s", diff)
+	}
+	if got.Arrived != 4 {
+		t.Errorf("arrived = %d, want 4", got.Arrived)
+	}
+}
+
+func TestMatchedUsersAreJudgedByThemselves(t *testing.T) {
+	var hub Hub
+	s := spec
+	route := request("", 0).Route
+	route.Name = "music"
+	s.Routes = append(s.Routes, route)
+	tally := hub.Tally(s)
+	matched := func(r *Request) { r.Split, r.Route = false, route }
+	tally.Rebase(Baseline{Snapshot: 7, At: t0, Matched: true})
+	hub.Record(request(spec.Canary, 500, matched))
+	hub.Record(request(spec.Stable, 500))
+	got := tally.Take()
+	if got.Samples.Requests() != 0 || got.Samples.DirectRequests != 1 || got.Samples.DirectFailures != 1 || got.Arrived != 2 {
+		t.Errorf("got %+v, want two that arrived and one direct request", got)
+	}
+	tally.Rebase(Baseline{Snapshot: 8, At: t0, CutOff: true})
+	hub.Record(request(spec.Canary, 200, matched, at(time.Second)))
+	hub.Record(request(spec.Canary, 200, direct, at(time.Second)))
+	if got := tally.Take().Late; got != 1 {
+		t.Errorf("late = %d, want the one that the route sent there", got)
+	}
+}
