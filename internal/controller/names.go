@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
-	"net/netip"
-	"strings"
+	"slices"
 	"sync"
 	"time"
-
-	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/mesh"
@@ -52,16 +50,13 @@ type names struct {
 
 // check reports what is known, and looks up in the background what was not
 // resolved so far.
-func (n *names) check(ctx context.Context, entries []*istiov1.WorkloadEntry) []istio.Finding {
+func (n *names) check(ctx context.Context, hosts map[mesh.Origin]string) []istio.Finding {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	known := map[string]string{}
 	var out []istio.Finding
-	for _, e := range entries {
-		host := e.Spec.Address
-		if _, err := netip.ParseAddr(host); err == nil || host == "" || strings.ContainsAny(host, ":/*") {
-			continue
-		}
+	for _, origin := range slices.SortedFunc(maps.Keys(hosts), mesh.Origin.Compare) {
+		host := hosts[origin]
 		reason, resolved := n.known[host]
 		if resolved {
 			known[host] = reason
@@ -69,7 +64,7 @@ func (n *names) check(ctx context.Context, entries []*istiov1.WorkloadEntry) []i
 		if reason != "" {
 			out = append(out, istio.Finding{
 				Severity: istio.Warning,
-				Origin:   mesh.Origin{Kind: "WorkloadEntry", Namespace: e.Namespace, Name: e.Name},
+				Origin:   origin,
 				Path:     "spec.address",
 				Message:  fmt.Sprintf("%q is not resolved on this machine: %s: correct the name, or write the IP address", host, reason),
 			})

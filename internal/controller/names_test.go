@@ -6,9 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 
-	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
-
 	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/translate/istio"
 )
 
@@ -23,15 +22,11 @@ func TestANameThatDoesNotResolveIsTold(t *testing.T) {
 			}
 			return errors.New("there is no such host")
 		}}
-		entry := func(name, address string) *istiov1.WorkloadEntry {
-			e := &istiov1.WorkloadEntry{}
-			e.Namespace, e.Name, e.Spec.Address = "default", name, address
-			return e
-		}
-		entries := []*istiov1.WorkloadEntry{entry("ip", "10.0.0.1"), entry("vm", "vm.lan"), entry("late", "late.lan"), entry("late2", "late.lan"), entry("unix", "unix:///run/x")}
+		origin := func(name string) mesh.Origin { return mesh.Origin{Kind: "WorkloadEntry", Namespace: "default", Name: name} }
+		hosts := map[mesh.Origin]string{origin("vm"): "vm.lan", origin("late"): "late.lan", origin("late2"): "late.lan"}
 		check := func(wantFindings, wantAsked int, wantChanged bool) []istio.Finding {
 			t.Helper()
-			got := n.check(t.Context(), entries)
+			got := n.check(t.Context(), hosts)
 			synctest.Wait()
 			changed := false
 			select {
@@ -56,7 +51,8 @@ func TestANameThatDoesNotResolveIsTold(t *testing.T) {
 		there["late.lan"] = true
 		check(2, 4, true)
 		check(0, 4, false)
-		entries = entries[:2]
+		delete(hosts, origin("late"))
+		delete(hosts, origin("late2"))
 		check(0, 4, false)
 		if n.failing() || len(n.known) != 1 {
 			t.Errorf("known: %v, want vm.lan alone", n.known)

@@ -135,7 +135,7 @@ func (p *Publish) publish(ctx context.Context, l *listeners) error {
 	}
 	p.good, p.refused = out.Good, out.Refused
 	findings := append(out.Findings, closedGateways(snapshot.Gateways, l.closedPorts())...)
-	findings = append(findings, p.names.check(ctx, objects.WorkloadEntries)...)
+	findings = append(findings, p.names.check(ctx, objects.WorkloadHosts())...)
 	p.tell(findings)
 	p.Acks.object(objectionsOf(findings, out.Failed, snapshot.Origins))
 	return err

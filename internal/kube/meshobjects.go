@@ -87,6 +87,18 @@ func (c *Client) MeshObjects() (*MeshObjects, error) {
 	return &m, nil
 }
 
+// WorkloadHosts are the addresses of WorkloadEntries that are names of hosts.
+func (m *MeshObjects) WorkloadHosts() map[mesh.Origin]string {
+	out := map[mesh.Origin]string{}
+	for _, e := range m.WorkloadEntries {
+		host := e.Spec.Address
+		if _, err := netip.ParseAddr(host); err != nil && host != "" && !strings.ContainsAny(host, ":/*") {
+			out[mesh.Origin{Kind: "WorkloadEntry", Namespace: e.Namespace, Name: e.Name}] = host
+		}
+	}
+	return out
+}
+
 func endpointsOf(services []*corev1.Service, slicesOfAll []*discoveryv1.EndpointSlice, pods map[string]*corev1.Pod) map[mesh.ServiceName][]mesh.Endpoint {
 	ports := map[mesh.ServiceName]map[string]uint16{} // by port name
 	for _, s := range services {
