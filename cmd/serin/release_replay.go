@@ -192,7 +192,7 @@ func printComparison(w io.Writer, r *record.Record, c *record.Comparison) error 
 	if err := t.flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nRecorded:  %s\nEstimated: %s\n\nThis is an estimate: requests are those of the recorded run, in the number that the other shares would\nhave given each version.\n",
+	fmt.Fprintf(w, "\nRecorded:  %s\nEstimated: %s\n\nThis is an estimate: the requests are those of the recorded run, as many as the other shares would have\ngiven each version.\n",
 		live.Plain(c.Recorded.Reason), live.Plain(c.Estimated.Reason))
 	for _, note := range c.Notes {
 		fmt.Fprintf(w, "- %s\n", note)

@@ -3,6 +3,7 @@ package record
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
@@ -40,9 +41,9 @@ type Course struct {
 // requests in another number: the recorded counts of a side are multiplied by
 // the ratio of its shares, and rounded so that no fraction is lost. A side that
 // gets more than it had thus repeats itself, and seems surer than new requests
-// would have made it. Traffic ends where the recorded run decided. Pods, proxies
-// and hooks are taken to do at once what is wanted, gates to be open, and people
-// to keep out of it.
+// would have made it. Traffic ends where the recorded run decided; to a plan that
+// takes longer it is played again. Pods, proxies and hooks are taken to do at
+// once what is wanted, gates to be open, and people to keep out of it.
 func Backtest(r *Record, plan rollout.Plan) (*Comparison, error) {
 	if plan.Strategy != rollout.Canary && plan.Strategy != "" {
 		return nil, fmt.Errorf("spec.strategy: %s gives no share of the requests to the canary, so recorded traffic says nothing about it; use %s", plan.Strategy, rollout.Canary)
@@ -52,26 +53,43 @@ func Backtest(r *Record, plan rollout.Plan) (*Comparison, error) {
 	if err := b.plan.Validate(); err != nil {
 		return nil, err
 	}
-	for look, err := range r.Steps() {
-		if err != nil {
+	for b.rounds = 0; b.rounds == 0 || b.usable && !b.settled() && b.rounds < mostRounds && b.looks < mostLooks; b.rounds++ {
+		if err := b.round(r); err != nil {
 			return nil, err
 		}
+	}
+	b.sum(r)
+	return b.out, nil
+}
+
+// Traffic is played to a plan that does not decide no more often than mostRounds,
+// and not again after so many looks, which take some seconds.
+const (
+	mostRounds = 100
+	mostLooks  = 100_000
+)
+
+// round plays all of the traffic.
+func (b *backtest) round(r *Record) error {
+	for look, err := range r.Steps() {
+		if err != nil {
+			return err
+		}
 		if s := look.Plan.Strategy; s != rollout.Canary && s != "" {
-			return nil, fmt.Errorf("the recorded run had the strategy %s, in which the canary gets no share of the requests: its traffic says nothing about other shares", s)
+			return fmt.Errorf("the recorded run had the strategy %s, in which the canary gets no share of the requests: its traffic says nothing about other shares", s)
 		}
 		if look.Apart {
 			b.note("the record was cut for its length: its traffic ends there")
 			break
 		}
 		if err := b.look(look); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if !b.begun {
-		return nil, errors.New("the record does not begin with its run, so another plan has nothing to begin with")
+		return errors.New("the record does not begin with its run, so another plan has nothing to begin with")
 	}
-	b.sum(r)
-	return b.out, nil
+	return nil
 }
 
 // backtest is one under way: two releases side by side.
@@ -81,45 +99,75 @@ type backtest struct {
 	began time.Time
 	begun bool
 
+	rounds int       // that the traffic was played
+	looks  int       // at it, in all
+	usable bool      // it has requests that compare
+	now    time.Time // by the clock of the estimate
+
 	recorded, state rollout.State
 	ready           bool // the canary's pods were, at some time
 	firstCanary     time.Time
 	scale           scaler
 }
 
+// note says something once.
 func (b *backtest) note(format string, args ...any) {
-	b.out.Notes = append(b.out.Notes, fmt.Sprintf(format, args...))
+	if note := fmt.Sprintf(format, args...); !slices.Contains(b.out.Notes, note) {
+		b.out.Notes = append(b.out.Notes, note)
+	}
 }
+
+// settled reports whether the estimated release has decided.
+func (b *backtest) settled() bool { return decided(&b.state) != "" }
 
 // look gives both a look at the recorded traffic.
 func (b *backtest) look(look *Step) error {
 	if look.State != nil {
-		b.recorded = *look.State
-		if !b.begun {
-			b.begun = b.recorded.Phase == rollout.Idle
-			b.state, b.began = b.recorded, look.Input.Now
-			// What the release was waiting for before is not part of it.
-			b.state.Calls, b.state.Gates, b.state.Hooks = nil, nil, nil
-		} else {
-			b.note("Serin was started again during the run: what came in between was not recorded")
-		}
+		b.resume(look)
 	}
+	b.looks++
 	was := b.recorded
 	next, _, err := decide(rollout.Step, look, was)
 	if err != nil {
 		return err
 	}
 	b.recorded = next
-	if decided(&was) == "" {
-		b.out.Recorded = b.course(look.Plan, &next, look.Input.Now)
+	seen := &look.Input
+	if b.rounds == 0 && decided(&was) == "" {
+		b.out.Recorded = b.course(look.Plan, &next, seen.Now)
 	}
-	if !b.begun || b.state.Run.Number > 0 && decided(&b.state) != "" {
+	compares := seen.Ack.OK && seen.Ack.Traffic == was.Traffic && was.Traffic.Share > 0
+	b.usable = b.usable || compares
+	if !b.begun || b.settled() || decided(&was) != "" || b.rounds > 0 && !compares {
 		return nil
 	}
-	in := b.observe(look, &was)
+	b.now = b.now.Add(min(seen.Now.Sub(was.At), longestGap))
+	if b.rounds == 0 {
+		b.now = seen.Now
+	}
+	in := b.observe(look, was.Traffic.Share, compares)
 	b.state, _, err = decide(rollout.Step, &Step{Plan: &b.plan, Input: in}, b.state)
-	b.out.Estimated = b.course(&b.plan, &b.state, look.Input.Now)
+	b.out.Estimated = b.course(&b.plan, &b.state, b.now)
 	return err
+}
+
+// longestGap between two looks that are played again: in longer ones Serin was
+// not there.
+const longestGap = 10 * time.Second
+
+// resume takes up the recorded state; where it is the first, the estimated
+// release begins with it, too.
+func (b *backtest) resume(look *Step) {
+	b.recorded = *look.State
+	switch {
+	case b.begun && look.State.Phase != rollout.Idle:
+		b.note("Serin was started again during the run: what came in between was not recorded")
+	case !b.begun:
+		b.begun = b.recorded.Phase == rollout.Idle
+		b.state, b.began = b.recorded, look.Input.Now
+		// What the release was waiting for before is not part of it.
+		b.state.Calls, b.state.Gates, b.state.Hooks = nil, nil, nil
+	}
 }
 
 // decided is the outcome of a run as soon as it is clear; "" before, and between
@@ -147,30 +195,28 @@ func (b *backtest) course(plan *rollout.Plan, s *rollout.State, now time.Time) C
 	return c
 }
 
-// observe is what the estimated release would have seen.
-func (b *backtest) observe(look *Step, recorded *rollout.State) rollout.Input {
+// observe is what the estimated release would have seen, of traffic at another
+// share; where that does not compare the two versions, nothing.
+func (b *backtest) observe(look *Step, had rollout.Share, compares bool) rollout.Input {
 	seen := &look.Input
 	b.ready = b.ready || seen.Target.Ready
 	in := rollout.Input{
-		Now:    seen.Now,
-		Target: rollout.Workload{Revision: b.recorded.Run.To, Ready: b.ready, Message: seen.Target.Message},
-		Stable: rollout.Workload{Revision: b.state.Stable, Ready: true},
+		Now:     b.now,
+		Target:  rollout.Workload{Revision: b.recorded.Run.To, Ready: b.ready, Message: seen.Target.Message},
+		Stable:  rollout.Workload{Revision: b.state.Stable, Ready: true},
+		Arrived: seen.Arrived,
 	}
-	if b.state.Split && seen.Now.After(b.state.Asked) {
+	if b.state.Split && b.now.After(b.state.Asked) {
 		in.Ack = rollout.Ack{OK: true, Traffic: b.state.Traffic, Since: b.state.Asked}
 	}
-	in.Arrived = seen.Arrived
-	// Requests that were sent before one of the two had its split compare
-	// nothing.
-	had, has := recorded.Traffic.Share, b.state.Traffic.Share
-	if seen.Ack.OK && seen.Ack.Traffic == recorded.Traffic && in.Ack.OK && had > 0 && has > 0 {
+	if has := b.state.Traffic.Share; compares && in.Ack.OK && has > 0 {
 		in.Samples = b.scale.samples(&seen.Samples, had.Fraction(), has.Fraction())
 		in.Samples.DirectRequests, in.Samples.DirectFailures = seen.Samples.DirectRequests, seen.Samples.DirectFailures
 		in.Samples.DirectLatency = seen.Samples.DirectLatency
 		in.Samples.Measured = b.measured(look)
 	}
 	if in.Samples.CanaryRequests > 0 && b.firstCanary.IsZero() {
-		b.firstCanary = seen.Now
+		b.firstCanary = b.now
 	}
 	in.FirstCanary = b.firstCanary
 	return in
@@ -196,8 +242,13 @@ func (b *backtest) measured(look *Step) []analysis.Measured {
 
 func (b *backtest) sum(r *Record) {
 	recorded, estimated := &b.out.Recorded, &b.out.Estimated
-	if estimated.Outcome == "" {
-		b.note("the recorded traffic ends before this plan would have decided")
+	switch {
+	case !b.usable:
+		b.note("the recorded run ended before the canary had any request, so there is nothing to judge by")
+	case estimated.Outcome == "":
+		b.note("this plan does not decide, though the recorded traffic was played %d times", b.rounds)
+	case b.rounds > 1:
+		b.note("the recorded run decided before this plan would have: from there on its traffic was played again, %d times in all", b.rounds)
 	}
 	if estimated.Outcome == rollout.Promoted && recorded.Outcome != rollout.Promoted && recorded.Outcome != "" {
 		b.note("it would have given all users a version that was taken back; what they would have met then is not counted")
