@@ -22,7 +22,9 @@ func TestANameThatDoesNotResolveIsTold(t *testing.T) {
 			}
 			return errors.New("there is no such host")
 		}}
-		origin := func(name string) mesh.Origin { return mesh.Origin{Kind: "WorkloadEntry", Namespace: "default", Name: name} }
+		origin := func(name string) mesh.Origin {
+			return mesh.Origin{Kind: "WorkloadEntry", Namespace: "default", Name: name}
+		}
 		hosts := map[mesh.Origin]string{origin("vm"): "vm.lan", origin("late"): "late.lan", origin("late2"): "late.lan"}
 		check := func(wantFindings, wantAsked int, wantChanged bool) []istio.Finding {
 			t.Helper()
