@@ -229,3 +229,24 @@ func TestStatusOfACanaryIsReplaced(t *testing.T) {
 		t.Errorf("fields, %v (-want +got):\n%s", err, diff)
 	}
 }
+
+func TestEnoughPodsAreEnough(t *testing.T) {
+	f := func(suffices, updated, available, all int32, ready bool) {
+		t.Helper()
+		replicas := int32(5)
+		dep := &appsv1.Deployment{}
+		dep.Spec.Replicas = &replicas
+		dep.Status = appsv1.DeploymentStatus{Replicas: all, UpdatedReplicas: updated, AvailableReplicas: available}
+		if w := workloadOf(dep, nil, suffices); w.Ready != ready {
+			t.Errorf("%d %% of 5 with %d updated, %d available of %d: ready = %t (%s), want %t", suffices, updated, available, all, w.Ready, w.Message, ready)
+		}
+	}
+	f(100, 5, 5, 5, true)
+	f(100, 5, 4, 5, false)
+	f(80, 5, 4, 5, true)
+	f(80, 5, 3, 5, false)
+	f(70, 5, 4, 5, true) // 3.5 pods are 4
+	f(70, 5, 3, 5, false)
+	f(80, 4, 5, 5, false) // one of the old revision is left
+	f(1, 1, 0, 1, false)
+}
