@@ -48,7 +48,7 @@ promotes what is good, rolls back what is bad within seconds, and says why.`,
 	add(groupStart, newUpCmd(opts), newDemoCmd(opts))
 	add(groupReleases, newReleaseCmd(opts), newSimulateCmd(opts), newMetricCmd(opts))
 	add(groupObjects, newObjectCmds(opts)...)
-	add(groupTools, newLoadCmd(opts), newProxyCmd(opts), newVersionCmd(opts))
+	add(groupTools, newConvertCmd(opts), newLoadCmd(opts), newProxyCmd(opts), newVersionCmd(opts))
 	root.AddCommand(newDemoAppCmd(opts))
 
 	root.InitDefaultHelpCmd()

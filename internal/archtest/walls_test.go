@@ -51,6 +51,11 @@ var rooms = map[string]room{
 		others: slices.Concat(flagger, kubernetes),
 		why:    "a translation is a pure function from Flagger's kind to ours and back; it must be testable without an API",
 	},
+	"internal/translate/argo": {
+		own:    []string{"api/v1alpha1"},
+		others: kubernetes,
+		why:    "a conversion is a pure function from files to files, made once by people who move; nothing that runs knows Argo's kinds",
+	},
 	"internal/telemetry": {
 		own: []string{"internal/analysis", "internal/mesh"},
 		why: "it is fed on the request path and must work where there is no Kubernetes",
