@@ -289,3 +289,35 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestNamesAreRenamedAndValuesAreNot(t *testing.T) {
+	type inner struct {
+		ID        string
+		DependsOn []string
+		Zero      *float64
+	}
+	v := struct {
+		OK     bool
+		Text   string
+		Many   []inner
+		None   []inner
+		Number float64
+		ByName map[string]int
+		At     time.Time
+	}{
+		Text: `a "b", {C}: [\` + "\n", Many: []inner{{ID: "X", DependsOn: []string{"", "Y"}}, {}},
+		Number: -1e-300, ByName: map[string]int{"12": 3},
+	}
+	for brief, want := range map[bool]string{
+		true:  `{"text":"a \"b\", {C}: [\\\n","many":[{"id":"X","dependsOn":["","Y"]},{}],"number":-1e-300,"byName":{"12":3}}`,
+		false: `{"ok":false,"text":"a \"b\", {C}: [\\\n","many":[{"id":"X","dependsOn":["","Y"],"zero":null},{"id":"","dependsOn":null,"zero":null}],"none":null,"number":-1e-300,"byName":{"12":3},"at":"0001-01-01T00:00:00Z"}`,
+	} {
+		got, err := marshal(v, brief)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, string(got)); diff != "" {
+			t.Errorf("brief %v (-want +got):\n%s", brief, diff)
+		}
+	}
+}

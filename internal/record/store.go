@@ -24,7 +24,8 @@ const (
 	// releases that are gone stay until then.
 	keepReleases = 500
 	// maxBytes is the length of a record, before it is packed, from which on it
-	// has decisions alone: an hour of a busy service, days of a quiet one.
+	// has decisions alone: half an hour of a service with thousands of requests
+	// per second, days of a quiet one.
 	maxBytes = 64 << 20
 )
 

@@ -23,58 +23,79 @@ func marshal(v any, brief bool) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber() // as it was written, to the last digit
-	var tree any
-	if err := dec.Decode(&tree); err != nil {
-		return nil, err
-	}
-	return json.Marshal(rename(tree, brief))
+	out, _ := rename(make([]byte, 0, len(data)), data, brief)
+	return out, nil
 }
 
-func rename(v any, brief bool) any {
-	switch v := v.(type) {
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for name, field := range v {
-			if field = rename(field, brief); !brief || !isZero(field) {
-				out[nameOf(name)] = field
+// rename appends the first value of in, which json.Marshal wrote, to out, and
+// returns what follows it.
+func rename(out, in []byte, brief bool) (_, rest []byte) {
+	switch in[0] {
+	case '{':
+		out, in = append(out, '{'), in[1:]
+		for empty := len(out); in[0] != '}'; {
+			if in[0] == ',' {
+				in = in[1:]
+			}
+			before := len(out)
+			if before > empty {
+				out = append(out, ',')
+			}
+			name, after := text(in)
+			out = append(append(out, nameOf(string(name))...), ':')
+			value := len(out)
+			if out, in = rename(out, after[1:], brief); brief && isZero(out[value:]) {
+				out = out[:before]
 			}
 		}
-		return out
-	case []any:
-		for i := range v {
-			v[i] = rename(v[i], brief)
+		return append(out, '}'), in[1:]
+	case '[':
+		out, in = append(out, '['), in[1:]
+		for in[0] != ']' {
+			if in[0] == ',' {
+				out, in = append(out, ','), in[1:]
+			}
+			out, in = rename(out, in, brief)
 		}
+		return append(out, ']'), in[1:]
+	case '"':
+		value, rest := text(in)
+		return append(out, value...), rest
 	}
-	return v
+	end := bytes.IndexAny(in, ",]}")
+	if end < 0 {
+		end = len(in)
+	}
+	return append(out, in[:end]...), in[end:]
 }
 
-// nameOf makes a name begin with a small letter; one that is an abbreviation
-// gets small letters alone.
+// text cuts off a string with its quotes.
+func text(in []byte) (value, rest []byte) {
+	end := 1
+	for ; in[end] != '"'; end++ {
+		if in[end] == '\\' {
+			end++
+		}
+	}
+	return in[:end+1], in[end+1:]
+}
+
+// nameOf makes a name, in quotes, begin with a small letter; one that is an
+// abbreviation gets small letters alone.
 func nameOf(name string) string {
 	if strings.ToUpper(name) == name {
 		return strings.ToLower(name)
 	}
-	return strings.ToLower(name[:1]) + name[1:]
+	return strings.ToLower(name[:2]) + name[2:]
 }
 
-var zeroTime = time.Time{}.Format(time.RFC3339Nano)
+// fieldName is the name of a field of rollout.Input on the wire.
+func fieldName(name string) string { return strings.Trim(nameOf(`"`+name+`"`), `"`) }
 
-func isZero(v any) bool {
-	switch v := v.(type) {
-	case nil:
+func isZero(value []byte) bool {
+	switch string(value) {
+	case null, "false", "0", `""`, "[]", "{}", `"0001-01-01T00:00:00Z"`:
 		return true
-	case bool:
-		return !v
-	case string:
-		return v == "" || v == zeroTime
-	case json.Number:
-		return v == "0"
-	case []any:
-		return len(v) == 0
-	case map[string]any:
-		return len(v) == 0
 	}
 	return false
 }
@@ -113,7 +134,7 @@ func (w *inputWriter) write(in *rollout.Input) (json.RawMessage, error) {
 		case !counted(name) && string(data) == before:
 		case !counted(name) && !known && string(data) == null:
 		default:
-			look[nameOf(name)] = data
+			look[fieldName(name)] = data
 		}
 		if !counted(name) {
 			w.last[name] = string(data)
@@ -136,8 +157,8 @@ func (r *inputReader) read(look json.RawMessage) (rollout.Input, error) {
 	v := reflect.ValueOf(&next).Elem()
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
-		data, there := fields[nameOf(name)]
-		delete(fields, nameOf(name))
+		data, there := fields[fieldName(name)]
+		delete(fields, fieldName(name))
 		if there || counted(name) {
 			v.Field(i).SetZero()
 		}
@@ -145,7 +166,7 @@ func (r *inputReader) read(look json.RawMessage) (rollout.Input, error) {
 			continue
 		}
 		if err := json.Unmarshal(data, v.Field(i).Addr().Interface()); err != nil {
-			return rollout.Input{}, fmt.Errorf("%s: %w", nameOf(name), err)
+			return rollout.Input{}, fmt.Errorf("%s: %w", fieldName(name), err)
 		}
 	}
 	for name := range fields {
