@@ -46,8 +46,11 @@ func Convert(data []byte) (out []byte, notes []Note, err error) {
 	made := map[*node]output{}
 	rollouts := 0
 	for _, o := range objects {
-		if o.at("kind").text() != "Rollout" || !isArgo(o) {
+		if o.word("kind") != "Rollout" || !isArgo(o) {
 			continue
+		}
+		if o.at("metadata").word("name") == "" {
+			return nil, nil, errors.New("a Rollout has no metadata.name: give it one")
 		}
 		rollouts++
 		before := len(c.notes)
@@ -64,7 +67,7 @@ func Convert(data []byte) (out []byte, notes []Note, err error) {
 		case ok:
 			err = errors.Join(err, write(&text, result))
 		case isArgo(o):
-			if kind := o.at("kind").text(); kind != "AnalysisTemplate" && kind != "ClusterAnalysisTemplate" {
+			if kind := o.word("kind"); kind != "AnalysisTemplate" && kind != "ClusterAnalysisTemplate" {
 				before := len(c.notes)
 				o.note("%ss cannot be kept: Serin has none", kind)
 				err = errors.Join(err, write(&text, output{notes: c.notes[before:]}))
@@ -77,7 +80,7 @@ func Convert(data []byte) (out []byte, notes []Note, err error) {
 }
 
 func isArgo(o *node) bool {
-	return strings.HasPrefix(o.at("apiVersion").text(), Group+"/")
+	return strings.HasPrefix(o.word("apiVersion"), Group+"/")
 }
 
 // read parses the documents and files those that Rollouts refer to.
@@ -111,14 +114,14 @@ func (c *converter) read(data []byte) ([]*node, error) {
 // file finds out what an object is.
 func (c *converter) file(fields map[string]any) *node {
 	o := &node{value: fields, read: map[string]bool{}, below: map[string]*node{}, notes: &c.notes}
-	name := o.in("metadata", "name").text()
-	kind := o.at("kind").text()
+	name := o.at("metadata").word("name")
+	kind := o.word("kind")
 	o.object = strings.TrimSpace(kind + " " + name)
 	o.below = map[string]*node{} // what is below has the object's name from here on
 	switch {
 	case isArgo(o) && strings.HasSuffix(kind, "AnalysisTemplate"):
 		c.templates[kind+"/"+name] = o
-	case kind == "Service" && o.at("apiVersion").text() == "v1":
+	case kind == "Service" && o.word("apiVersion") == "v1":
 		c.services[name] = o
 	case kind == "VirtualService":
 		c.routes[name] = o

@@ -94,6 +94,12 @@ func (n *node) text() string {
 	}
 }
 
+// word is a field that is a text; "" = it is none, which is not told.
+func (n *node) word(name string) string {
+	s, _ := n.at(name).value.(string)
+	return s
+}
+
 // number is a whole number; ok is false without one.
 func (n *node) number() (v int, ok bool) {
 	if !n.set() {

@@ -27,7 +27,7 @@ func (c *converter) rollout(o *node) []any {
 	o.at("status")
 	o.metadata()
 	spec := o.at("spec")
-	name := o.in("metadata", "name").text()
+	name := o.at("metadata").word("name")
 	r := &release{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Release"},
 		Metadata: map[string]any{"name": name},
@@ -53,7 +53,7 @@ func (c *converter) rollout(o *node) []any {
 	}
 	r.Spec.Hold = duration(10)
 	r.Spec.Judge.Latency.Tolerance = "0" // of durations the author's own metrics decide
-	spec.at("progressDeadlineAbort") // always here
+	spec.at("progressDeadlineAbort")     // always here
 	r.Spec.Suspend = spec.at("paused").yes()
 	spec.drop("the version before alone is kept: see keepWarm", "rollbackWindow")
 	spec.drop("has no meaning here: kubectl rollout restart changes the template, and is a release", "restartAt")
