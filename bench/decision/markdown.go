@@ -122,8 +122,11 @@ func short(x float64) string {
 
 // share writes a rate in percent.
 func share(x float64) string {
-	if x == 0 {
+	switch {
+	case x == 0:
 		return "0"
+	case x >= 0.1:
+		return fmt.Sprintf("%.0f %%", 100*x)
 	}
 	return fmt.Sprintf("%.2g %%", 100*x)
 }

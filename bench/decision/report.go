@@ -122,7 +122,7 @@ func (r *report) shortfalls() []string {
 		}
 		for _, p := range r.policies {
 			y := r.row(s.name, p.name)
-			if p.name == ours || worst[p.name] >= 0.05 {
+			if rate, known := worst[p.name]; p.name == ours || !known || rate >= 0.05 {
 				continue
 			}
 			if y == nil {
@@ -136,11 +136,16 @@ func (r *report) shortfalls() []string {
 	return out
 }
 
-// worstFalseRollbacks is each policy's highest rate in any scenario.
+// worstFalseRollbacks is each policy's highest rate in any scenario in which
+// nothing is wrong; a policy is not there that was played in none.
 func (r *report) worstFalseRollbacks() map[string]float64 {
 	worst := map[string]float64{}
-	for _, x := range r.page.Rows {
-		worst[x.Policy] = max(worst[x.Policy], x.FalseRollbackRate)
+	for _, s := range r.scenarios {
+		for _, x := range r.page.Rows {
+			if x.Scenario == s.name && !s.harm.real() {
+				worst[x.Policy] = max(worst[x.Policy], x.FalseRollbackRate)
+			}
+		}
 	}
 	return worst
 }
