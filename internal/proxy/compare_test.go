@@ -119,3 +119,21 @@ func TestAFailedTryIsInTheRecordOfTheRequest(t *testing.T) {
 		}
 	}
 }
+
+// FuzzDifferences: whatever two applications answer, a comparison ends, finds
+// nothing between equal bodies, and the same in either order.
+func FuzzDifferences(f *testing.F) {
+	f.Add([]byte(`{"a": [1, {"b": null}]}`), []byte(`{"a": [1, {"b": 2}], "c": "d"}`))
+	f.Add([]byte("plain"), []byte(`[`))
+	f.Fuzz(func(t *testing.T, x, y []byte) {
+		a, b := &heard{status: 200}, &heard{status: 200}
+		a.piece(x)
+		b.piece(y)
+		if d := differences(a, a); len(d) > 0 {
+			t.Errorf("%q differs from itself: %v", x, d)
+		}
+		if there, back := len(differences(a, b)), len(differences(b, a)); there != back {
+			t.Errorf("%q and %q: %d differences, %d the other way round", x, y, there, back)
+		}
+	})
+}
