@@ -18,6 +18,7 @@ import (
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/rollout"
+	"serin.dev/serin/internal/translate/istio"
 )
 
 // Names of the routes in a VirtualService, in their order: the first one that
@@ -62,6 +63,7 @@ func routesFor(d *Delivery, t rollout.Traffic, preview bool) ([]*istiov1.Virtual
 			TypeMeta:   metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "VirtualService"},
 			ObjectMeta: ownMeta(d, name),
 		}
+		vs.Annotations = map[string]string{istio.AnnotationCompare: "true"}
 		vs.Spec.Hosts, vs.Spec.Gateways = hosts, gateways
 		var err error
 		vs.Spec.Http, err = httpRoutes(d, t, preview, own)

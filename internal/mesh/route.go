@@ -154,6 +154,10 @@ const MinRatePeriod = 50 * time.Millisecond
 type Mirror struct {
 	Destination Destination // without Weight and Headers
 	Share       Share
+	// Compare: the answer is compared with the user's before it is thrown
+	// away, and some copies go to the user's own destination as well, to learn
+	// in what its answers differ from each other.
+	Compare bool
 }
 
 // Retry says when a failed request is sent once more.

@@ -154,7 +154,11 @@ func (r *Route) write(b *strings.Builder, indent string) {
 	}
 	for i := range r.Mirrors {
 		m := &r.Mirrors[i]
-		line(true, "mirror %s → %s", m.Share, m.Destination)
+		how := "mirror"
+		if m.Compare {
+			how = "mirror and compare"
+		}
+		line(true, "%s %s → %s", how, m.Share, m.Destination)
 	}
 	line(r.Retry != nil, "retry %s", r.Retry)
 	line(r.Timeout != 0, "timeout %v", r.Timeout)

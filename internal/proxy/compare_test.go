@@ -67,6 +67,12 @@ func (k kindRecords) Record(q *telemetry.Request) {
 	}
 }
 
+// compared has the answers to copies compared.
+func compared(vh mesh.VirtualHost) mesh.VirtualHost {
+	vh.Routes[0].Mirrors[0].Compare = true
+	return vh
+}
+
 func TestAnswersToCopiesAreCompared(t *testing.T) {
 	copies := make(kindRecords, 100)
 	r := newRig(t, Config{Recorder: copies, Loops: 1})
@@ -77,7 +83,7 @@ func TestAnswersToCopiesAreCompared(t *testing.T) {
 	mirror := r.app(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"serial": %d, "items": 3}`, n.Add(1))
 	})
-	r.apply(service("music.default", app), service("copy.default", mirror), mirrors(mesh.Everything))
+	r.apply(service("music.default", app), service("copy.default", mirror), compared(mirrors(mesh.Everything)))
 	_, client := r.outbound()
 	for range learned {
 		r.get(client, "http://music/cart")

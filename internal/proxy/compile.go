@@ -352,7 +352,7 @@ func (c *compiler) route(of *mesh.Route) (*route, error) {
 	}
 	r.split = c.split(of.Split)
 	for _, m := range of.Mirrors {
-		r.mirrors = append(r.mirrors, mirror{c.backend(m.Destination), m.Share})
+		r.mirrors = append(r.mirrors, mirror{c.backend(m.Destination), m.Share, m.Compare})
 	}
 	return r, nil
 }

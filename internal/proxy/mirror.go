@@ -28,7 +28,7 @@ type shadow struct {
 	timeout time.Duration
 	to      []groupKey // each counts in worker.mirrors
 	noise   bool       // the last of them is the version that answers the user
-	twin    *twin      // nil = nobody records
+	twin    *twin      // nil = nothing is compared
 	left    int        // tasks under way; the last one lets go of the body
 }
 
@@ -40,10 +40,12 @@ func (ex *exchange) mirror() {
 	}
 	ex.mirrored = true
 	var to []groupKey
+	compare := false
 	for i := range r.mirrors {
 		m := &r.mirrors[i]
 		if g := m.backend.reach(ex.call.port); g != nil && m.drawn(&ex.listener.draws) && ex.worker.admitMirror() {
 			to = append(to, g.groupKey)
+			compare = compare || m.compare
 		}
 	}
 	if len(to) == 0 {
@@ -53,7 +55,7 @@ func (ex *exchange) mirror() {
 	if s.timeout <= 0 {
 		s.timeout = mirrorTime
 	}
-	if ex.worker.proxy.recorder != nil {
+	if compare && ex.worker.proxy.recorder != nil {
 		s.twin = &twin{proxy: ex.worker.proxy}
 		ex.twin = s.twin
 		s.noise = ex.dec.group != nil && s.twin.proxy.comparer.wantsNoise(ex.record.Method, ex.record.Path) && ex.worker.admitMirror()

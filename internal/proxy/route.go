@@ -51,6 +51,7 @@ type share struct {
 type mirror struct {
 	backend *backend
 	share   mesh.Share
+	compare bool // the answers of copies
 }
 
 // drawn reports whether the next request is copied.

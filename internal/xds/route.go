@@ -60,6 +60,11 @@ func encodeRoute(r *mesh.Route, m *mesh.Match, name clusterNamer) (*routev3.Rout
 	return out, nil
 }
 
+// compareKey marks a mirror whose answers our own proxies compare. The message
+// has no metadata; an Envoy looks the key up in its runtime, where it is not,
+// and takes the share beside it.
+const compareKey = metadataKey + ".compare"
+
 func notFound() *routev3.Route_DirectResponse {
 	return &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 404}}
 }
@@ -161,9 +166,12 @@ func encodeAction(r *mesh.Route, m *mesh.Match, name clusterNamer) (*routev3.Rou
 	}
 	encodeRewrite(r.Rewrite, m, a)
 	for _, mirror := range r.Mirrors {
+		part := &corev3.RuntimeFractionalPercent{DefaultValue: encodeShare(mirror.Share)}
+		if mirror.Compare {
+			part.RuntimeKey = compareKey
+		}
 		a.RequestMirrorPolicies = append(a.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
-			Cluster:         name(mirror.Destination),
-			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: encodeShare(mirror.Share)},
+			Cluster: name(mirror.Destination), RuntimeFraction: part,
 		})
 	}
 	if r.Retry != nil {
@@ -215,7 +223,8 @@ func decodeAction(a *routev3.RouteAction, r *mesh.Route) error {
 		if err != nil {
 			return fmt.Errorf("mirror: %w", err)
 		}
-		r.Mirrors = append(r.Mirrors, mesh.Mirror{Destination: d, Share: share})
+		compare := p.GetRuntimeFraction().GetRuntimeKey() == compareKey
+		r.Mirrors = append(r.Mirrors, mesh.Mirror{Destination: d, Share: share, Compare: compare})
 	}
 	if a.GetRetryPolicy() != nil {
 		r.Retry, err = decodeRetry(a.GetRetryPolicy())

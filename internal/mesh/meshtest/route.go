@@ -75,7 +75,7 @@ func (m *maker) forward(r *mesh.Route, service mesh.ServiceName) {
 	if m.Mirrors && m.percent(30) {
 		for range 1 + m.IntN(2) {
 			d := m.destination("")
-			r.Mirrors = append(r.Mirrors, mesh.Mirror{Destination: d, Share: m.share()})
+			r.Mirrors = append(r.Mirrors, mesh.Mirror{Destination: d, Share: m.share(), Compare: m.Compares && m.percent(30)})
 		}
 	}
 	if m.Retries && m.percent(50) {

@@ -34,6 +34,7 @@ type Features struct {
 	Faults    bool
 	Limits    bool // rate limits
 	Mirrors   bool
+	Compares  bool // the answers of mirrors, too
 	Retries   bool // and timeouts
 	Affinity  bool // the same share for the same user
 	Externals bool // services that are known by name only
@@ -44,7 +45,7 @@ type Features struct {
 func All() Features {
 	return Features{
 		Gateways: true, TLS: true, Streams: true, Sources: true, Policies: true, Places: true, Access: true, Answers: true, Edits: true,
-		CORS: true, Faults: true, Limits: true, Mirrors: true, Retries: true, Affinity: true, Externals: true, Broken: true,
+		CORS: true, Faults: true, Limits: true, Mirrors: true, Compares: true, Retries: true, Affinity: true, Externals: true, Broken: true,
 	}
 }
 

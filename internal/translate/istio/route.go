@@ -69,6 +69,10 @@ func checkActions(h *networking.HTTPRoute, path string, r *report) bool {
 	return answers
 }
 
+// AnnotationCompare with the value "true" on a VirtualService has the answers
+// to mirrored copies compared with those that users get (see mesh.Mirror).
+const AnnotationCompare = "serin.dev/compare-mirrored"
+
 // mirrors reports false when one of them names no destination.
 func (t *translator) mirrors(h *networking.HTTPRoute, path, namespace string, vs *virtualService, r *report) ([]mesh.Mirror, bool) {
 	var out []mesh.Mirror
@@ -77,7 +81,7 @@ func (t *translator) mirrors(h *networking.HTTPRoute, path, namespace string, vs
 		dest, ok := t.destination(d, path, namespace, vs, r)
 		sound = sound && ok
 		if ok && share > 0 {
-			out = append(out, mesh.Mirror{Destination: dest, Share: share})
+			out = append(out, mesh.Mirror{Destination: dest, Share: share, Compare: vs.compares})
 		}
 	}
 	before := len(r.findings)

@@ -22,6 +22,7 @@ type virtualService struct {
 	streams  []streamRoute // of tls, then of tcp
 	// delegates: others may delegate to it, since it has no hosts of its own.
 	delegates bool
+	compares  bool // see AnnotationCompare
 }
 
 // httpRoute is a route whose matches hold at some gateways only.
@@ -69,6 +70,7 @@ func (t *translator) virtualService(o *istiov1.VirtualService, r *report) virtua
 		}
 		vs.hosts = append(vs.hosts, host)
 	}
+	vs.compares = o.Annotations[AnnotationCompare] == "true"
 	vs.gateways = t.gatewayNames(o.Spec.Gateways, "spec.gateways", o.Namespace, r)
 	if len(o.Spec.Gateways) == 0 && !vs.delegates {
 		vs.gateways = []string{betweenServices}
