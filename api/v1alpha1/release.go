@@ -140,8 +140,9 @@ type ReleaseSpec struct {
 	// +optional
 	KeepWarm metav1.Duration `json:"keepWarm,omitzero"`
 
-	// Gives the target its replicas and the routes their first form when the
-	// Release is deleted.
+	// Known from Flagger, and without effect: deleting a Release always gives
+	// the target its replicas and users' Services their selectors back, and
+	// removes the routes that Serin made.
 	// +optional
 	RevertOnDeletion bool `json:"revertOnDeletion,omitempty"`
 
