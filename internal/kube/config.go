@@ -97,7 +97,7 @@ func (r configRef) read(from Configs, namespace string) (sum string, ok bool) {
 	if err != nil || optedOut(o.ObjectMeta) {
 		return "", false
 	}
-	return cmp.Or(o.Annotations[annotationSum], sumOf(nil, o.Data)), true
+	return cmp.Or(heldSum(o), sumOf(nil, o.Data)), true
 }
 
 func sumOf(texts map[string]string, data map[string][]byte) string {

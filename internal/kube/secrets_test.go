@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
 
@@ -43,6 +44,39 @@ data: {password: cGFzc3dvcmQ=}
 	gone := cache.DeletedFinalStateUnknown{Key: "default/db"}
 	if kept, err := keepCertificates(gone); err != nil || kept != any(gone) {
 		t.Errorf("keepCertificates(%v) = %v, %v", gone, kept, err)
+	}
+}
+
+// TestASecretIsHeldOnce: a cache that begins with a list applies its transform
+// to each object twice.
+func TestASecretIsHeldOnce(t *testing.T) {
+	for name, s := range map[string]string{
+		"a password": `
+metadata: {name: db, namespace: default, creationTimestamp: "2026-01-01T00:00:00Z"}
+data: {password: cGFzc3dvcmQ=}
+`,
+		"one that claims to be held": `
+metadata: {name: db, namespace: default, creationTimestamp: "2026-01-01T00:00:00Z", annotations: {serin.dev/sum: "0"}}
+data: {password: cGFzc3dvcmQ=}
+`,
+	} {
+		live := read[corev1.Secret](t, s)
+		dep := read[appsv1.Deployment](t, configured)
+		want := RevisionOf(dep, objects{secrets: map[string]*corev1.Secret{"login": live}})
+		var held any = live
+		for pass := range 2 {
+			var err error
+			if held, err = keepCertificates(held); err != nil {
+				t.Fatal(err)
+			}
+			s := held.(*corev1.Secret)
+			if got := RevisionOf(dep, objects{secrets: map[string]*corev1.Secret{"login": s}}); got != want {
+				t.Errorf("%s: revision after pass %d = %s, want that of the live one, %s", name, pass+1, got, want)
+			}
+			if len(s.Data) > 0 {
+				t.Errorf("%s: its data is held", name)
+			}
+		}
 	}
 }
 
