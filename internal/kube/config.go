@@ -323,8 +323,10 @@ func (c *Client) configure(d *Delivery) error {
 	if err != nil {
 		return nil // there is no target
 	}
+	// The Deployment may be newer than the one that the rest was read from: a
+	// revision must not get the label of the one before.
 	w.Revision, w.Config = revisionOf(dep, cachedConfigs{c})
-	w.Version.Revision = w.Revision
+	w.Version = versionOf(&dep.Spec.Template, w.Revision)
 	if !w.Ready || w.Config == "" {
 		return nil
 	}

@@ -129,6 +129,16 @@ func (c *Client) Releases() ([]*Delivery, error) {
 	return out, nil
 }
 
+// ReleaseObjects lists all of them as they are in the API. They are shared, and
+// must not be changed.
+func (c *Client) ReleaseObjects() []*v1alpha1.Release {
+	var out []*v1alpha1.Release
+	for _, obj := range c.releases.GetStore().List() {
+		out = append(out, obj.(*v1alpha1.Release))
+	}
+	return out
+}
+
 func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
 	d := &Delivery{Release: r, Names: NamesOf(r)}
 	var err error
@@ -186,11 +196,7 @@ func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod, suffices int32) Work
 		Revision: Revision(t),
 		Template: Revision(t),
 		Running:  dep.Status.Replicas,
-		Version:  v1alpha1.Version{Label: Version(t)},
-	}
-	w.Version.Revision = w.Revision
-	if len(t.Spec.Containers) > 0 {
-		w.Version.Image = t.Spec.Containers[0].Image
+		Version:  versionOf(t, Revision(t)),
 	}
 	if dep.Spec.Replicas != nil {
 		w.Replicas = *dep.Spec.Replicas
@@ -212,6 +218,15 @@ func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod, suffices int32) Work
 		w.Ready = true
 	}
 	return w
+}
+
+// versionOf names a template with that revision.
+func versionOf(t *corev1.PodTemplateSpec, revision string) v1alpha1.Version {
+	v := v1alpha1.Version{Label: Version(t), Revision: revision}
+	if len(t.Spec.Containers) > 0 {
+		v.Image = t.Spec.Containers[0].Image
+	}
+	return v
 }
 
 // trouble quotes the first pod that says why it does not run.
