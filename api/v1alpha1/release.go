@@ -134,6 +134,15 @@ type ReleaseSpec struct {
 	// +optional
 	DependsOn []string `json:"dependsOn,omitempty"`
 
+	// Releases of the namespace with the same set have one verdict: none is
+	// promoted before all that have a new version are judged good, and when
+	// one of them takes its version back, all do. With dependsOn between
+	// them, one starts when the other is judged good.
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +optional
+	Set string `json:"set,omitempty"`
+
 	// How long the pods of the version before stay after a promotion, so that
 	// serin release rollback is done within a second.
 	// +kubebuilder:validation:Format=duration

@@ -57,6 +57,10 @@ type ReleaseStatus struct {
 	// +optional
 	Frozen string `json:"frozen,omitempty"`
 
+	// How far all releases of the same set are.
+	// +optional
+	Set *SetStatus `json:"set,omitempty"`
+
 	// Gates that were asked at the present point of the run.
 	// +listType=map
 	// +listMapKey=name
@@ -162,6 +166,32 @@ type Count struct {
 	Requests int64 `json:"requests"`
 	// +optional
 	Failures int64 `json:"failures"`
+}
+
+// SetStatus is how far the releases of one set are.
+type SetStatus struct {
+	Name string `json:"name"`
+
+	// Settled: nothing is new. Behind: a new version is to be released or is
+	// being judged. Passed: each new version was judged good. Failed: one was
+	// taken back, and all with it.
+	Verdict string `json:"verdict"`
+
+	// This release is among them.
+	// +listType=map
+	// +listMapKey=name
+	Members []SetMember `json:"members"`
+}
+
+// SetMember is how far one release of a set is.
+type SetMember struct {
+	Name string `json:"name"`
+
+	// As the verdict, of this one alone.
+	Standing string `json:"standing"`
+
+	// +optional
+	Reason string `json:"reason,omitempty"`
 }
 
 // GateStatus is a gate that was asked.

@@ -265,6 +265,7 @@ func (d *Deliver) hear(rel *kube.Delivery, run *delivery, in *rollout.Input) {
 	in.Samples.Measured = run.measures.take()
 	in.Frozen = d.API.Frozen(rel.Release)
 	in.DependsOn = d.all.waitedFor(rel.Release)
+	in.Set = d.all.members(rel.Release)
 	run.frozen = in.Frozen
 }
 

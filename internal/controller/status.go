@@ -42,6 +42,7 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		FailedChecks:       int32(s.Run.Evidence.FailedChecks),
 		Frozen:             run.frozen,
 		Command:            run.journal.Command,
+		Set:                d.all.setStatus(rel.Release),
 		Cost:               costOf(&s),
 		Journal:            v1alpha1.Raw(data),
 	}

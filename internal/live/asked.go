@@ -102,6 +102,35 @@ func (v View) asked() []line {
 	return lines
 }
 
+// set says how far the releases are that have one verdict with this one.
+func (v View) set() []line {
+	s := v.Release.Status.Set
+	if s == nil {
+		return nil
+	}
+	var members []string
+	for _, m := range s.Members {
+		member := m.Name + " " + strings.ToLower(m.Standing)
+		if m.Reason != "" {
+			member += " (" + m.Reason + ")"
+		}
+		members = append(members, member)
+	}
+	return wrap(labelled("set", text(s.Name+": "), painted(standingPaint(s.Verdict), s.Verdict), text("  ")), strings.Join(members, ", "), v.Width)
+}
+
+func standingPaint(standing string) paint {
+	switch rollout.Standing(standing) {
+	case rollout.Passed, rollout.Settled:
+		return green
+	case rollout.Failed:
+		return red
+	case rollout.Behind:
+		return yellow
+	}
+	return dim // also for a standing of a later version
+}
+
 // manual reports whether a gate takes an approval.
 func (v View) manual(g *v1alpha1.GateStatus) bool {
 	return slices.ContainsFunc(v.Release.Spec.Gates, func(spec v1alpha1.Gate) bool { return spec.Name == g.Name && spec.Manual != nil })

@@ -129,6 +129,7 @@ func (v View) run() []line {
 	lines = append(lines, wrap(labelled("verdict", painted(verdictPaint(verdict), verdict), text("  ")), evidence(&s), v.Width)...)
 	lines = append(lines, v.strategy()...)
 	lines = append(lines, v.waiting()...)
+	lines = append(lines, v.set()...)
 	return append(lines, v.asked()...)
 }
 
@@ -273,6 +274,7 @@ func (v View) rest() []line {
 	if r := reason(&s); r != "" {
 		lines = append(lines, wrap(labelled("now"), r, v.Width)...)
 	}
+	lines = append(lines, v.set()...)
 	if len(s.History) == 0 {
 		return lines
 	}

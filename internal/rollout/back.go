@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"fmt"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
@@ -132,7 +131,7 @@ func (r *step) effective() {
 
 // revert goes back from the stable version to the one before it, as the end of
 // a run of its own: what is stable now becomes the version that is taken back.
-func (r *step) revert(c Command) {
+func (r *step) revert(reason string) {
 	s := &r.s
 	bad, good := s.Stable, s.Previous
 	s.Run = Run{Number: s.Run.Number + 1, From: bad, To: good, Started: r.in.Now}
@@ -140,7 +139,7 @@ func (r *step) revert(c Command) {
 	r.fresh()
 	s.Touched = true
 	s.Run.Outcome, s.Run.Decided = Reverted, r.in.Now
-	s.Run.Reason = fmt.Sprintf("rolled back by %s", c)
+	s.Run.Reason = reason
 	s.Rejected = bad
 	r.tell(true, "RollingBack", "the release goes back from revision %s to %s: %s", bad, good, s.Run.Reason)
 	r.enter(RollingBack)

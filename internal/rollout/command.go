@@ -82,7 +82,7 @@ func (r *step) abort(c Command) {
 	}
 	// A version that waits for its run is not started any more.
 	if t := r.in.Target.Revision; t != "" && t != s.Stable && t != s.Rejected && t != s.Canary {
-		s.Rejected = t
+		s.Rejected, s.Run.BySet = t, ""
 		r.tell(false, "Aborted", "revision %s is not released: aborted by %s", t, c)
 		return
 	}
@@ -123,7 +123,7 @@ func (r *step) goBack(c Command) {
 	case s.Phase != Idle || s.Previous == "" || s.Previous == s.Stable:
 		r.tell(false, "NothingToRollBack", "%s: no version before the stable one is known", c)
 	default:
-		r.revert(c)
+		r.revert(fmt.Sprintf("rolled back by %s", c))
 		r.note(c.obeyed())
 	}
 }

@@ -29,6 +29,6 @@
 // deadline.
 //
 // Read next: phases.go for the way of a run, progress.go, promote.go and back.go
-// for its parts; passage.go for gates, hook.go for hooks, capacity.go for pods;
+// for its parts; passage.go for gates, set.go for releases with one verdict, hook.go for hooks, capacity.go for pods;
 // testdata for what users see; sim for the proof that it holds together.
 package rollout

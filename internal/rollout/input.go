@@ -75,6 +75,8 @@ type Input struct {
 	// DependsOn are the releases that a new run has to wait for, because
 	// they run or are not promoted.
 	DependsOn []string
+	// Set are the other releases of the same set; empty = it is in none.
+	Set []Member
 }
 
 // Workload is what is observed of one side's pods.

@@ -68,7 +68,7 @@ func checkWait(t *testing.T, plan Plan, s State, in Input) {
 	case WaitGate:
 		open = true // by those that never expire
 	case WaitPerson:
-		open = in.Suspended || in.Frozen != "" || len(in.DependsOn) > 0
+		open = in.Suspended || in.Frozen != "" || len(in.DependsOn) > 0 || len(in.Set) > 0
 	}
 	if s.Deadline.IsZero() && !open {
 		t.Errorf("%s waits for %q without a deadline: %s", s.Phase, s.Wait, s.Reason)
@@ -121,6 +121,13 @@ func checkAdvance(t *testing.T, plan Plan, was, next State, in Input, events []E
 		asked := raised && g.At == AtTraffic && (g.Step == 0 || g.Step == next.Step) || promoted && g.At == AtPromotion && !byHand
 		if asked && !opened(g, was, in, events) {
 			t.Errorf("gate %s did not hold %s: %s", g.Name, next.Phase, next.Reason)
+		}
+	}
+	if promoted && in.Command.Verb != Promote {
+		for _, m := range in.Set {
+			if m.Standing != Passed && m.Standing != Settled {
+				t.Errorf("promoted without %s of its set, which is %q", m.Name, m.Standing)
+			}
 		}
 	}
 	if next.undecided() && next.Evidence.Verdict == analysis.Fail {

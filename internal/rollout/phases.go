@@ -78,7 +78,8 @@ func (r *step) idle() {
 	s, target := &r.s, r.in.Target.Revision
 	r.countPods()
 	r.cool()
-	if target != s.Rejected {
+	failed := r.in.failed()
+	if target != s.Rejected || s.Run.BySet != "" && failed == nil { // the latter was not at fault
 		s.Rejected = ""
 	}
 	s.Next = false
@@ -89,6 +90,8 @@ func (r *step) idle() {
 		r.miss(before)
 	case target == s.Stable:
 		r.wait("", "revision %s serves all users", s.Stable)
+	case target == s.Rejected && s.Run.BySet != "":
+		r.wait("", "revision %s serves all users; %s is tried again when %s has another version: %s", s.Stable, target, s.Run.BySet, s.Run.Reason)
 	case target == s.Rejected && s.Run.Outcome == Reverted:
 		r.wait("", "revision %s serves all users again, and %s is not tried until the target changes: %s", s.Stable, target, s.Run.Reason)
 	case target == s.Rejected && s.Run.To == target:
@@ -97,6 +100,8 @@ func (r *step) idle() {
 		r.wait("", "revision %s was aborted and is not tried until the target changes", target)
 	case r.still() != "":
 		r.wait(WaitPerson, "%s: revision %s waits", r.still(), target)
+	case failed != nil:
+		r.wait(WaitPerson, "revision %s waits for another version of %s, which is of the same set and was taken back", target, failed.Name)
 	case len(r.in.DependsOn) > 0:
 		r.wait(WaitPerson, "revision %s waits for the releases that it depends on: %s", target, strings.Join(r.in.DependsOn, ", "))
 	case r.ended:
@@ -186,6 +191,7 @@ func (r *step) start() {
 		return
 	}
 	switch {
+	case r.plan.Skip && !r.together():
 	case r.plan.Skip:
 		r.promote("promoted without being judged, as the plan asks for")
 	case !r.prepared():

@@ -72,6 +72,8 @@ func (p *player) do(out *strings.Builder, words []string) {
 		p.in.Frozen = strings.TrimPrefix(strings.Join(args, " "), "off")
 	case "depends": // depends none|NAMES...: on releases that are not promoted
 		p.in.DependsOn = slices.DeleteFunc(args, func(s string) bool { return s == "none" })
+	case "member": // member NAME STANDING [WHY...]: another of the set; its run began and was decided now
+		p.member(args)
 	case "pods": // pods canary=READY/WANTED stable=READY/WANTED warm=ready all=N
 		p.pods(args)
 	case "clock": // clock TIME: it is that late, now that nothing happened
@@ -115,6 +117,23 @@ func (p *player) command(args []string) {
 		}
 	}
 	p.in.Command = c
+}
+
+func (p *player) member(args []string) {
+	m := Member{Name: args[0], Standing: Standing(args[1]), Why: strings.Join(args[2:], " ")}
+	i := slices.IndexFunc(p.in.Set, func(o Member) bool { return o.Name == m.Name })
+	if i < 0 {
+		i = len(p.in.Set)
+		p.in.Set = append(p.in.Set, Member{})
+	}
+	m.Started = p.in.Set[i].Started
+	if m.Standing == Behind {
+		m.Started = p.in.Now
+	}
+	if m.Standing == Failed {
+		m.Decided = p.in.Now.Add(time.Millisecond) // after what was decided at the last look
+	}
+	p.in.Set[i] = m
 }
 
 func (p *player) pods(args []string) {

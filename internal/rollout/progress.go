@@ -120,7 +120,7 @@ func (r *step) advance() {
 	case !s.Skipped && !r.proven(at):
 	case s.Step < r.plan.NumSteps():
 		r.raise(s.Step + 1)
-	case r.pass(AtPromotion):
+	case r.pass(AtPromotion) && r.together():
 		r.promote(r.merit())
 	}
 }

@@ -10,7 +10,7 @@ func (r *step) promote(reason string) {
 	s := &r.s
 	s.Run.Outcome, s.Run.Reason, s.Run.Decided = Promoted, reason, r.in.Now
 	s.Run.Evidence = s.Evidence
-	s.Touched, s.Cleared = true, true
+	s.Touched, s.Cleared, s.Passed = true, true, false
 	s.Part = 0
 	if r.plan.KeepWarm > 0 && !s.ByPods {
 		s.Warm, s.WarmUntil = s.Stable, time.Time{}

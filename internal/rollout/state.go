@@ -54,7 +54,7 @@ const (
 	// them expires, if any does.
 	WaitGate Wait = "gate"
 	// WaitPerson: a suspension or a freeze, whose end a person decides, or
-	// another release.
+	// another release or the others of the set.
 	WaitPerson Wait = "person"
 )
 
@@ -107,6 +107,8 @@ type State struct {
 
 	// Skipped: a person did not want to wait for the present step's evidence.
 	Skipped bool `json:"skipped,omitempty"`
+	// Passed: the run waits for the others of its set, and for nothing else.
+	Passed bool `json:"passed,omitempty"`
 	// Cleared: the gates at Start were passed in this run. Prepared: the
 	// pre-rollout hooks succeeded.
 	Cleared  bool `json:"cleared,omitempty"`
@@ -215,6 +217,10 @@ type Run struct {
 	Outcome Outcome   `json:"outcome,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	Ended   time.Time `json:"ended,omitzero"`
+
+	// BySet is the member of the set with which the version was taken back;
+	// "" = it was not, or on its own account.
+	BySet string `json:"bySet,omitempty"`
 
 	// Failed says that the judge decided the run, with its evidence then.
 	Failed   bool              `json:"failed,omitempty"`

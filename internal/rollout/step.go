@@ -52,11 +52,13 @@ func Step(plan Plan, s State, in Input) (State, []Event) {
 	r.answers()
 	r.watch()
 	r.retarget()
+	r.heed()
 	r.obey()
 	r.approvals()
 	if r.still() != "" {
 		r.unask()
 	}
+	r.s.Passed = false
 	// One observation may end several phases, such as a start with pods that
 	// are ready already; no more than there are on the longest way.
 	for range 6 {

@@ -152,6 +152,7 @@ func (w *walk) observe() {
 		in.DependsOn = []string{"catalog"}
 	}
 	in.Pods = int32(w.r.IntN(5))
+	in.Set = w.set()
 	w.persons()
 	in.Hooks = nil
 	for _, c := range want.Hooks {
@@ -160,6 +161,19 @@ func (w *walk) observe() {
 		}
 	}
 	in.Hooks = append(in.Hooks, HookResult{ID: "run-1/rollout/h/1", OK: w.chance(0.5)}) // old, or made up
+}
+
+// set is mostly none, and otherwise in no way consistent over time.
+func (w *walk) set() []Member {
+	if w.chance(0.8) {
+		return nil
+	}
+	m := Member{Name: "other", Standing: []Standing{Behind, Passed, Settled, Failed, ""}[w.r.IntN(5)], Why: "why"}
+	m.Started = w.in.Now.Add(-time.Duration(w.r.IntN(60)) * time.Second)
+	if m.Standing == Failed {
+		m.Decided = w.in.Now.Add(-time.Duration(w.r.IntN(60)) * time.Second)
+	}
+	return []Member{m}
 }
 
 func (w *walk) pods(rev Revision) Workload {

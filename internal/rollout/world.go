@@ -109,7 +109,7 @@ func divide(pods int32, share Share) (canary, stable int32) {
 func (s State) MustWrite(next State) bool {
 	return s.Phase != next.Phase ||
 		s.Step != next.Step || s.Part != next.Part || s.Gradual != next.Gradual ||
-		s.Skipped != next.Skipped || s.Prepared != next.Prepared ||
+		s.Skipped != next.Skipped || s.Passed != next.Passed || s.Prepared != next.Prepared ||
 		s.Rejected != next.Rejected || s.Previous != next.Previous ||
 		s.Command != next.Command ||
 		!slices.Equal(s.Approvals, next.Approvals) ||
