@@ -29,6 +29,10 @@ const (
 	ConditionAccepted = "Accepted" // the spec can be worked with
 	ConditionReady    = "Ready"    // the stable version serves users
 	ConditionPromoted = "Promoted" // the newest version is the stable one; unknown during a run
+
+	// ConditionEnoughTraffic: at the present rate of requests the first step
+	// ends in time. It is missing until the rate is known.
+	ConditionEnoughTraffic = "EnoughTraffic"
 )
 
 // SetCondition adds or changes a condition; the transition time moves only

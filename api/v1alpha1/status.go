@@ -102,7 +102,7 @@ type ReleaseStatus struct {
 	// +optional
 	Evidence string `json:"evidence,omitempty"`
 
-	// Ready, Promoted and Accepted, in Kubernetes' condition format.
+	// Ready, Promoted, Accepted and EnoughTraffic, in Kubernetes' condition format.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
@@ -20,11 +21,18 @@ import (
 	"serin.dev/serin/internal/translate/istio"
 )
 
+// admission judges objects when they are applied.
+type admission struct {
+	// among judges Releases beside what there is already; nil until the loop
+	// is up.
+	among atomic.Pointer[controller.Deliver]
+}
+
 // admit refuses objects that no schema can catch and that could not work: what
 // is refused changes nothing, and the user reads why where the mistake was
-// made. References to other objects are not looked at, because manifests are
-// applied in any order.
-func admit(_ context.Context, req apiserver.Request) (warnings []string, err error) {
+// made. References to objects that are not there are not refused, because
+// manifests are applied in any order.
+func (a *admission) admit(ctx context.Context, req apiserver.Request) (warnings []string, err error) {
 	if req.Subresource != "" {
 		return nil, nil
 	}
@@ -36,11 +44,29 @@ func admit(_ context.Context, req apiserver.Request) (warnings []string, err err
 		if err := decode(req.Object, r); err != nil {
 			return nil, err
 		}
-		return nil, controller.Check(r)
+		if err := controller.Check(r); err != nil {
+			return nil, err
+		}
+		return a.admitAmong(ctx, req, r)
 	case "flagger.app":
 		return admitTemplate(req)
 	}
 	return nil, nil
+}
+
+func (a *admission) admitAmong(ctx context.Context, req apiserver.Request, r *v1alpha1.Release) (warnings []string, err error) {
+	among := a.among.Load()
+	if among == nil {
+		return nil, nil
+	}
+	var old *v1alpha1.Release
+	if req.Old != nil {
+		old = &v1alpha1.Release{}
+		if err := decode(req.Old, old); err != nil {
+			return nil, err
+		}
+	}
+	return among.CheckAmong(ctx, r, old)
 }
 
 // admitTemplate warns of a metric provider that Serin does not have: Flagger

@@ -79,13 +79,14 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	}()
 
 	logs := node.NewLogSource(filepath.Join(c.dataDir, "logs"))
+	judge := &admission{}
 	records := record.NewStore(filepath.Join(c.dataDir, "runs"))
 	l.close = append(l.close, records.Close)
 	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx)) // outlives the parts that write to it
 	l.close = append(l.close, stopAPI)
 	l.server, err = apiserver.Start(apiCtx, apiserver.Config{
 		DataDir: c.dataDir, Listen: c.apiAddress, EtcdServers: c.etcdServers,
-		Logs: logs, Admit: admit, Subresources: []apiserver.Subresource{recordsOf(records)}, Logger: c.log.With("part", "api"),
+		Logs: logs, Admit: judge.admit, Subresources: []apiserver.Subresource{recordsOf(records)}, Logger: c.log.With("part", "api"),
 	})
 	if err != nil {
 		return nil, err
@@ -140,6 +141,7 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	publish.Remote = remotes{others}
 	standings := &controller.Standings{API: api, Acks: l.acks, Log: c.log.With("part", "publish")}
 	deliver := &controller.Deliver{API: api, Acks: l.acks, Hub: &hub, Records: records, Hooks: through(own, nil), LaxHooks: through(own, &tls.Config{InsecureSkipVerify: true}), Log: c.log.With("part", "deliver")}
+	judge.among.Store(deliver)
 	canaries := &controller.Canaries{API: api, Log: c.log.With("part", "canaries")}
 	l.run("xds", func() error { return others.Serve(ctx, l.xds) })
 	l.run("standings", func() error { standings.Run(ctx); return nil })

@@ -134,6 +134,22 @@ func (p *Policy) delta(share float64) float64 {
 	return p.Tolerance / share
 }
 
+// Needs is about how many requests of the canary, with its share of the
+// traffic, are needed until it may be given the next one (both 0 to 1), when so
+// much of both sides' requests fails; 0 = no evidence is asked for, or none can
+// be had.
+func (p *Policy) Needs(share, next, failing float64) int64 {
+	delta := p.delta(next)
+	if delta == 0 || math.IsInf(p.enough(), 1) {
+		return 0
+	}
+	perRequest := growth(failing, share, delta)
+	if perRequest <= 0 {
+		return 0
+	}
+	return int64(math.Ceil(p.enough() / perRequest))
+}
+
 // enough is the evidence, as a log e-value, that excludes a regression.
 func (p *Policy) enough() float64 {
 	if p.Confidence <= 0 || p.Confidence >= 1 {

@@ -35,6 +35,8 @@ type Deliver struct {
 	wake kube.Signal
 	runs map[string]*delivery // by UID
 	all  others               // at the present look
+
+	rates rates // of requests; read by others
 }
 
 // storeEvery bounds how often counts alone are written: people see progress,
@@ -48,6 +50,7 @@ const idleTick = 5 * time.Second
 // delivery is what the loop remembers of one Release between two looks. All of
 // it can be lost: the journal has what matters.
 type delivery struct {
+	name     string
 	journal  journal // newest; may hold counts that are not stored yet
 	stored   journal // what the API has: only this is made true
 	status   v1alpha1.ReleaseStatus
@@ -67,6 +70,7 @@ type delivery struct {
 	troubled time.Time // since when
 	alarmed  bool      // somebody was alerted
 	frozen   string    // why it was at the last look; "" = it was not
+	pace     pace
 
 	recordOf   record.Key
 	unrecorded string // why its record has a gap at the last look; "" = none
@@ -143,6 +147,7 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 			run.tally.Close()
 			run.hooks.stop()
 			d.Records.Forget(run.recordOf)
+			d.rates.forget(run.name)
 			delete(d.runs, uid)
 		}
 	}
@@ -151,7 +156,7 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 
 // begin takes up a Release where the journal says it was left.
 func (d *Deliver) begin(rel *kube.Delivery) *delivery {
-	run := &delivery{status: *rel.Release.Status.DeepCopy()}
+	run := &delivery{name: nameOfRelease(rel.Release), status: *rel.Release.Status.DeepCopy()}
 	if j := rel.Release.Status.Journal; j != nil {
 		if err := json.Unmarshal(j.Raw, &run.stored); err != nil {
 			// Only a foreign hand can have done this. Starting afresh is
@@ -237,6 +242,8 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 		}
 	}
 	in := d.observe(rel, run, now)
+	run.pace.count(in.Arrived, run.stored.State.Split, now)
+	d.rates.set(run.name, run.pace.rate)
 	d.hear(rel, run, &in)
 	was := run.journal.State
 	next, events := rollout.Step(run.plan, was, in)

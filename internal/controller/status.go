@@ -67,7 +67,28 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 	}
 	addHistory(out, run, say)
 	setConditions(out, s, say, rel.Release.Generation, now)
+	setEnoughTraffic(out, run, rel.Release.Generation, now)
 	return out, nil
+}
+
+// setEnoughTraffic tells of the rate of requests, as it was when there was news
+// of it.
+func setEnoughTraffic(out *v1alpha1.ReleaseStatus, run *delivery, generation int64, now time.Time) {
+	p := &run.pace
+	if p.news(generation) {
+		p.generation = generation
+		p.told, _ = p.rate.perSecond()
+		p.slow, _ = run.plan.AtRate(p.told) // the error says the same
+	}
+	if p.generation != generation {
+		return
+	}
+	yes, no := true, false
+	if p.slow != "" {
+		out.SetCondition(v1alpha1.ConditionEnoughTraffic, &no, "Slow", p.slow, generation, now)
+		return
+	}
+	out.SetCondition(v1alpha1.ConditionEnoughTraffic, &yes, "Enough", "the first step has its evidence in time", generation, now)
 }
 
 func (d *Deliver) split(rel *kube.Delivery, run *delivery) v1alpha1.Split {
