@@ -68,6 +68,7 @@ type delivery struct {
 	divided  divided
 	trouble  string    // what holds it up; "" = nothing
 	troubled time.Time // since when
+	told     bool      // there was an event
 	alarmed  bool      // somebody was alerted
 	frozen   string    // why it was at the last look; "" = it was not
 	pace     pace
@@ -198,23 +199,30 @@ func backend(rel *kube.Delivery, service string) mesh.ServiceName {
 	return mesh.ServiceName(service + "." + rel.Names.Namespace)
 }
 
-// lasting is how long a release has to be held up until somebody is alerted:
-// conflicts with other writers pass by themselves.
-const lasting = 10 * time.Second
+// A release is held up for passing before there is an event, and for lasting
+// before somebody is alerted: what another writer changed or deleted between
+// our reading and writing is seen by one of the next looks.
+const (
+	passing = time.Second
+	lasting = 10 * time.Second
+)
 
 // complain tells of an error once, not at every look.
 func (d *Deliver) complain(ctx context.Context, rel *kube.Delivery, run *delivery, err error) {
 	now := time.Now()
-	if err.Error() == run.trouble {
-		if !run.alarmed && now.Sub(run.troubled) >= lasting {
-			run.alarmed = true
-			d.alert(ctx, rel, run, rollout.Event{Warning: true, Reason: "HeldUp", Message: err.Error()})
-		}
+	if err.Error() != run.trouble {
+		run.trouble, run.troubled, run.told, run.alarmed = err.Error(), now, false, false
 		return
 	}
-	run.trouble, run.troubled, run.alarmed = err.Error(), now, false
-	d.Log.Warn("release is held up", "namespace", rel.Release.Namespace, "release", rel.Release.Name, "err", err)
-	d.API.Event(rel.Release, true, "HeldUp", err.Error())
+	if !run.told && now.Sub(run.troubled) >= passing {
+		run.told = true
+		d.Log.Warn("release is held up", "namespace", rel.Release.Namespace, "release", rel.Release.Name, "err", err)
+		d.API.Event(rel.Release, true, "HeldUp", err.Error())
+	}
+	if !run.alarmed && now.Sub(run.troubled) >= lasting {
+		run.alarmed = true
+		d.alert(ctx, rel, run, rollout.Event{Warning: true, Reason: "HeldUp", Message: err.Error()})
+	}
 }
 
 // one moves one release: observe, decide, store, act.
