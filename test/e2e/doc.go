@@ -24,7 +24,7 @@
 //	                         body. Flags: -H 'Name: value', -d BODY
 //	until [-for DURATION] [-stdout REGEXP] COMMAND ARG...
 //	                         repeat kubectl, serin or http until it succeeds and its
-//	                         output matches; 30 s unless told otherwise
+//	                         output matches; 2 min unless told otherwise
 //	share N URL REGEXP LOW HIGH
 //	                         send N requests; between LOW and HIGH percent of the
 //	                         bodies must match

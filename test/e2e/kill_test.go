@@ -108,6 +108,7 @@ type killScene struct {
 // Whatever the moment: a bad version is never promoted, it never gets more
 // than its first step, and every run comes to an end.
 func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	s := &killScene{t: t, tools: findTools(t), dataDir: t.TempDir()}
 	s.up()
 	defer func() { _ = s.process.stop(syscall.SIGTERM) }()
@@ -213,7 +214,7 @@ func (s *killScene) status() releaseStatus {
 // ended waits until one run more has ended than before.
 func (s *killScene) ended(before releaseStatus) releaseStatus {
 	s.t.Helper()
-	tick := time.NewTicker(4 * pollTime)
+	tick := time.NewTicker(programPause)
 	defer tick.Stop()
 	tooLong := time.After(90 * time.Second)
 	for {

@@ -14,6 +14,7 @@ import (
 // TestAProxyOutlivesTheReaderOfItsLog: a log shipper that ends takes no
 // connection of a gateway with it.
 func TestAProxyOutlivesTheReaderOfItsLog(t *testing.T) {
+	t.Parallel()
 	serin := findTools(t).serin
 	up, addresses, err := startSerin(serin, t.TempDir(), os.Environ(), nil)
 	defer up.stop(syscall.SIGTERM)

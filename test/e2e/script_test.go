@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -24,7 +25,26 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write the output that cmp compares into the scripts")
 
+// scriptsPerCore scripts run at once on each processor: one works for a few
+// seconds, and waits for intervals and holds most of its time.
+const scriptsPerCore = 4
+
+// TestMain runs scriptsPerCore times as many tests at once as go test would,
+// unless -parallel says how many.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		if err := flag.Set("test.parallel", strconv.Itoa(scriptsPerCore*runtime.GOMAXPROCS(0))); err != nil {
+			panic(err) // testing has another flag by now
+		}
+	}
+	os.Exit(m.Run())
+}
+
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	tools := findTools(t)
 	examples, err := filepath.Abs("../../examples")
 	if err != nil {
@@ -192,15 +212,17 @@ func attempt(ts *testscript.TestScript, args []string) (stdout string, err error
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	flags := flag.NewFlagSet("until", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	limit := flags.Duration("for", 30*time.Second, "")
+	limit := flags.Duration("for", untilTime, "")
 	pattern := flags.String("stdout", "", "")
 	if err := flags.Parse(args); err != nil || neg || flags.NArg() == 0 {
 		ts.Fatalf("usage: until [-for DURATION] [-stdout REGEXP] COMMAND ARG...")
 	}
 	want, err := regexp.Compile("(?m)" + *pattern)
 	ts.Check(err)
-	tick := time.NewTicker(pollTime)
-	defer tick.Stop()
+	pause := programPause
+	if flags.Arg(0) == "http" {
+		pause = pollTime
+	}
 	tooLong := time.After(*limit)
 	for {
 		stdout, err := attempt(ts, flags.Args())
@@ -209,7 +231,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-tooLong:
 			if err != nil {
 				ts.Fatalf("not within %v: %v", *limit, err)

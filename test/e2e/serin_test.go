@@ -18,11 +18,17 @@ const (
 	// startTime is how long serin up may take to get ready. It needs less
 	// than a second; a loaded machine in CI takes longer.
 	startTime = time.Minute
+	// untilTime is how long something may take to come true. What the scripts
+	// wait for takes seconds; a loaded machine takes longer.
+	untilTime = 2 * time.Minute
 	// stopTime is how long it may take to end its pods and itself.
 	stopTime = 10 * time.Second
 	// pollTime is the pause between two looks at something that tells nobody
 	// when it changes.
 	pollTime = 50 * time.Millisecond
+	// programPause is that pause where looking means to run a program, which
+	// costs a tenth of a second of a processor that the others need.
+	programPause = 300 * time.Millisecond
 )
 
 // tools are the programs that scripts run.
