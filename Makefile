@@ -13,6 +13,11 @@ export GOTOOLCHAIN := local
 TOOLS := $(CURDIR)/.tools/bin
 export PATH := $(TOOLS):$(PATH)
 
+# The tests that wait most come first and run beside the others, so that these
+# have all processors at work meanwhile.
+TESTS := ./test/e2e ./bench/decision ./...
+ATONCE = -p=$$(($$(getconf _NPROCESSORS_ONLN) + 2))
+
 # In CI a missing part fails the test that needs it, and no result is reused.
 ifeq ($(CI),true)
 TESTFLAGS ?= -count=1
@@ -32,11 +37,11 @@ demo: build ## watch a bad release being caught and a good one promoted
 
 .PHONY: test
 test: build tools generated lint ## everything that must hold before a commit
-	SERIN_BIN=$(CURDIR)/bin/serin go test -vet=off -timeout=20m $(TESTFLAGS) ./...
+	SERIN_BIN=$(CURDIR)/bin/serin go test -vet=off -timeout=20m $(ATONCE) $(TESTFLAGS) $(TESTS)
 
 .PHONY: race
 race: build tools ## the tests under the race detector (needs a C compiler)
-	SERIN_BIN=$(CURDIR)/bin/serin CGO_ENABLED=1 go test -race -vet=off -timeout=40m $(TESTFLAGS) ./...
+	SERIN_BIN=$(CURDIR)/bin/serin CGO_ENABLED=1 go test -race -vet=off -timeout=40m $(ATONCE) $(TESTFLAGS) $(TESTS)
 
 .PHONY: lint
 lint: $(TOOLS)/lint ## go vet, staticcheck, exhaustive switches, unused code
