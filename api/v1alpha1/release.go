@@ -450,6 +450,14 @@ type Judge struct {
 	// +optional
 	Budget *Budget `json:"budget,omitempty"`
 
+	// Requests that Serin sends itself where users send too few: when a step,
+	// or the test before it, still lacks evidence after the hold. Each goes to
+	// the pods of the canary or of stable, by an even chance, marked with the
+	// header serin-synthetic: NAMESPACE/NAME. None of it is a user's, so its
+	// failures cost nothing.
+	// +optional
+	Load *Load `json:"load,omitempty"`
+
 	// Promotes the version as soon as its pods are ready, unjudged.
 	// +optional
 	Skip bool `json:"skip,omitempty"`
@@ -480,6 +488,44 @@ type LatencyRule struct {
 	// +kubebuilder:validation:Pattern=`^[0-9]+(\.[0-9]+)?%?$`
 	// +optional
 	Tolerance string `json:"tolerance,omitempty"`
+}
+
+// Load is own load.
+type Load struct {
+	// Requests per second, to both versions together.
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	Rate int32 `json:"rate,omitempty"`
+
+	// Requests that a run may take in all. Without: as many as the evidence
+	// does.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	UpTo int64 `json:"upTo,omitempty"`
+
+	// What is sent, each as often as the others. Without: GET /.
+	// +kubebuilder:validation:MaxItems=20
+	// +optional
+	Requests []LoadRequest `json:"requests,omitempty"`
+}
+
+// LoadRequest is one request of own load. It must be one that may be sent any
+// number of times.
+type LoadRequest struct {
+	// +kubebuilder:default=GET
+	// +optional
+	Method string `json:"method,omitempty"`
+	// With the query, as the pods get it: no route rewrites it.
+	// +kubebuilder:default=/
+	// +kubebuilder:validation:Pattern=`^/`
+	// +optional
+	Path string `json:"path,omitempty"`
+	// +optional
+	Headers map[string]string `json:"headers,omitempty"`
+	// +optional
+	Body string `json:"body,omitempty"`
 }
 
 // Budget bounds what a run may cost.

@@ -158,6 +158,18 @@ type Samples struct {
 	Canary Count `json:"canary"`
 	// +optional
 	Stable Count `json:"stable"`
+
+	// Those of them that Serin sent itself.
+	// +optional
+	Own OwnSamples `json:"own,omitzero"`
+}
+
+// OwnSamples are the requests of own load.
+type OwnSamples struct {
+	// +optional
+	Canary Count `json:"canary"`
+	// +optional
+	Stable Count `json:"stable"`
 }
 
 // Count of requests and of failures (5xx or no answer) among them.
@@ -307,8 +319,12 @@ type Run struct {
 	Started metav1.Time `json:"started"`
 	Ended   metav1.Time `json:"ended"`
 
-	// Requests the canary served and failed in the run.
+	// Requests the canary served and failed in the run, without own load.
 	Canary Count `json:"canary"`
+
+	// Requests of own load that the run was judged by, too.
+	// +optional
+	Own OwnSamples `json:"own,omitzero"`
 
 	// +optional
 	Cost Cost `json:"cost"`

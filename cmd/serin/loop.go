@@ -112,6 +112,12 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 		return nil, err
 	}
 
+	sender := mesh.Workload{Namespace: "kube-system", Name: "serin-load"}
+	loads, err := plane.ListenOutbound("127.0.0.1:0", mesh.Caller{Workload: sender})
+	if err != nil {
+		return nil, err
+	}
+
 	api, err := kube.NewClient(l.server.RESTConfig(), c.log.With("part", "kube"))
 	if err != nil {
 		return nil, err
@@ -140,7 +146,7 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	others := ads.New(ads.Config{Recorder: &hub, OnChange: publish.Report, Logger: c.log.With("part", "xds")})
 	publish.Remote = remotes{others}
 	standings := &controller.Standings{API: api, Acks: l.acks, Log: c.log.With("part", "publish")}
-	deliver := &controller.Deliver{API: api, Acks: l.acks, Hub: &hub, Records: records, Hooks: through(own, nil), LaxHooks: through(own, &tls.Config{InsecureSkipVerify: true}), Log: c.log.With("part", "deliver")}
+	deliver := &controller.Deliver{API: api, Acks: l.acks, Hub: &hub, Records: records, Hooks: through(own, nil), LaxHooks: through(own, &tls.Config{InsecureSkipVerify: true}), OwnLoad: controller.OwnLoad{Proxy: addressOf(loads), From: sender}, Log: c.log.With("part", "deliver")}
 	judge.among.Store(deliver)
 	canaries := &controller.Canaries{API: api, Log: c.log.With("part", "canaries")}
 	l.run("xds", func() error { return others.Serve(ctx, l.xds) })
@@ -266,14 +272,16 @@ func drain(plane *proxy.Proxy) func(ctx context.Context, namespace, pod, podIP s
 // through makes a client whose calls go through an outbound listener; nil = the
 // usual TLS.
 func through(l *proxy.Listener, tls *tls.Config) *http.Client {
-	address := &url.URL{Scheme: "http", Host: l.Addr().String()}
 	return &http.Client{Transport: &http.Transport{
-		Proxy:           http.ProxyURL(address),
+		Proxy:           http.ProxyURL(addressOf(l)),
 		DialContext:     (&net.Dialer{}).DialContext,
 		IdleConnTimeout: time.Minute,
 		TLSClientConfig: tls,
 	}}
 }
+
+// addressOf is where an outbound listener takes calls.
+func addressOf(l *proxy.Listener) *url.URL { return &url.URL{Scheme: "http", Host: l.Addr().String()} }
 
 // imageMappings lets this binary stand for the images that are built into it.
 func imageMappings() ([]node.ImageMapping, error) {

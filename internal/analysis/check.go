@@ -41,6 +41,7 @@ type checkWindow struct {
 	Counts   Counts        `json:"counts"` // the canary's direct requests included
 	Canary   Histogram     `json:"canary"`
 	Stable   Histogram     `json:"stable"`
+	Own      Own           `json:"own,omitzero"` // without strata
 }
 
 // nextStep forgets the looks of the step before; what failed still counts.
@@ -108,7 +109,8 @@ func (t *checkTest) lookAtTraffic(policy Policy, seen *Samples, begin, now time.
 		if now.Sub(w.Since) >= interval {
 			for k, c := range policy.Checks[i:] {
 				if !c.External && c.every(policy) == interval {
-					failed = append(failed, t.lookAt(i+k, c, w.measure(c, now), w.Counts.CanaryRequests))
+					of := w.of(&c)
+					failed = append(failed, t.lookAt(i+k, c, of.measure(c, now), of.Counts.CanaryRequests))
 				}
 			}
 			w = checkWindow{Interval: interval, Since: now}
@@ -126,6 +128,25 @@ func (w *checkWindow) add(seen *Samples) {
 	w.Canary.Merge(&seen.CanaryLatency)
 	w.Canary.Merge(&seen.DirectLatency)
 	w.Stable.Merge(&seen.StableLatency)
+	w.Own = w.Own.add(&seen.Own)
+	w.Own.Strata = nil
+}
+
+// of is the traffic that a check is about. Limits of the canary alone hold for
+// all that it answers. A comparison with stable takes requests that both sides
+// got alike: users', and own load where there are none.
+func (w *checkWindow) of(c *Check) *checkWindow {
+	out := *w
+	switch own := &w.Own; {
+	case own.Requests() == 0:
+	case c.ToStable == Margin{}:
+		out.Counts.CanaryRequests += own.CanaryRequests
+		out.Counts.CanaryFailures += own.CanaryFailures
+		out.Canary.Merge(&own.CanaryLatency)
+	case w.Counts.CanaryRequests == 0 || w.Counts.StableRequests == 0:
+		out.Counts, out.Canary, out.Stable = own.Counts, own.CanaryLatency, own.StableLatency
+	}
+	return &out
 }
 
 // lookAt notes one look. Without a value an earlier look stays as it was: it

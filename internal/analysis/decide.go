@@ -14,11 +14,12 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 		Stratum:      j.Failed.Stratum,
 		AtOnce:       j.Failed.AtOnce,
 		Counts:       j.Total,
+		Own:          j.Own.Total,
 		LogE:         float64(j.Failure.Max),
 		FalseAlarm:   policy.FalseAlarm,
 		Questions:    j.questions(policy),
 		Delta:        policy.delta(nextShare),
-		Cost:         j.Cost.add(j.Block, j.Total).cost(),
+		Cost:         j.Cost.add(j.Block, j.users()).cost(),
 		FailedChecks: j.Checks.Failed,
 		Warnings:     j.Checks.Warnings,
 		Warning:      j.Checks.Warning,
@@ -79,7 +80,7 @@ func (j Judge) progress(policy Policy, e Evidence) Evidence {
 		e.Reason = fmt.Sprintf("%s %% more failures than stable are neither excluded nor shown: canary %s", short(100*e.Delta), compareText(j.Total))
 		return e
 	}
-	more := (enough-j.Bound.logE(e.Delta))/perRequest - float64(j.Block.CanaryRequests)
+	more := (enough-j.Bound.logE(e.Delta))/perRequest - float64(j.Block.CanaryRequests+j.Own.Block.CanaryRequests)
 	more = max(1, math.Ceil(more))
 	e.Needed = j.Total.CanaryRequests + int64(more)
 	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary requests", j.Total.CanaryRequests, roughly(e.Needed))

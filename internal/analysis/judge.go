@@ -20,8 +20,9 @@ type Judge struct {
 	// Direct counts the canary's requests of this step that no split sent.
 	Direct int64 `json:"direct,omitempty"`
 
-	// Block collects requests that are not scored yet.
+	// Block collects requests of users that are not scored yet.
 	Block   Counts        `json:"block"`
+	Own     ownLoad       `json:"own,omitzero"`
 	Failure failureTest   `json:"failure"`
 	Latency latencyTest   `json:"latency"`
 	Strata  []stratumTest `json:"strata,omitempty"`
@@ -31,6 +32,14 @@ type Judge struct {
 
 	// Failed says why the canary was failed; once set it stays.
 	Failed failure `json:"failed,omitzero"`
+}
+
+// ownLoad is the part of own load in what was seen since the run began, and
+// its block: the canary has another share of it than of users' requests, and a
+// block has one split. Its failures cost no user anything.
+type ownLoad struct {
+	Total Counts `json:"total"`
+	Block Counts `json:"block"`
 }
 
 // failure is a Fail; the zero value is none.
@@ -82,24 +91,48 @@ func (j Judge) NextStep(policy Policy, share float64, now time.Time) Judge {
 // Observe returns the judge after a look. It is called without samples too, as
 // time alone ends a check's window. The samples remain the caller's.
 func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
-	if j.Began.IsZero() && seen.CanaryRequests > 0 {
+	if j.Began.IsZero() && seen.CanaryRequests+seen.Own.CanaryRequests > 0 {
 		j.Began = now
 	}
 	warm := j.warm(policy, now)
-	j.Step = j.Step.Add(seen.Counts)
-	j.Total = j.Total.Add(seen.Counts)
+	j.add(seen.Counts)
 	j.Direct += seen.DirectRequests
-	j.Pace = j.Pace.add(seen.CanaryRequests, now)
 	j.Block = j.Block.Add(seen.Counts)
-	if j.Block.Requests() >= blockSize(j.Share, j.Total.Requests()) {
+	if j.Block.Requests() >= blockSize(j.Share, j.users().Requests()) {
 		j = j.endBlock(policy)
 	}
+	j.observeOwn(policy, seen.Own.Counts)
+	j.Pace = j.Pace.add(seen.CanaryRequests+seen.Own.CanaryRequests, now)
 	if warm {
 		j.Latency = j.Latency.observe(&seen.CanaryLatency, &seen.StableLatency, policy.LatencyTolerance, j.Share)
 	}
-	j = j.observeStrata(policy, seen.Strata, warm)
+	j = j.observeStrata(policy, "", seen.Strata, j.Share, warm)
+	j = j.observeStrata(policy, ownStratum, seen.Own.Strata, ownShare, warm)
 	j.Checks = j.Checks.observe(policy, &seen, now)
 	return j.judge(policy)
+}
+
+// add counts requests on which the verdict rests.
+func (j *Judge) add(seen Counts) {
+	j.Step = j.Step.Add(seen)
+	j.Total = j.Total.Add(seen)
+}
+
+// users are the requests of users since the run began.
+func (j *Judge) users() Counts { return j.Total.sub(j.Own.Total) }
+
+// observeOwn scores own load in blocks of its own.
+func (j *Judge) observeOwn(policy Policy, seen Counts) {
+	j.add(seen)
+	own := &j.Own
+	own.Total = own.Total.Add(seen)
+	own.Block = own.Block.Add(seen)
+	if own.Block.Requests() < blockSize(ownShare, own.Total.Requests()) {
+		return
+	}
+	j.Failure = j.Failure.add(own.Block)
+	j.Bound = j.Bound.add(own.Block, policy.deltas())
+	own.Block = Counts{}
 }
 
 // HookFailed counts a failed hook of the user's as one failed check; what says
@@ -119,7 +152,7 @@ func (j *Judge) warm(policy Policy, now time.Time) bool {
 func (j Judge) endBlock(policy Policy) Judge {
 	j.Failure = j.Failure.add(j.Block)
 	j.Bound = j.Bound.add(j.Block, policy.deltas())
-	j.Cost = j.Cost.add(j.Block, j.Total)
+	j.Cost = j.Cost.add(j.Block, j.users())
 	j.Block = Counts{}
 	return j
 }
@@ -169,7 +202,7 @@ func (j *Judge) verdict(policy Policy) failure {
 		return failure{Kind: Latency, Stratum: t.Name, AtOnce: true,
 			Reason: t.Name + ": " + t.Latency.text(policy.LatencyTolerance) + chance}
 	}
-	if spent := j.Cost.add(j.Block, j.Total); policy.Budget > 0 && spent.sure() >= float64(policy.Budget) {
+	if spent := j.Cost.add(j.Block, j.users()); policy.Budget > 0 && spent.sure() >= float64(policy.Budget) {
 		return failure{Kind: Budget, AtOnce: true, Reason: fmt.Sprintf(
 			"the canary caused about %s failed requests (%d failed, of which stable would have failed %s): the budget of %d is spent",
 			short(spent.cost()), spent.Failed, short(spent.Expected), policy.Budget)}

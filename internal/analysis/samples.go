@@ -24,6 +24,16 @@ func (c Counts) Add(d Counts) Counts {
 	}
 }
 
+// sub returns the difference of two counts.
+func (c Counts) sub(d Counts) Counts {
+	return Counts{
+		CanaryRequests: c.CanaryRequests - d.CanaryRequests,
+		CanaryFailures: c.CanaryFailures - d.CanaryFailures,
+		StableRequests: c.StableRequests - d.StableRequests,
+		StableFailures: c.StableFailures - d.StableFailures,
+	}
+}
+
 // Requests returns the requests of both sides.
 func (c Counts) Requests() int64 { return c.CanaryRequests + c.StableRequests }
 
@@ -64,9 +74,30 @@ type Samples struct {
 	DirectRequests, DirectFailures int64
 	DirectLatency                  Histogram
 
+	// Own are requests that were sent to fill what users' leave missing. They
+	// are in none of the counts above.
+	Own Own
+
 	// Measured are values of external metrics that were read since.
 	Measured []Measured
 }
+
+// Own is own load: requests of nobody, each sent to one of the two sides by an
+// even chance. Users are split otherwise and ask for other things, so counts of
+// both are never put together: of two versions that are alike the one that gets
+// more of the harder requests would look worse (Simpson's paradox).
+type Own struct {
+	Counts
+	CanaryLatency, StableLatency Histogram
+	Strata                       []Stratum // the same requests by endpoint
+}
+
+// ownShare is the canary's share of own load.
+const ownShare = 0.5
+
+// ownStratum is how strata of own load are named, so that they are not taken
+// for those of users.
+const ownStratum = "own load: "
 
 // MaxStrata is how many endpoints a run tells apart. Whoever counts puts
 // requests of further ones into OtherEndpoints.
@@ -107,15 +138,31 @@ func (s Samples) Add(t Samples) Samples {
 	s.DirectFailures += t.DirectFailures
 	s.DirectLatency.Merge(&t.DirectLatency)
 	s.Measured = append(slices.Clip(s.Measured), t.Measured...)
-	s.Strata = slices.Clone(s.Strata)
-	for i := range t.Strata {
-		add := &t.Strata[i]
-		at := slices.IndexFunc(s.Strata, func(o Stratum) bool { return o.Name == add.Name })
+	s.Strata = addStrata(s.Strata, t.Strata)
+	s.Own = s.Own.add(&t.Own)
+	return s
+}
+
+// add returns the sum of two. It leaves both as they are.
+func (o Own) add(p *Own) Own {
+	o.Counts = o.Counts.Add(p.Counts)
+	o.CanaryLatency.Merge(&p.CanaryLatency)
+	o.StableLatency.Merge(&p.StableLatency)
+	o.Strata = addStrata(o.Strata, p.Strata)
+	return o
+}
+
+// addStrata returns the sum of two lists of strata, each name once.
+func addStrata(s, t []Stratum) []Stratum {
+	s = slices.Clone(s)
+	for i := range t {
+		add := &t[i]
+		at := slices.IndexFunc(s, func(o Stratum) bool { return o.Name == add.Name })
 		if at < 0 {
-			s.Strata = append(s.Strata, *add)
+			s = append(s, *add)
 			continue
 		}
-		o := &s.Strata[at]
+		o := &s[at]
 		o.Counts = o.Counts.Add(add.Counts)
 		o.CanaryLatency.Merge(&add.CanaryLatency)
 		o.StableLatency.Merge(&add.StableLatency)

@@ -72,29 +72,31 @@ func (q quad) add(o quad) quad {
 	return q
 }
 
-// observeStrata asks about each endpoint that was asked for.
-func (j Judge) observeStrata(policy Policy, seen []Stratum, latency bool) Judge {
+// observeStrata asks about each endpoint that was asked for, by requests of
+// which the canary got a share; kind comes before their names.
+func (j Judge) observeStrata(policy Policy, kind string, seen []Stratum, share float64, latency bool) Judge {
 	if len(seen) == 0 {
 		return j
 	}
 	j.Strata = slices.Clone(j.Strata)
 	for i := range seen {
 		s := &seen[i]
-		k := slices.IndexFunc(j.Strata, func(t stratumTest) bool { return t.Name == s.Name })
+		name := kind + s.Name
+		k := slices.IndexFunc(j.Strata, func(t stratumTest) bool { return t.Name == name })
 		if k < 0 {
 			if len(j.Strata) > MaxStrata {
 				continue // more than were promised: the total has them
 			}
 			k = len(j.Strata)
-			j.Strata = append(j.Strata, stratumTest{Name: s.Name})
+			j.Strata = append(j.Strata, stratumTest{Name: name})
 		}
 		t := &j.Strata[k]
 		t.Block = t.Block.add(quadOf(s.Counts))
-		if n := t.Block.counts().Requests(); n >= blockSize(j.Share, t.Total.counts().Requests()+n) {
+		if n := t.Block.counts().Requests(); n >= blockSize(share, t.Total.counts().Requests()+n) {
 			t.endBlock()
 		}
 		if latency {
-			t.Latency = t.Latency.observe(&s.CanaryLatency, &s.StableLatency, policy.LatencyTolerance, j.Share)
+			t.Latency = t.Latency.observe(&s.CanaryLatency, &s.StableLatency, policy.LatencyTolerance, share)
 		}
 	}
 	return j

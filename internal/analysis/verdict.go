@@ -65,6 +65,8 @@ type Evidence struct {
 
 	// Counts of the run so far, on which the verdict rests.
 	Counts Counts `json:"counts"`
+	// Own is the part of own load in them.
+	Own Counts `json:"own,omitzero"`
 
 	// LogE is the natural logarithm of the failure test's e-value for all
 	// requests, at its highest in this run.

@@ -12,6 +12,7 @@ import (
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/load"
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/record"
 	"serin.dev/serin/internal/rollout"
@@ -29,6 +30,7 @@ type Deliver struct {
 	// LaxHooks is the same for webhooks with disableTLS: it accepts any
 	// certificate.
 	LaxHooks *http.Client
+	OwnLoad  OwnLoad
 	Records  *record.Store // of what runs were decided on
 	Log      *slog.Logger
 
@@ -62,6 +64,7 @@ type delivery struct {
 	before   v1alpha1.Count // canary requests of this run before a restart
 	hooks    hooks
 	measures measures
+	own      ownLoad
 	alerts   alerts
 	settled  bool // both sides were seen ready by this process
 	idleAt0  bool // the target was seen scaled to 0 between runs
@@ -147,6 +150,7 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 		if !seen[uid] {
 			run.tally.Close()
 			run.hooks.stop()
+			run.own.stop()
 			d.Records.Forget(run.recordOf)
 			d.rates.forget(run.name)
 			delete(d.runs, uid)
@@ -171,6 +175,7 @@ func (d *Deliver) begin(rel *kube.Delivery) *delivery {
 	run.hooks.client, run.hooks.lax, run.hooks.wake = d.Hooks, d.LaxHooks, d.wake.Give
 	run.measures.read, run.measures.wake = d.API.MetricTemplate, d.wake.Give
 	run.alerts.read = d.API.AlertProvider
+	run.own.send = load.Run
 	d.newTally(rel, run)
 	return run
 }
@@ -191,6 +196,8 @@ func (d *Deliver) newTally(rel *kube.Delivery, run *delivery) {
 		Shared: shared,
 
 		CanaryWorkload: rel.Names.Target,
+		Own:            d.OwnLoad.From,
+		OwnTimeout:     ownTimeout,
 		Failed:         d.wake.Give,
 	})
 }
@@ -270,6 +277,7 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	d.tell(ctx, rel, run, events)
 	run.hooks.keep(ctx, run.stored.State.Want().Hooks, func(c rollout.HookCall) (order, error) { return d.order(rel, run, c) })
 	run.measures.due(ctx, rel, &run.stored.State, now)
+	d.sendOwn(ctx, rel, run)
 	return d.make(ctx, rel, run)
 }
 

@@ -64,6 +64,7 @@ func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {
 		Deadline:       spec.ProgressDeadline.Duration,
 		StepDeadline:   spec.StepDeadline.Duration,
 		Policy:         r.policy(),
+		Load:           r.load(),
 	}
 	if spec.Mirror != nil {
 		p.Mirror = r.share("spec.mirror.share", spec.Mirror.Share.String())

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/analysis"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/rollout"
 )
@@ -57,6 +58,7 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		out.Samples = v1alpha1.Samples{
 			Canary: v1alpha1.Count{Requests: c.CanaryRequests, Failures: c.CanaryFailures},
 			Stable: v1alpha1.Count{Requests: c.StableRequests, Failures: c.StableFailures},
+			Own:    ownSamples(s.Evidence.Own),
 		}
 		out.FailedChecks = int32(s.Evidence.FailedChecks)
 		out.Verdict = s.Evidence.Verdict.String()
@@ -102,6 +104,13 @@ func (d *Deliver) split(rel *kube.Delivery, run *delivery) v1alpha1.Split {
 	return out
 }
 
+func ownSamples(c analysis.Counts) v1alpha1.OwnSamples {
+	return v1alpha1.OwnSamples{
+		Canary: v1alpha1.Count{Requests: c.CanaryRequests, Failures: c.CanaryFailures},
+		Stable: v1alpha1.Count{Requests: c.StableRequests, Failures: c.StableFailures},
+	}
+}
+
 // shareText writes a share in percent without the sign.
 func shareText(s rollout.Share) string { return strings.TrimSuffix(s.String(), " %") }
 
@@ -122,6 +131,7 @@ func addHistory(out *v1alpha1.ReleaseStatus, run *delivery, say func(string) str
 		Started: v1alpha1.Time(r.Started),
 		Ended:   v1alpha1.Time(r.Ended),
 		Canary:  run.journal.Canary,
+		Own:     ownSamples(run.journal.State.Evidence.Own),
 		Cost:    costOf(&run.journal.State),
 		Reason:  say(r.Reason),
 		Cause:   run.journal.Cause,

@@ -122,6 +122,9 @@ func (v View) run() []line {
 		lines[1] = lines[1].with(text("   of the matched users"))
 	}
 	lines = append(lines, sides([2]string{"canary", "stable"}, canary, stable, s.Samples.Canary, s.Samples.Stable)...)
+	if own := s.Samples.Own; own != (v1alpha1.OwnSamples{}) {
+		lines = append(lines, labelled("own load", text(number(own.Canary.Requests)+" of those to "+canary+", "+number(own.Stable.Requests)+" of those to "+stable)))
+	}
 	verdict := s.Verdict
 	if verdict == "" {
 		verdict = "NoData"
@@ -329,6 +332,9 @@ func cost(run *v1alpha1.Run) string {
 	out := number(run.Canary.Failures) + " of " + count(run.Canary.Requests, "request") + " to " + to + " failed"
 	if run.Canary.Requests == 0 {
 		out = "no request to " + to
+	}
+	if own := run.Own.Canary; own.Requests > 0 {
+		out += ", and of own load " + number(own.Failures) + " of " + number(own.Requests)
 	}
 	if n := run.Cost.FailedRequests; n > 0 {
 		out += ", about " + number(n) + " because of the release"

@@ -8,6 +8,8 @@
 // Server offers the same to Flagger's load-test webhooks. It never runs a
 // shell: a command is read as one of hey's, or refused.
 //
+// Run is also what a release's own load is sent by, where users are too few.
+//
 // The package judges nothing, and sends nothing that its caller did not spell
 // out. It imports the standard library alone.
 //

@@ -93,6 +93,7 @@ func (r *runner) pace(ctx context.Context, start time.Time) {
 	defer underWay.Wait()
 	slots := make(chan struct{}, r.spec.Concurrency)
 	due := arrivals(r.spec, start)
+	which := order(r.spec)
 	end := endOf(r.spec, start)
 	defer end.Stop()
 	timer := time.NewTimer(0)
@@ -126,9 +127,10 @@ func (r *runner) pace(ctx context.Context, start time.Time) {
 		if r.spec.Rate == 0 {
 			begin = time.Now() // it was due as soon as there was a slot
 		}
+		url := which(n)
 		underWay.Go(func() {
 			defer func() { <-slots }()
-			r.send(ctx, n%len(r.requests), begin)
+			r.send(ctx, url, begin)
 		})
 	}
 }
@@ -200,6 +202,16 @@ func arrivals(spec Spec, start time.Time) func() time.Time {
 			return after(float64(n) / spec.Rate)
 		}
 	}
+}
+
+// order returns a function that says which URL the n-th request is for.
+func order(spec Spec) func(n int) int {
+	urls := len(spec.URLs)
+	if !spec.AtRandom {
+		return func(n int) int { return n % urls }
+	}
+	draws := rand.New(rand.NewPCG(spec.Seed, 1))
+	return func(int) int { return draws.IntN(urls) }
 }
 
 func (r *runner) send(ctx context.Context, which int, begin time.Time) {

@@ -404,3 +404,30 @@ func BenchmarkRun(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+func TestURLsAtRandomAreDrawnByAnEvenChance(t *testing.T) {
+	draw := func(seed uint64) (out []int) {
+		which := order(Spec{URLs: []string{"a", "b"}, AtRandom: true, Seed: seed})
+		for n := range 10_000 {
+			out = append(out, which(n))
+		}
+		return out
+	}
+	got, ones, same := draw(7), 0, 0
+	for n, url := range got {
+		ones += url
+		if n > 0 && got[n-1] == url {
+			same++
+		}
+	}
+	// The deviation is 50 of 5,000, for either number.
+	if math.Abs(float64(ones-5000)) > 200 || math.Abs(float64(same-5000)) > 200 {
+		t.Errorf("%d of 10,000 are for the second URL, %d for the one before; want 5,000 ± 200 each", ones, same)
+	}
+	if !slices.Equal(got, draw(7)) || slices.Equal(got, draw(8)) {
+		t.Error("a seed must give the same order again, another seed others")
+	}
+	if which := order(Spec{URLs: []string{"a", "b", "c"}}); which(3) != 0 || which(4) != 1 {
+		t.Error("otherwise they are asked in turn")
+	}
+}

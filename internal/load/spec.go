@@ -9,18 +9,20 @@ import (
 
 // Spec says what to send.
 type Spec struct {
-	// URLs are asked in turn; at least one, http or https.
-	URLs   []string
-	Method string // default: GET
-	Header http.Header
-	Host   string // in place of the URL's
-	Body   []byte
+	// URLs are asked in turn, or AtRandom: each by an even chance; at least
+	// one, http or https.
+	URLs     []string
+	AtRandom bool
+	Method   string // default: GET
+	Header   http.Header
+	Host     string // in place of the URL's
+	Body     []byte
 
 	// Rate is the number of requests per second in all. 0 sends as fast as
 	// Concurrency allows: a closed loop.
 	Rate     float64
 	Arrivals Arrivals
-	Seed     uint64 // of Poisson arrivals
+	Seed     uint64 // of Poisson arrivals, and of what is AtRandom
 
 	// The run ends after Duration or Count, whichever comes first; zero is
 	// no limit. Without any it ends with its context.
@@ -55,6 +57,12 @@ const (
 	maxRate            = 1_000_000
 	defaultTimeout     = 20 * time.Second
 )
+
+// Validate says what is wrong with a Spec.
+func (s Spec) Validate() error {
+	_, err := s.withDefaults()
+	return err
+}
 
 // withDefaults returns the Spec without unset fields, or says what is wrong.
 func (s Spec) withDefaults() (Spec, error) {

@@ -214,6 +214,9 @@ func (b *backtest) observe(look *Step, had rollout.Share, compares bool) rollout
 		in.Samples.DirectRequests, in.Samples.DirectFailures = seen.Samples.DirectRequests, seen.Samples.DirectFailures
 		in.Samples.DirectLatency = seen.Samples.DirectLatency
 		in.Samples.Measured = b.measured(look)
+		if b.state.Want().Load {
+			in.Samples.Own = seen.Samples.Own // which no share changes
+		}
 	}
 	if in.Samples.CanaryRequests > 0 && b.firstCanary.IsZero() {
 		b.firstCanary = b.now

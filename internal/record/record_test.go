@@ -212,6 +212,10 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 			Counts: counts, CanaryLatency: h, StableLatency: h,
 			Strata:         []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h}},
 			DirectRequests: 1, DirectFailures: 2, DirectLatency: h,
+			Own: analysis.Own{
+				Counts: counts, CanaryLatency: h, StableLatency: h,
+				Strata: []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h}},
+			},
 			Measured: []analysis.Measured{{Check: 1, Canary: 0.1, Stable: 1e-300, HasCanary: true, HasStable: true, Err: "e", At: at}},
 		},
 		FirstCanary: at, Arrived: 1, Served: 2, Late: 3,

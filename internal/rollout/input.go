@@ -28,7 +28,8 @@ type Input struct {
 	// side's those to the requests that were copied: the same requests, so
 	// they compare fairly. In the ABTest strategy the users of the two sides
 	// are not alike: the canary's requests are direct ones, and the stable
-	// side has none.
+	// side has none. Own load is counted whatever the split is, as long as
+	// Ack.OK.
 	Samples analysis.Samples
 	// FirstCanary is when the first request of this run reached the canary;
 	// zero while none did.

@@ -40,6 +40,7 @@ func checkStep(t *testing.T, plan Plan, was, next State, in Input, events []Even
 	checkTraffic(t, plan, was, next)
 	checkAdvance(t, plan, was, next, in, events)
 	checkCalls(t, plan, was, next)
+	checkLoad(t, plan, next, in)
 
 	if (next.Canary == "") != (next.Phase == Idle || next.Phase == Initializing) {
 		t.Errorf("%s has canary %q", next.Phase, next.Canary)
@@ -72,6 +73,21 @@ func checkWait(t *testing.T, plan Plan, s State, in Input) {
 	}
 	if s.Deadline.IsZero() && !open {
 		t.Errorf("%s waits for %q without a deadline: %s", s.Phase, s.Wait, s.Reason)
+	}
+}
+
+// checkLoad: own load is sent where evidence is waited for, never before the
+// hold is over, nor beyond its limit, nor while nothing may advance.
+func checkLoad(t *testing.T, plan Plan, s State, in Input) {
+	t.Helper()
+	if !s.Want().Load || in.Now.Before(s.At) { // the latter is stale
+		return
+	}
+	tooMuch := plan.Load.UpTo > 0 && s.Evidence.Own.Requests() >= plan.Load.UpTo
+	if s.Wait != WaitEvidence || s.Phase != Testing && s.Phase != Progressing || in.Suspended || in.Frozen != "" ||
+		plan.Load.Rate <= 0 || tooMuch || in.Now.Sub(s.Acked) < plan.Hold || s.Evidence.Verdict == analysis.Pass {
+		t.Errorf("own load is sent in %s after %v of a hold of %v, with %v and %d own requests of %+v: %s",
+			s.Phase, in.Now.Sub(s.Acked), plan.Hold, s.Evidence.Verdict, s.Evidence.Own.Requests(), plan.Load, s.Reason)
 	}
 }
 

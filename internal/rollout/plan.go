@@ -74,8 +74,20 @@ type Plan struct {
 	// to be good nor to be bad is rolled back. 0 = for ever.
 	StepDeadline time.Duration
 
+	// Load is what may be sent where users' requests are too few.
+	Load Load
+
 	// Policy of the judge; its Shares are set from Steps, whatever they hold.
 	Policy analysis.Policy
+}
+
+// Load is own load: requests that are sent to both sides alike, while a step
+// still lacks evidence after Hold.
+type Load struct {
+	// Rate is how many are sent per second, to both sides together; 0 = none.
+	Rate float64
+	// UpTo is how many a run may take; 0 = as many as the evidence does.
+	UpTo int64
 }
 
 // NumSteps is the number of steps that a run has in which the canary answers
@@ -100,8 +112,11 @@ func (p *Plan) policy(s *State) analysis.Policy {
 	policy := p.Policy
 	policy.Shares = nil
 	switch p.Strategy {
-	case ABTest, BlueGreen: // no two sides that compare
-		policy.Tolerance = 0
+	case ABTest, BlueGreen:
+		policy.Shares = []float64{1}
+		if p.Load.Rate <= 0 { // no two sides that compare
+			policy.Tolerance = 0
+		}
 	case Canary, Mirror, Replicas, "":
 		first := 1
 		if p.tests() {

@@ -87,7 +87,7 @@ func (p *player) do(out *strings.Builder, words []string) {
 		p.holds["acks"] = foreign
 	case "copy": // copy REVISION: a stable copy exists already
 		p.in.Stable = Workload{Revision: Revision(args[0]), Ready: true}
-	case "look": // look [after=D] [times=N] [canary=FAILED/ALL] [stable=FAILED/ALL] [ms=N] [live=N]
+	case "look": // look [after=D] [times=N] [canary=FAILED/ALL] [stable=FAILED/ALL] [own-canary=FAILED/ALL] [own-stable=FAILED/ALL] [ms=N] [live=N]; own load comes while it is wanted
 		p.look(out, args)
 	case "crash": // crash [lost]: the process dies; what was stored is read again, or was lost
 		if len(args) > 0 {
@@ -208,6 +208,9 @@ func (p *player) setPlan(out *strings.Builder, args []string) {
 			plan.KeepWarm = p.duration(value)
 		case "deadline":
 			plan.Deadline = p.duration(value)
+		case "load": // load=RATE[:UPTO]
+			rate, upTo, _ := strings.Cut(value+":0", ":")
+			plan.Load = Load{Rate: float64(p.number(rate)), UpTo: p.number(strings.TrimSuffix(upTo, ":0"))}
 		case "step-deadline":
 			plan.StepDeadline = p.duration(value)
 		case "hook": // hook=TYPE:NAME[:EXPIRES]
@@ -354,6 +357,7 @@ func (p *player) answer(calls []HookCall) {
 func (p *player) look(out *strings.Builder, args []string) {
 	after, times := time.Second, int64(1)
 	var samples analysis.Samples
+	var own analysis.Own
 	live := int64(-1)
 	var mirrored Mirrored
 	latency := 10 * time.Millisecond
@@ -369,6 +373,10 @@ func (p *player) look(out *strings.Builder, args []string) {
 			samples.CanaryFailures, samples.CanaryRequests = p.number(failed), p.number(all)
 		case "stable":
 			samples.StableFailures, samples.StableRequests = p.number(failed), p.number(all)
+		case "own-canary":
+			own.CanaryFailures, own.CanaryRequests = p.number(failed), p.number(all)
+		case "own-stable":
+			own.StableFailures, own.StableRequests = p.number(failed), p.number(all)
 		case "direct":
 			samples.DirectFailures, samples.DirectRequests = p.number(failed), p.number(all)
 		case "differ": // differ=N/COMPARED
@@ -392,9 +400,12 @@ func (p *player) look(out *strings.Builder, args []string) {
 		p.in.Now = p.in.Now.Add(after)
 		p.observe()
 		p.in.Samples = samples
+		if p.stored.Want().Load && own.Requests() > 0 {
+			p.in.Samples.Own = own
+		}
 		p.in.Arrived = max(samples.Requests(), live)
 		p.in.Served = max(samples.StableRequests, live)
-		if samples.CanaryRequests > 0 && p.in.FirstCanary.IsZero() {
+		if (samples.CanaryRequests > 0 || p.in.Samples.Own.CanaryRequests > 0) && p.in.FirstCanary.IsZero() {
 			p.in.FirstCanary = p.in.Now
 		}
 		next, events := Step(p.plan, p.state, p.in)
@@ -483,6 +494,9 @@ func world(s State) string {
 	if !w.ByPods && (w.CanaryPods > 0 || w.StablePods > 0) {
 		line += fmt.Sprintf(", at least %d and %d pods", w.CanaryPods, w.StablePods)
 	}
+	if w.Load {
+		line += ", own load"
+	}
 	if !w.Split {
 		line += ", traffic untouched"
 	}
@@ -515,6 +529,9 @@ func (p *player) showRun(out *strings.Builder) {
 		fmt.Fprintf(out, ", effective after %v", r.Effective.Sub(r.Decided))
 	}
 	fmt.Fprintln(out)
+	if own := p.state.Evidence.Own; own != (analysis.Counts{}) {
+		fmt.Fprintf(out, "of them own load: canary %d/%d stable %d/%d\n", own.CanaryFailures, own.CanaryRequests, own.StableFailures, own.StableRequests)
+	}
 	if cost := p.state.Cost(); cost >= 0.5 {
 		fmt.Fprintf(out, "it cost about %.0f failed requests\n", cost)
 	}

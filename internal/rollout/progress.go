@@ -139,13 +139,14 @@ func (r *step) proven(at string) bool {
 	s, e := &r.s, &r.s.Evidence
 	good := e.Verdict == analysis.Pass || r.quiet()
 	if !good {
+		s.Filling = r.fills()
 		switch {
 		case e.Overdue:
 			r.late(r.stall("%s: inconclusive: %s", at, e.Reason))
 		case e.Verdict == analysis.NoData:
-			r.collect(at, "not enough evidence: "+e.Reason)
+			r.collect(at, "not enough evidence: "+e.Reason+r.filling())
 		default:
-			r.collect(at, e.Reason)
+			r.collect(at, e.Reason+r.filling())
 		}
 		return false
 	}
@@ -168,11 +169,35 @@ func (r *step) proven(at string) bool {
 	return true
 }
 
+// fills reports whether own load has to bring the evidence that users' requests
+// did not bring within the hold.
+func (r *step) fills() bool {
+	s, load := &r.s, &r.plan.Load
+	return load.Rate > 0 && r.acked && !s.Evidence.Overdue &&
+		r.in.Now.Sub(s.Acked) >= r.plan.Hold && !r.filled()
+}
+
+// filled reports whether the run had all of the own load that it may have.
+func (r *step) filled() bool {
+	return r.plan.Load.UpTo > 0 && r.s.Evidence.Own.Requests() >= r.plan.Load.UpTo
+}
+
+// filling says what own load does about a lack of evidence.
+func (r *step) filling() string {
+	switch {
+	case r.s.Filling:
+		return ", own load fills in"
+	case r.plan.Load.Rate > 0 && r.filled():
+		return fmt.Sprintf(", the %d requests of own load are used up", r.plan.Load.UpTo)
+	}
+	return ""
+}
+
 // quiet reports whether a test without users may go on without a request: when
-// each check that there is passed by other means.
+// each check that there is passed by other means, and none is going to be sent.
 func (r *step) quiet() bool {
 	s, e := &r.s, &r.s.Evidence
-	if s.Phase != Testing || s.Traffic.Mirror > 0 || e.Verdict != analysis.NoData || len(e.Checks) < len(r.policy.Checks) {
+	if r.plan.Load.Rate > 0 || s.Phase != Testing || s.Traffic.Mirror > 0 || e.Verdict != analysis.NoData || len(e.Checks) < len(r.policy.Checks) {
 		return false
 	}
 	for _, c := range e.Checks {

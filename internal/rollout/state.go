@@ -125,6 +125,9 @@ type State struct {
 	// not yet.
 	Acked time.Time `json:"acked,omitzero"`
 
+	// Filling: own load is sent, because users' requests are too few.
+	Filling bool `json:"filling,omitempty"`
+
 	// Judge of the present run, and what it said last.
 	Judge    analysis.Judge    `json:"judge,omitzero"`
 	Evidence analysis.Evidence `json:"evidence,omitzero"`

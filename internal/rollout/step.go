@@ -43,6 +43,7 @@ func Step(plan Plan, s State, in Input) (State, []Event) {
 		s = setBack(s.own(), in.Now)
 	}
 	r := &step{plan: &plan, in: &in, s: s.own(), was: s.Wait}
+	r.s.Filling = false // it is decided at each look
 	r.policy = plan.policy(&r.s)
 	if r.s.Phase == "" {
 		r.enter(Initializing)

@@ -118,6 +118,8 @@ func (p *Plan) validateJudge(f *findings) {
 	f.check(j.Confidence > 0 && j.Confidence < 1, "spec.judge.confidence: %v %% is not between 0 and 100", 100*j.Confidence)
 	f.check(j.FailureLimit >= 1, "spec.judge.failureLimit: %d must be at least 1", j.FailureLimit)
 	f.check(j.Budget >= 0, "spec.judge.budget.failedRequests: %d is negative; leave it out for no limit", j.Budget)
+	f.check(p.Load.Rate >= 0, "spec.judge.load.rate: %v is negative", p.Load.Rate)
+	f.check(p.Load.UpTo >= 0, "spec.judge.load.upTo: %d is negative; leave it out for no limit", p.Load.UpTo)
 	for i := range j.Checks {
 		p.validateCheck(f, &j.Checks[i], fmt.Sprintf("spec.judge.checks[%d]", i))
 	}

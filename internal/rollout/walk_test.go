@@ -75,6 +75,9 @@ func (w *walk) anyPlan() Plan {
 		p.StepDeadline = time.Minute
 	}
 	if w.chance(0.3) {
+		p.Load = Load{Rate: 10, UpTo: int64(w.r.IntN(2) * 40)}
+	}
+	if w.chance(0.3) {
 		p.Policy.Checks = []analysis.Check{{Metric: analysis.SuccessRate, Min: &least}}
 	}
 	if p.Strategy == Mirror || (p.Strategy == Canary || p.Strategy == "") && w.chance(0.3) {
@@ -140,6 +143,9 @@ func (w *walk) observe() {
 	}
 	if w.chance(0.05) {
 		in.Samples.CanaryFailures, in.Samples.DirectFailures = in.Samples.CanaryRequests, in.Samples.DirectRequests
+	}
+	if want.Load && w.chance(0.7) {
+		in.Samples.Own.CanaryRequests, in.Samples.Own.StableRequests = 5, 5
 	}
 	in.Arrived, in.Served = in.Samples.Requests(), in.Samples.StableRequests
 	in.Suspended = w.chance(0.05)

@@ -40,6 +40,9 @@ type World struct {
 	// Warm is a revision that has to run beside, as many pods as the stable
 	// copy, to go back to at once; "" = none.
 	Warm Revision
+	// Load: the plan's own load has to be sent, each request to either side by
+	// an even chance.
+	Load bool
 	// Hooks are the calls that have to be made.
 	Hooks []HookCall
 }
@@ -50,7 +53,7 @@ func (w World) Equal(v World) bool {
 	return same &&
 		w.Split == v.Split && w.Traffic == v.Traffic &&
 		w.ByPods == v.ByPods && w.CanaryPods == v.CanaryPods && w.StablePods == v.StablePods &&
-		w.CanaryScaled == v.CanaryScaled && w.StableRevision == v.StableRevision && w.Warm == v.Warm
+		w.CanaryScaled == v.CanaryScaled && w.Load == v.Load && w.StableRevision == v.StableRevision && w.Warm == v.Warm
 }
 
 // Want returns the world that belongs to the state. It changes nothing in a
@@ -58,7 +61,7 @@ func (w World) Equal(v World) bool {
 func (s State) Want() World {
 	w := World{
 		Split: s.Split, Traffic: s.Traffic, CanaryScaled: true, StableRevision: s.Stable,
-		CanaryPods: s.CanaryPods, StablePods: s.StablePods, Warm: s.Warm, Hooks: s.Calls,
+		CanaryPods: s.CanaryPods, StablePods: s.StablePods, Warm: s.Warm, Load: s.Filling, Hooks: s.Calls,
 	}
 	switch s.Phase {
 	case Idle:

@@ -32,11 +32,14 @@ func (h *Hub) Record(r *Request) {
 		return
 	}
 	for _, t := range (*m)[r.Backend] {
-		if r.Kind != UsersRequest {
+		switch {
+		case r.Kind != UsersRequest:
 			t.addCopy(r)
-			continue
+		case r.Source == t.spec.Own && r.Source != mesh.Workload{}:
+			t.addOwn(r)
+		default:
+			t.add(r)
 		}
-		t.add(r)
 	}
 }
 

@@ -33,6 +33,11 @@ type TallySpec struct {
 	// of the workload CanaryWorkload.
 	Shared         mesh.ServiceName
 	CanaryWorkload string
+	// Own is who sends own load: requests of no user, which count for the
+	// comparison and for nothing else. The zero value: nobody. It waits
+	// OwnTimeout for an answer.
+	Own        mesh.Workload
+	OwnTimeout time.Duration
 	// Failed is called after a failed request of either side was counted, on
 	// the request's goroutine; it must not block. Of both, because looking
 	// more often after one side's failures would favour the other. nil:
@@ -190,6 +195,49 @@ func (t *Tally) addCopy(r *Request) {
 func count(n *int64, yes bool) {
 	if yes {
 		*n++
+	}
+}
+
+// addOwn counts own load. It is sent to each version by its name, so it
+// compares them whatever the split is.
+func (t *Tally) addOwn(r *Request) {
+	side, ok := t.sideOf(r)
+	failed := r.Failed() || r.Masked != ""
+	if r.Code == 0 && r.GRPC == "" { // nobody waits for the answer any more
+		ok = ok && r.Duration >= t.spec.OwnTimeout // else it was we who stopped
+		failed = true
+	}
+	if !ok {
+		return
+	}
+	t.mu.Lock()
+	if side == CanarySide && (t.run.FirstCanary.IsZero() || r.Start.Before(t.run.FirstCanary)) {
+		t.run.FirstCanary = r.Start
+	}
+	e := t.addEndpoint(r, side, failed)
+	if t.base.Snapshot != 0 && r.Snapshot >= t.base.Snapshot {
+		t.addOwnSample(r, side, failed, e.name)
+	}
+	t.mu.Unlock()
+	if failed && t.spec.Failed != nil {
+		t.spec.Failed()
+	}
+}
+
+func (t *Tally) addOwnSample(r *Request, side Side, failed bool, endpoint string) {
+	own := &t.taken.Samples.Own
+	i := slices.IndexFunc(own.Strata, func(o analysis.Stratum) bool { return o.Name == endpoint })
+	if i < 0 {
+		i = len(own.Strata)
+		own.Strata = append(own.Strata, analysis.Stratum{Name: endpoint})
+	}
+	stratum := &own.Strata[i]
+	if side == CanarySide {
+		addCanary(&own.Counts, &own.CanaryLatency, r.Duration, failed)
+		addCanary(&stratum.Counts, &stratum.CanaryLatency, r.Duration, failed)
+	} else {
+		addStable(&own.Counts, &own.StableLatency, r.Duration, failed)
+		addStable(&stratum.Counts, &stratum.StableLatency, r.Duration, failed)
 	}
 }
 

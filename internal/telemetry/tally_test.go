@@ -271,3 +271,46 @@ func FuzzEndpointName(f *testing.F) {
 		}
 	})
 }
+
+func TestOwnLoadComparesAndIsNobodysRequest(t *testing.T) {
+	var hub Hub
+	told := 0
+	s := spec
+	s.Own, s.OwnTimeout = mesh.Workload{Namespace: "kube-system", Name: "serin-load"}, 10*time.Second
+	s.Failed = func() { told++ }
+	tally := hub.Tally(s)
+	own := func(r *Request) { r.Split, r.Source = false, s.Own }
+	took := func(d time.Duration) func(*Request) { return func(r *Request) { r.Duration = d } }
+	hub.Record(request(spec.Canary, 500, own)) // before any baseline
+	tally.Rebase(Baseline{Snapshot: 7, At: t0, CutOff: true})
+	hub.Record(request(spec.Canary, 500, own, at(time.Second)))
+	hub.Record(request(spec.Canary, 200, own, masked("music")))
+	hub.Record(request(spec.Canary, 0, own, took(10*time.Second))) // no answer in time
+	hub.Record(request(spec.Canary, 0, own, took(time.Second)))    // broken off
+	hub.Record(request(spec.Stable, 200, own, path("/b")))
+	hub.Record(request(spec.Stable, 200))
+
+	got := tally.Take()
+	want := analysis.Counts{CanaryRequests: 3, CanaryFailures: 3, StableRequests: 1}
+	if got.Samples.Own.Counts != want {
+		t.Errorf("own load %+v, want %+v", got.Samples.Own, want)
+	}
+	if o := &got.Samples.Own; len(o.Strata) != 2 || o.Strata[0].Name != "GET /songs/{id}" || o.Strata[0].CanaryRequests != 3 || o.CanaryLatency.Count() != 3 || o.Strata[1].StableLatency.Count() != 1 {
+		t.Errorf("strata %+v", o.Strata)
+	}
+	if users := (analysis.Counts{StableRequests: 1}); got.Samples.Counts != users || got.Samples.DirectRequests != 0 || got.Arrived != 1 || got.Late != 0 || len(got.Served) != 1 {
+		t.Errorf("own load counts as users': %+v", got)
+	}
+	if run := tally.Run(); run.Canary != (Count{}) || run.FirstCanary.IsZero() {
+		t.Errorf("run %+v; want no user's request to the canary, and the time of the first", run)
+	}
+	if e := tally.Endpoints()[0]; e.Canary.Failures != 4 || e.Example == nil {
+		t.Errorf("endpoint %+v; want the failures, to name a cause", e)
+	}
+	if told != 4 {
+		t.Errorf("told of %d failures, want 4", told)
+	}
+	if again := tally.Take().Samples; again.Own.Requests() != 0 {
+		t.Error("own load is taken twice")
+	}
+}
