@@ -113,7 +113,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	s.up()
 	defer func() { _ = s.process.stop(syscall.SIGTERM) }()
 	s.apply("v0", 0)
-	s.kubectl("wait", "release/music", "--for=condition=Ready", "--timeout=60s")
+	s.kubectl("wait", "release/music", "--for=condition=Ready", "--timeout=120s")
 
 	calls := startCalls(&s.gateway)
 	defer calls.stop()
@@ -216,7 +216,7 @@ func (s *killScene) ended(before releaseStatus) releaseStatus {
 	s.t.Helper()
 	tick := time.NewTicker(programPause)
 	defer tick.Stop()
-	tooLong := time.After(90 * time.Second)
+	tooLong := time.After(untilTime)
 	for {
 		now := s.status()
 		if now.Phase == "Idle" && len(now.History) > 0 && (len(before.History) == 0 || now.History[0].Number > before.History[0].Number) {

@@ -317,7 +317,7 @@ func send(ts *testscript.TestScript, args []string) (string, error) {
 }
 
 func (r request) do(client *http.Client) (code int, body string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url, strings.NewReader(r.body))
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 const (
 	// startTime is how long serin up may take to get ready. It needs less
 	// than a second; a loaded machine in CI takes longer.
-	startTime = time.Minute
+	startTime = 3 * time.Minute
 	// untilTime is how long something may take to come true. What the scripts
 	// wait for takes seconds; a loaded machine takes longer.
 	untilTime = 2 * time.Minute
