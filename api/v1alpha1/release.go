@@ -541,7 +541,9 @@ type Budget struct {
 type Check struct {
 	// success-rate: answers without 5xx, in percent; error-rate: the others.
 	// duration-p50, -p90, -p95, -p99: quantiles of the duration, in
-	// milliseconds. With a template: any name.
+	// milliseconds. cpu, memory: what a pod uses on average, in thousandths of
+	// a processor and in MiB. restarts: of the pods' containers. With a template
+	// or scrape: any name.
 	// +kubebuilder:validation:MinLength=1
 	Metric string `json:"metric"`
 
@@ -576,6 +578,37 @@ type Check struct {
 	// For the template's query.
 	// +optional
 	Variables map[string]string `json:"variables,omitempty"`
+
+	// A metric that the pods show themselves, read from each of them.
+	// +optional
+	Scrape *Scrape `json:"scrape,omitempty"`
+}
+
+// Scrape reads a counter or gauge that applications show in Prometheus' text
+// format. Of a gauge the value is the pods' mean; of a counter its growth per
+// second and pod, or, with per, divided by the growth of another counter.
+type Scrape struct {
+	// Such as orders_failed_total.
+	// +kubebuilder:validation:MinLength=1
+	Name string `json:"name"`
+
+	// Labels that a series has to have; all series that have them are added up.
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// Counter to divide by, such as orders_total.
+	// +optional
+	Per string `json:"per,omitempty"`
+
+	// Port of the pods.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port"`
+
+	// +kubebuilder:default=/metrics
+	// +kubebuilder:validation:Pattern=`^/`
+	// +optional
+	Path string `json:"path,omitempty"`
 }
 
 // Relative bounds the canary's value by that of stable: by a difference in the

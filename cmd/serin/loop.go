@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -82,11 +83,12 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	judge := &admission{}
 	records := record.NewStore(filepath.Join(c.dataDir, "runs"))
 	l.close = append(l.close, records.Close)
+	var here atomic.Pointer[node.Node]                                // runs the pods; it needs the API first
 	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx)) // outlives the parts that write to it
 	l.close = append(l.close, stopAPI)
 	l.server, err = apiserver.Start(apiCtx, apiserver.Config{
 		DataDir: c.dataDir, Listen: c.apiAddress, EtcdServers: c.etcdServers,
-		Logs: logs, Admit: judge.admit, Subresources: []apiserver.Subresource{recordsOf(records)}, Logger: c.log.With("part", "api"),
+		Logs: logs, Usage: usageOf(&here), Admit: judge.admit, Subresources: []apiserver.Subresource{recordsOf(records)}, Logger: c.log.With("part", "api"),
 	})
 	if err != nil {
 		return nil, err
@@ -137,6 +139,7 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	if err != nil {
 		return nil, err
 	}
+	here.Store(workloads)
 	l.run("node", func() error { return workloads.Run(ctx) })
 	if err := api.Run(ctx); err != nil {
 		return nil, err
@@ -294,4 +297,19 @@ func imageMappings() ([]node.ImageMapping, error) {
 		out = append(out, node.ImageMapping{Image: i.Pattern, Command: append([]string{self}, i.Args...)})
 	}
 	return out, nil
+}
+
+// usageOf tells what the pods of a node use, from when there is one.
+func usageOf(here *atomic.Pointer[node.Node]) apiserver.UsageSource {
+	return func(namespace, pod string) []apiserver.ContainerUsage {
+		n := here.Load()
+		if n == nil {
+			return nil
+		}
+		var out []apiserver.ContainerUsage
+		for _, u := range n.Usage(namespace, pod) {
+			out = append(out, apiserver.ContainerUsage{Name: u.Container, CPU: u.CPU, Memory: u.Memory, At: u.At, Window: u.Window})
+		}
+		return out
+	}
 }

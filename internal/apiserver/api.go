@@ -42,6 +42,7 @@ import (
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/component-base/compatibility"
 	"k8s.io/kube-openapi/pkg/common"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"serin.dev/serin/internal/apiserver/openapi"
 )
@@ -102,7 +103,7 @@ func newAPI(cfg Config, db *database, creds credentials, l net.Listener, address
 	// The generic server waits for connections to end by themselves, up to this
 	// long; Server.run closes them.
 	a.server.ShutdownTimeout = drainTime
-	if err := a.installBuiltins(scheme, codecs, db.options(etcdOptions(storageCodec(codecs))), cfg.Logs); err != nil {
+	if err := a.installBuiltins(scheme, codecs, db.options(etcdOptions(storageCodec(codecs))), cfg); err != nil {
 		return nil, err
 	}
 	admission.namespaces = a.stores["namespaces"]
@@ -179,7 +180,7 @@ func etcdOptions(codec runtime.Codec) *serveroptions.EtcdOptions {
 }
 
 // installBuiltins serves the kinds of the resources table, grouped by API group.
-func (a *api) installBuiltins(scheme *runtime.Scheme, codecs serializer.CodecFactory, opts genericregistry.RESTOptionsGetter, logs LogSource) error {
+func (a *api) installBuiltins(scheme *runtime.Scheme, codecs serializer.CodecFactory, opts genericregistry.RESTOptionsGetter, cfg Config) error {
 	storage := map[schema.GroupVersion]map[string]rest.Storage{}
 	for _, r := range resources() {
 		s, err := newStore(scheme, opts, r)
@@ -196,7 +197,8 @@ func (a *api) installBuiltins(scheme *runtime.Scheme, codecs serializer.CodecFac
 		}
 		switch r.name {
 		case "pods":
-			storage[r.version]["pods/log"] = podLogs{pods: s.Store, logs: logs}
+			storage[metricsv1beta1.SchemeGroupVersion] = map[string]rest.Storage{"pods": newPodMetrics(s.Store, cfg.Usage)}
+			storage[r.version]["pods/log"] = podLogs{pods: s.Store, logs: cfg.Logs}
 		case "deployments":
 			storage[r.version]["deployments/scale"] = scaleStore{s.Store}
 		}

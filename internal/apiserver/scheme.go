@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 // builtinVersions are the API versions served by Go types, as opposed to CRDs.
@@ -25,6 +26,7 @@ var builtinVersions = []schema.GroupVersion{
 	coordinationv1.SchemeGroupVersion,
 	discoveryv1.SchemeGroupVersion,
 	authenticationv1.SchemeGroupVersion,
+	metricsv1beta1.SchemeGroupVersion,
 }
 
 // newScheme knows the built-in kinds.
@@ -40,6 +42,7 @@ func newScheme() (*runtime.Scheme, error) {
 		coordinationv1.AddToScheme,
 		discoveryv1.AddToScheme,
 		authenticationv1.AddToScheme,
+		metricsv1beta1.AddToScheme,
 		autoscalingv1.AddToScheme, // the scale subresource
 	} {
 		if err := add(s); err != nil {

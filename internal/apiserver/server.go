@@ -34,6 +34,9 @@ type Config struct {
 	// Logs serves pods/log. Without it that subresource answers 503.
 	Logs LogSource
 
+	// Usage serves metrics.k8s.io; without it no pod has metrics.
+	Usage UsageSource
+
 	// Subresources of kinds that are defined by CustomResourceDefinitions.
 	Subresources []Subresource
 

@@ -2,6 +2,7 @@ package archtest
 
 import (
 	"bytes"
+	"go/ast"
 	"maps"
 	"path"
 	"regexp"
@@ -110,6 +111,31 @@ func TestLinksInDocumentsResolve(t *testing.T) {
 				t.Errorf("%s: link to %s, which does not exist", name, target)
 			} else if anchor != "" && path.Ext(to) == ".md" && !slices.Contains(anchors(tr.texts[to]), anchor) {
 				t.Errorf("%s: link to %s, but %s has no such heading", name, target, to)
+			}
+		}
+	}
+}
+
+var testName = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]*)`")
+
+// A page that says which test shows what it claims must not outlive the test.
+func TestTestsThatDocumentsNameExist(t *testing.T) {
+	tr := load(t)
+	tests := map[string]bool{}
+	for _, f := range tr.files {
+		for _, decl := range f.ast.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && f.test() && fn.Recv == nil {
+				tests[fn.Name.Name] = true
+			}
+		}
+	}
+	for name, text := range tr.texts {
+		if path.Ext(name) != ".md" {
+			continue
+		}
+		for _, m := range testName.FindAllSubmatch(text, -1) {
+			if !tests[string(m[1])] {
+				t.Errorf("%s: %s is no test", name, m[1])
 			}
 		}
 	}

@@ -173,7 +173,7 @@ func (d *Deliver) begin(rel *kube.Delivery) *delivery {
 	run.journal = run.stored
 	run.before = run.stored.Canary
 	run.hooks.client, run.hooks.lax, run.hooks.wake = d.Hooks, d.LaxHooks, d.wake.Give
-	run.measures.read, run.measures.wake = d.API.MetricTemplate, d.wake.Give
+	run.measures.from, run.measures.wake = sources{d.API}, d.wake.Give
 	run.alerts.read = d.API.AlertProvider
 	run.own.send = load.Run
 	d.newTally(rel, run)

@@ -39,19 +39,26 @@ func provider(t *testing.T) *httptest.Server {
 	return server
 }
 
+// templates reads the templates of checks; none is measured otherwise.
+type templates func(ctx context.Context, namespace, name string) (metric.Template, error)
+
+func (t templates) meter(rel *kube.Delivery, c *v1alpha1.Check, interval time.Duration, _ meter) meter {
+	return newTemplateMeter(t, rel, c, interval)
+}
+
 func TestMetricsAreMeasuredForBothSidesAtTheirIntervals(t *testing.T) {
 	server := provider(t)
 	queries := map[string]string{"latency": "{{ target }} {{ interval }}", "nothing": "none of {{ canary }}", "broken": "down"}
 	values := make(chan struct{}, 10)
 	m := &measures{
 		wake: func() { values <- struct{}{} },
-		read: func(_ context.Context, namespace, name string) (metric.Template, error) {
+		from: templates(func(_ context.Context, namespace, name string) (metric.Template, error) {
 			query, ok := queries[name]
 			if !ok {
 				return metric.Template{}, errors.New("no template " + namespace + "/" + name)
 			}
 			return metric.Template{Name: name, Query: query, Config: metric.Config{Type: "prometheus", Address: server.URL}}, nil
-		},
+		}),
 	}
 	r := &v1alpha1.Release{Spec: *spec(t, strings.Replace(goodSpec, "interval: 10s", `interval: 10s, checks: [
 		{metric: success-rate, min: "99"},

@@ -157,10 +157,13 @@ func (r *specReader) policy() analysis.Policy {
 func (r *specReader) check(field string, c *v1alpha1.Check) analysis.Check {
 	out := analysis.Check{
 		Metric:   analysis.Metric(c.Metric),
-		External: c.Template != nil,
+		External: measuredBy(c) != "",
 		Min:      r.bound(field+".min", c.Min),
 		Max:      r.bound(field+".max", c.Max),
 		Interval: c.Interval.Duration,
+	}
+	if c.Template != nil && c.Scrape != nil {
+		r.wrong(field, "template and scrape both say how it is measured: remove one of them")
 	}
 	if c.Severity != "" {
 		if err := out.Severity.UnmarshalText([]byte(c.Severity)); err != nil {

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,18 +84,21 @@ type service struct {
 	client *http.Client
 	log    *slog.Logger
 
-	mu    sync.Mutex
-	draws *rand.Rand
+	mu      sync.Mutex
+	draws   *rand.Rand
+	answers map[int]int // by status code
 }
 
-// newHandler makes the application's HTTP side: its routes, GET /healthz and
-// the request log.
+// newHandler makes the application's HTTP side: its routes, GET /healthz, GET
+// /metrics and the request log.
 func newHandler(a app, cfg config, transport http.RoundTripper, log *slog.Logger) http.Handler {
 	s := &service{
 		config: cfg,
 		client: &http.Client{Transport: transport},
 		log:    log,
 		draws:  rand.New(rand.NewPCG(cfg.seed, 0)),
+
+		answers: map[int]int{},
 	}
 	mux := http.NewServeMux()
 	a.routes(s, mux)
@@ -101,6 +106,7 @@ func newHandler(a app, cfg config, transport http.RoundTripper, log *slog.Logger
 	health.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		s.reply(w, http.StatusOK, record{"status": "ok"})
 	})
+	health.HandleFunc("GET /metrics", s.metrics)
 	health.Handle("/", s.logged(mux))
 	return health
 }
@@ -256,12 +262,26 @@ func decode(r *http.Request) (record, error) {
 	return body, nil
 }
 
-// logged writes one line per request.
+// metrics shows the answers so far in Prometheus' text format.
+func (s *service) metrics(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	fmt.Fprintln(w, "# HELP http_requests_total Requests answered.\n# TYPE http_requests_total counter")
+	for _, code := range slices.Sorted(maps.Keys(s.answers)) {
+		fmt.Fprintf(w, "http_requests_total{code=\"%d\"} %d\n", code, s.answers[code])
+	}
+}
+
+// logged writes one line per request, and counts it.
 func (s *service) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		sw := &statusWriter{ResponseWriter: w, code: http.StatusOK}
 		next.ServeHTTP(sw, r)
+		s.mu.Lock()
+		s.answers[sw.code]++
+		s.mu.Unlock()
 		s.log.Info("request", "method", r.Method, "path", r.URL.Path, "code", sw.code,
 			"duration_ms", float64(time.Since(start).Microseconds())/1000,
 			"request_id", r.Header.Get("X-Request-Id"), "traceparent", r.Header.Get("Traceparent"))

@@ -42,6 +42,8 @@ type container struct {
 
 	// Guarded by pod.mu.
 	view    view
+	process *process      // nil: it does not run
+	meter   *meter        // of the process; nil: nobody asked yet
 	host    string        // local address on which this run answers on PORT; "" until known
 	port    int           // the port there
 	private map[int32]int // as ports.private
@@ -147,6 +149,8 @@ func (c *container) runOnce(ctx context.Context) (exit, error) {
 		}
 		return exit{}, errors.Join(err, closeErr)
 	}
+	c.runs(proc)
+	defer c.runs(nil)
 	id := "process://" + strconv.Itoa(proc.os.Pid)
 	c.set(func(v *view) {
 		v.state = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(proc.started)}}
@@ -178,6 +182,13 @@ func (c *container) runOnce(ctx context.Context) (exit, error) {
 	}
 	c.ended(proc.exit, id, tail, ctx.Err() != nil)
 	return proc.exit, nil
+}
+
+// runs says which process is the container's.
+func (c *container) runs(p *process) {
+	c.pod.mu.Lock()
+	defer c.pod.mu.Unlock()
+	c.process, c.meter = p, nil
 }
 
 // ended writes down how a run ended.

@@ -73,6 +73,13 @@ func (ps *pods) observe(ctx context.Context, o *corev1.Pod, gone bool) {
 	}
 }
 
+// find returns a pod that this node runs; nil without one.
+func (ps *pods) find(name types.NamespacedName) *pod {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.byName[name]
+}
+
 // bind assigns a pod to this node. There is nothing to choose.
 func (ps *pods) bind(ctx context.Context, o *corev1.Pod) {
 	data, err := json.Marshal(map[string]any{

@@ -147,7 +147,7 @@ func (p *Plan) validateCheck(f *findings, c *analysis.Check, path string) {
 	case analysis.DurationP50, analysis.DurationP90, analysis.DurationP95, analysis.DurationP99:
 		f.check(c.Max == nil || *c.Max > 0, "%s.max: no duration is as short as that", path)
 	default:
-		f.check(false, "%s.metric: %q is unknown; use %s, %s, %s, %s, %s or %s, or name a template", path, c.Metric,
+		f.check(false, "%s.metric: %q is unknown; use %s, %s, %s, %s, %s, %s, cpu, memory or restarts, or say with template or scrape how it is measured", path, c.Metric,
 			analysis.SuccessRate, analysis.ErrorRate, analysis.DurationP50, analysis.DurationP90, analysis.DurationP95, analysis.DurationP99)
 	}
 }
