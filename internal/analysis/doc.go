@@ -16,6 +16,8 @@
 //   - Is it shown to be good enough for the next share of traffic? bound.go: a
 //     confidence sequence for the difference of the failure rates.
 //
+// Which of several versions is the best one is asked pair by pair: contest.go.
+//
 // Limits in Flagger's manner, absolute or relative to stable, are in check.go.
 //
 // The package reads no clock, does no I/O, draws no random numbers and imports

@@ -57,14 +57,7 @@ type failureTest struct{ eProcess }
 
 // add multiplies in one block.
 func (t failureTest) add(block Counts) failureTest {
-	odds := failureOdds()
-	parts, ratios := make([]float64, len(odds)), make([]float64, len(odds))
-	for i, a := range odds {
-		parts[i] = a.part
-	}
-	if blockRatios(block, odds, ratios) {
-		t.eProcess = t.bet(parts, ratios)
-	}
+	t.eProcess = t.score(block, failureOdds())
 	return t
 }
 
