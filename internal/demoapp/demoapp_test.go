@@ -330,6 +330,7 @@ func TestMainSaysWhatToChange(t *testing.T) {
 		{[]string{"db"}, "PORT=http", "db: PORT=http: want a number from 0 to 65535"},
 		{[]string{"db"}, "POD_IP=here", "db: POD_IP=here: want an IP address"},
 		{[]string{"db"}, "PERCENT_ERROR=NaN", "db: PERCENT_ERROR=NaN: want a number from 0 to 100"},
+		{[]string{"db"}, "DELAY=slow", "db: DELAY=slow: want a duration such as 50ms"},
 		{[]string{"db"}, "SEED=-1", "db: SEED=-1: want a whole number from 0"},
 		{[]string{"user"}, "DB_URL=db:1", "user: DB_URL=db:1: want an address such as http://db:30002"},
 		{[]string{"db"}, "PORT=" + port, "db: listen tcp 127.0.0.1:" + port + ": bind: address already in use: set PORT to a free port"},

@@ -5,7 +5,7 @@
 // listens on $PORT, reaches its upstreams through HTTP_PROXY, hands trace
 // headers on, logs one JSON line per request and ends cleanly on SIGTERM. It
 // knows nothing of Serin and must never learn that it is being released; what
-// is wrong with a version is configured (PERCENT_ERROR), not coded. It imports
+// is wrong with a version is configured (PERCENT_ERROR, DELAY), not coded. It imports
 // the standard library alone.
 //
 // Settings, all by environment:
@@ -15,6 +15,7 @@
 //	POD_NAME       name shown in answers and logs
 //	SERIN_VERSION  version shown in answers and logs; default "v1"
 //	PERCENT_ERROR  share of reads that fail with 500, in percent, 0 to 100
+//	DELAY          longer that reads take, such as 50ms
 //	SEED           makes the draws of PERCENT_ERROR repeatable
 //	DB_URL, …      an upstream's address, NAME_URL
 //

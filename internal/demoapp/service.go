@@ -41,6 +41,7 @@ type config struct {
 	pod          string
 	version      string
 	percentError float64
+	delay        time.Duration
 	seed         uint64
 	upstreams    map[string]string // base address by name, without "/" at the end
 }
@@ -56,6 +57,13 @@ func readConfig(a app, getenv func(string) string) (config, error) {
 			return config{}, fmt.Errorf("PERCENT_ERROR=%s: want a number from 0 to 100", s)
 		}
 		c.percentError = p
+	}
+	if s := getenv("DELAY"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return config{}, fmt.Errorf("DELAY=%s: want a duration such as 50ms", s)
+		}
+		c.delay = d
 	}
 	if s := getenv("SEED"); s != "" {
 		n, err := strconv.ParseUint(s, 10, 64)
@@ -144,9 +152,14 @@ func (s *service) handle(f func(*http.Request) (record, error)) http.HandlerFunc
 	}
 }
 
-// read is handle for reads: of these, PERCENT_ERROR fail.
+// read is handle for reads: each takes DELAY longer, and PERCENT_ERROR fail.
 func (s *service) read(f func(*http.Request) (record, error)) http.HandlerFunc {
 	return s.handle(func(r *http.Request) (record, error) {
+		select {
+		case <-time.After(s.delay):
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
 		if err := s.luck(r); err != nil {
 			return nil, err
 		}
