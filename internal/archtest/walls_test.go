@@ -106,6 +106,10 @@ var rooms = map[string]room{
 		own: []string{"internal/analysis", "internal/mesh", "internal/rollout"},
 		why: "a simulated world is as deterministic as what it proves",
 	},
+	"internal/experiment": {
+		own: []string{"internal/analysis", "internal/rollout"},
+		why: "what becomes of a candidate is as pure as what becomes of a release, whose shares it speaks in",
+	},
 	"internal/traffic": {
 		own: []string{"internal/analysis"},
 		why: "it draws counts in the judge's words; what is decided by them must not change what is drawn",
@@ -135,8 +139,8 @@ var rooms = map[string]room{
 	},
 	"internal/controller": {
 		own: []string{
-			"api/v1alpha1", "internal/analysis", "internal/kube", "internal/load", "internal/mesh", "internal/metric", "internal/notify",
-			"internal/proxy", "internal/record", "internal/rollout", "internal/telemetry", "internal/translate/...",
+			"api/v1alpha1", "internal/analysis", "internal/experiment", "internal/kube", "internal/load", "internal/mesh", "internal/metric",
+			"internal/notify", "internal/proxy", "internal/record", "internal/rollout", "internal/telemetry", "internal/translate/...",
 		},
 		others: []string{"golang.org/x/net/http/httpguts"}, // what a header may be
 		why:    "the loops ask, decide and act in the product's nouns; objects of others pass from kube's door to a translation unopened",

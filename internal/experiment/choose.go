@@ -1,0 +1,187 @@
+package experiment
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"serin.dev/serin/internal/analysis"
+)
+
+// versions are stable and the arms: 0 is stable, i+1 is arm i.
+func (m *machine) versions() int { return len(m.Arms) + 1 }
+
+// pair is the index of the contest between versions i < j.
+func (m *machine) pair(i, j int) int { return i*(2*m.versions()-i-1)/2 + j - i - 1 }
+
+func (m *machine) name(version int) string {
+	if version == 0 {
+		return Stable
+	}
+	return m.Arms[version-1].Name
+}
+
+// seen is what a version did so far.
+func (m *machine) seen(version int) analysis.Side {
+	if version == 0 {
+		return m.Stable
+	}
+	return m.Arms[version-1].Seen
+}
+
+// entered reports whether a version can win.
+func (m *machine) entered(version int) bool {
+	return version == 0 || m.Arms[version-1].Dropped == ""
+}
+
+// contest lets each pair of versions that have traffic compete; stable is what
+// that did since the last look.
+func (m *machine) contest(stable analysis.Side) {
+	if m.plan.Metric == "" || m.Began.IsZero() {
+		return
+	}
+	shares := m.shares()
+	look := make([]analysis.Side, m.versions())
+	part := append(shares[:0:0], left(shares))
+	part = append(part, shares...)
+	look[0] = stable
+	for i := range m.Arms {
+		look[i+1] = sideOf(&m.in.Candidates[i].Samples, false)
+	}
+	for i := range look {
+		for j := i + 1; j < len(look); j++ {
+			if part[i] == 0 || part[j] == 0 || !m.warm(i) || !m.warm(j) {
+				continue
+			}
+			c := &m.Contests[m.pair(i, j)]
+			*c = c.Observe(m.plan.Metric, look[i], look[j], m.seen(i).Add(m.seen(j)), among(part[i], part[j]))
+		}
+	}
+}
+
+// warm reports whether a version's durations are compared: not while its
+// processes are fresh. It does not depend on how long requests took.
+func (m *machine) warm(version int) bool {
+	return m.plan.Metric == analysis.ErrorRate || version == 0 ||
+		m.in.Now.Sub(m.Began) >= m.plan.Policy.Warmup && m.Arms[version-1].Seen.Requests >= m.plan.Policy.WarmupRequests
+}
+
+// beats reports whether version i was shown to be better than version j.
+func (m *machine) beats(i, j int) bool {
+	var logE float64
+	if i < j {
+		logE, _ = m.Contests[m.pair(i, j)].LogE()
+	} else {
+		_, logE = m.Contests[m.pair(j, i)].LogE()
+	}
+	return logE >= math.Log(float64(m.versions())/m.plan.Policy.FalseAlarm)
+}
+
+// conclude ends an experiment that ran its time, or has no candidate left.
+func (m *machine) conclude() {
+	switch {
+	case m.alive() == 0:
+		m.end(AllDropped, "no candidate is left: stable serves all users")
+	case m.plan.Metric == "":
+		m.end(Compared, m.summary())
+	default:
+		m.choose()
+	}
+}
+
+// summary says what the judge found of each candidate.
+func (m *machine) summary() string {
+	var passed, unsure, dropped []string
+	for _, a := range m.Arms {
+		switch {
+		case a.Dropped != "":
+			dropped = append(dropped, a.Name)
+		case a.Evidence.Verdict == analysis.Pass:
+			passed = append(passed, a.Name)
+		default:
+			unsure = append(unsure, a.Name)
+		}
+	}
+	text := fmt.Sprintf("compared for %v", m.plan.Duration)
+	for _, group := range []struct {
+		title string
+		names []string
+	}{{"good enough for everybody", passed}, {"not enough evidence", unsure}, {"dropped", dropped}} {
+		if len(group.names) > 0 {
+			text += "; " + group.title + ": " + list(group.names)
+		}
+	}
+	return text
+}
+
+func (m *machine) choose() {
+	for i := range m.versions() {
+		if !m.entered(i) {
+			continue
+		}
+		var over []string
+		for j := range m.versions() {
+			if j != i && m.entered(j) && m.beats(i, j) && !m.beats(j, i) {
+				over = append(over, m.value(j))
+			}
+		}
+		if len(over) != m.alive() { // all others: stable and the candidates but one
+			continue
+		}
+		m.Winner = m.name(i)
+		why := fmt.Sprintf("%s is the best: %s, %s, with a chance of error below %v", m.Winner, m.value(i), list(over), m.plan.Policy.FalseAlarm)
+		if i > 0 && m.plan.Promote {
+			e := m.Arms[i-1].Evidence
+			if m.Promote = e.Verdict == analysis.Pass; !m.Promote {
+				why += "; it is not promoted, as the judge did not pass it: " + e.Reason
+			}
+		}
+		m.end(Chosen, why)
+		return
+	}
+	m.end(NoDifference, m.undecided())
+}
+
+// undecided says between which versions there was no difference to be found:
+// the one that looks best, and those that it was not shown to be better than.
+func (m *machine) undecided() string {
+	lead := 0
+	for i := range m.versions() {
+		if m.entered(i) && m.measure(i) < m.measure(lead) {
+			lead = i
+		}
+	}
+	var same []string
+	for j := range m.versions() {
+		if j != lead && m.entered(j) && !(m.beats(lead, j) && !m.beats(j, lead)) {
+			same = append(same, m.value(j))
+		}
+	}
+	return fmt.Sprintf("no difference was found between %s and %s", m.value(lead), list(same))
+}
+
+// measure is what a version did in the metric; a version without requests
+// leads nothing.
+func (m *machine) measure(version int) float64 {
+	s := m.seen(version)
+	if s.Requests == 0 {
+		return math.Inf(1)
+	}
+	rank, _ := analysis.ContestRank(m.plan.Metric)
+	if rank == 0 {
+		return float64(s.Failures) / float64(s.Requests)
+	}
+	return float64(s.Latency.Quantile(rank)) / float64(time.Millisecond)
+}
+
+// value says what a version did in the metric.
+func (m *machine) value(version int) string {
+	s := m.seen(version)
+	switch {
+	case s.Requests == 0:
+		return m.name(version) + " without requests"
+	case m.plan.Metric == analysis.ErrorRate:
+		return fmt.Sprintf("%s with %d failures of %d requests", m.name(version), s.Failures, s.Requests)
+	}
+	return fmt.Sprintf("%s with %s %.3g ms of %d requests", m.name(version), m.plan.Metric, m.measure(version), s.Requests)
+}
