@@ -44,6 +44,7 @@ func objects(t *testing.T, file string) []any {
 			"networking.istio.io/v1/Gateway":         &istiov1.Gateway{},
 			"networking.istio.io/v1/VirtualService":  &istiov1.VirtualService{},
 			"serin.dev/v1alpha1/Release":             &v1alpha1.Release{},
+			"serin.dev/v1alpha1/Experiment":          &v1alpha1.Experiment{},
 			"flagger.app/v1beta1/Canary":             &flaggerv1.Canary{},
 		}[meta.APIVersion+"/"+meta.Kind]
 		if !ok {

@@ -38,6 +38,10 @@ const (
 // SetCondition adds or changes a condition; the transition time moves only
 // when the status does. A nil ok stands for Unknown.
 func (s *ReleaseStatus) SetCondition(kind string, ok *bool, reason, message string, generation int64, now time.Time) {
+	meta.SetStatusCondition(&s.Conditions, condition(kind, ok, reason, message, generation, now))
+}
+
+func condition(kind string, ok *bool, reason, message string, generation int64, now time.Time) metav1.Condition {
 	status := metav1.ConditionUnknown
 	if ok != nil {
 		status = metav1.ConditionFalse
@@ -45,10 +49,10 @@ func (s *ReleaseStatus) SetCondition(kind string, ok *bool, reason, message stri
 			status = metav1.ConditionTrue
 		}
 	}
-	meta.SetStatusCondition(&s.Conditions, metav1.Condition{
+	return metav1.Condition{
 		Type: kind, Status: status, Reason: reason, Message: message,
 		ObservedGeneration: generation, LastTransitionTime: Time(now),
-	})
+	}
 }
 
 // Time converts to the API's time, which has whole seconds.

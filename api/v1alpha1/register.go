@@ -11,7 +11,7 @@ var GroupVersion = schema.GroupVersion{Group: "serin.dev", Version: "v1alpha1"}
 
 // AddToScheme registers the kinds of this package with a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &Release{}, &ReleaseList{})
+	s.AddKnownTypes(GroupVersion, &Release{}, &ReleaseList{}, &Experiment{}, &ExperimentList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

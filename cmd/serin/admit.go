@@ -40,6 +40,9 @@ func (a *admission) admit(ctx context.Context, req apiserver.Request) (warnings 
 	case "networking.istio.io", "security.istio.io":
 		return admitIstio(req)
 	case v1alpha1.GroupVersion.Group:
+		if req.Resource.Resource == "experiments" {
+			return nil, admitExperiment(req)
+		}
 		r := &v1alpha1.Release{}
 		if err := decode(req.Object, r); err != nil {
 			return nil, err
@@ -67,6 +70,21 @@ func (a *admission) admitAmong(ctx context.Context, req apiserver.Request, r *v1
 		}
 	}
 	return among.CheckAmong(ctx, r, old)
+}
+
+func admitExperiment(req apiserver.Request) error {
+	x := &v1alpha1.Experiment{}
+	if err := decode(req.Object, x); err != nil {
+		return err
+	}
+	if req.Old == nil {
+		return controller.CheckExperiment(x, nil)
+	}
+	before := &v1alpha1.Experiment{}
+	if err := decode(req.Old, before); err != nil {
+		return err
+	}
+	return controller.CheckExperiment(x, before)
 }
 
 // admitTemplate warns of a metric provider that Serin does not have: Flagger

@@ -46,7 +46,7 @@ promotes what is good, rolls back what is bad within seconds, and says why.`,
 		}
 	}
 	add(groupStart, newUpCmd(opts), newDemoCmd(opts))
-	add(groupReleases, newReleaseCmd(opts), newSimulateCmd(opts), newMetricCmd(opts))
+	add(groupReleases, newReleaseCmd(opts), newExperimentCmd(opts), newSimulateCmd(opts), newMetricCmd(opts))
 	add(groupObjects, newObjectCmds(opts)...)
 	add(groupTools, newConvertCmd(opts), newLoadCmd(opts), newProxyCmd(opts), newVersionCmd(opts))
 	root.AddCommand(newDemoAppCmd(opts))

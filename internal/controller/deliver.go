@@ -39,6 +39,9 @@ type Deliver struct {
 	all  others               // at the present look
 
 	rates rates // of requests; read by others
+
+	trials map[string]*trial // by UID of the Experiment
+	holds  []holding         // at the present look
 }
 
 // storeEvery bounds how often counts alone are written: people see progress,
@@ -101,6 +104,7 @@ type journal struct {
 func (d *Deliver) Run(ctx context.Context) {
 	d.wake = kube.NewSignal()
 	d.runs = map[string]*delivery{}
+	d.trials = map[string]*trial{}
 	d.Acks.OnChange(d.wake.Give)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -134,6 +138,7 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 		}
 		d.all[nameOfRelease(rel.Release)] = other{rel, &d.runs[uid].journal.State}
 	}
+	next = min(next, d.experiments(ctx, all))
 	for _, rel := range all {
 		run := d.runs[string(rel.Release.UID)]
 		if err := d.one(ctx, rel, run); err != nil && ctx.Err() == nil {
@@ -234,6 +239,9 @@ func (d *Deliver) complain(ctx context.Context, rel *kube.Delivery, run *deliver
 
 // one moves one release: observe, decide, store, act.
 func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) error {
+	if name := d.heldBy(rel, ""); name != "" {
+		return d.waitFor(ctx, rel, run, name)
+	}
 	if rel.Release.DeletionTimestamp != nil {
 		return d.handBack(ctx, rel, run)
 	}

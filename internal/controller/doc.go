@@ -11,6 +11,9 @@
 // next look: hooks.go calls webhooks, measure.go metric providers, alerts.go chat
 // systems. Nothing of it holds a look up.
 //
+// Experiments are looked at in the same pass, before the releases (experiments.go):
+// while one has a target, the target's Release is left as it is.
+//
 // The loops hold no rules of their own: what follows from samples is decided
 // by packages analysis and rollout.
 //

@@ -49,6 +49,7 @@ type Client struct {
 	coreInformers  informers.SharedInformerFactory
 	istioInformers istioinformers.SharedInformerFactory
 	releases       cache.SharedIndexInformer
+	experiments    cache.SharedIndexInformer
 	canaries       cache.SharedIndexInformer
 
 	meshChanged    Signal
@@ -83,6 +84,10 @@ func NewClient(config *rest.Config, log *slog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	experiments, err := informerFor(config, sch, v1alpha1.GroupVersion, "experiments", &v1alpha1.Experiment{})
+	if err != nil {
+		return nil, err
+	}
 	canaries, err := informerFor(config, sch, flaggerv1.SchemeGroupVersion, "canaries", &flaggerv1.Canary{})
 	if err != nil {
 		return nil, err
@@ -97,6 +102,7 @@ func NewClient(config *rest.Config, log *slog.Logger) (*Client, error) {
 		coreInformers:  informers.NewSharedInformerFactory(core, 0),
 		istioInformers: istioinformers.NewSharedInformerFactory(istio, 0),
 		releases:       releases,
+		experiments:    experiments,
 		canaries:       canaries,
 		meshChanged:    NewSignal(),
 		releaseChanged: NewSignal(),
@@ -119,7 +125,7 @@ func (c *Client) watch() error {
 		c.istioInformers.Security().V1().AuthorizationPolicies().Informer(),
 	}
 	release := []cache.SharedIndexInformer{
-		c.releases, c.canaries,
+		c.releases, c.experiments, c.canaries,
 		c.coreInformers.Apps().V1().Deployments().Informer(),
 		c.coreInformers.Apps().V1().ControllerRevisions().Informer(),
 		ci.ConfigMaps().Informer(), ci.Secrets().Informer(),
@@ -143,10 +149,11 @@ func (c *Client) Run(ctx context.Context) error {
 	c.coreInformers.Start(ctx.Done())
 	c.istioInformers.Start(ctx.Done())
 	go c.releases.Run(ctx.Done())
+	go c.experiments.Run(ctx.Done())
 	go c.canaries.Run(ctx.Done())
 	c.coreInformers.WaitForCacheSync(ctx.Done())
 	c.istioInformers.WaitForCacheSync(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), c.releases.HasSynced, c.canaries.HasSynced) {
+	if !cache.WaitForCacheSync(ctx.Done(), c.releases.HasSynced, c.experiments.HasSynced, c.canaries.HasSynced) {
 		return fmt.Errorf("read the API: %w", context.Cause(ctx))
 	}
 	return nil

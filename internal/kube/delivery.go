@@ -29,6 +29,21 @@ type Delivery struct {
 	// Problem says why the objects are not to be touched, and what to change;
 	// it wraps ErrTaken where they belong to someone else. nil = none.
 	Problem error
+
+	// experiment owns the routes where there is no Release: then Release is one
+	// that the API does not have, made from the experiment's spec.
+	experiment *v1alpha1.Experiment
+	// subsets share the requests with stable while an experiment is on.
+	subsets []subset
+}
+
+// owns reports whether an object with these labels belongs to the Release, or to
+// the experiment in its place.
+func (d *Delivery) owns(labels map[string]string) bool {
+	if d.experiment != nil {
+		return labels[LabelExperiment] == d.experiment.Name
+	}
+	return labels[LabelRelease] == d.Release.Name
 }
 
 // Names are those of the objects that carry a Release.

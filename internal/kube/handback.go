@@ -60,7 +60,7 @@ func (c *Client) dropRoutes(ctx context.Context, d *Delivery) (done bool, err er
 	for _, part := range d.Route.Parts {
 		name := part.Origin.Name
 		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).Get(name)
-		if err != nil || vs.Labels[LabelRelease] != d.Release.Name { // the error: gone by now
+		if err != nil || !d.owns(vs.Labels) { // the error: gone by now
 			continue
 		}
 		done = false

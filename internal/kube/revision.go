@@ -14,6 +14,9 @@ const (
 	LabelRevision = "serin.dev/revision" // on pods: Revision of their template
 	LabelRelease  = "serin.dev/release"  // on everything a Release owns: its name
 
+	// LabelExperiment is on everything an Experiment owns: its name.
+	LabelExperiment = "serin.dev/experiment"
+
 	AnnotationAppAddress = "serin.dev/app-address" // on pods: host:port the application answers on
 	AnnotationOutbound   = "serin.dev/outbound"    // on pods: host:port of the pod's outbound listener
 

@@ -179,8 +179,15 @@ func (d *Delivery) destination(host string) *networking.Destination {
 	return to
 }
 
-// splitOf divides the requests between stable and canary, in percent where that
-// is fine enough, as people read it.
+// subset is a Service with its share of the requests, beside stable.
+type subset struct {
+	service string
+	share   rollout.Share
+}
+
+// splitOf divides the requests between stable and the subsets: an experiment's
+// candidates, else the canary. In percent where that is fine enough, as people
+// read it.
 func splitOf(d *Delivery, t rollout.Traffic) []*networking.HTTPRouteDestination {
 	stable, share := d.Names.StableService, t.Share
 	if t.Warm {
@@ -189,14 +196,22 @@ func splitOf(d *Delivery, t rollout.Traffic) []*networking.HTTPRouteDestination 
 	if t.Match {
 		share = 0
 	}
-	unit := rollout.Share(1)
-	if share%rollout.Percent == 0 {
-		unit = rollout.Percent
+	subsets := d.subsets
+	if subsets == nil {
+		subsets = []subset{{d.Names.CanaryService, share}}
 	}
-	return []*networking.HTTPRouteDestination{
-		{Destination: d.destination(stable), Weight: int32((rollout.All - share) / unit)},
-		{Destination: d.destination(d.Names.CanaryService), Weight: int32(share / unit)},
+	unit, rest := rollout.Percent, rollout.All
+	for _, s := range subsets {
+		rest -= s.share
+		if s.share%rollout.Percent != 0 {
+			unit = 1
+		}
 	}
+	out := []*networking.HTTPRouteDestination{{Destination: d.destination(stable), Weight: int32(rest / unit)}}
+	for _, s := range subsets {
+		out = append(out, &networking.HTTPRouteDestination{Destination: d.destination(s.service), Weight: int32(s.share / unit)})
+	}
+	return out
 }
 
 // trafficOf reads back what a VirtualService gives to the canary, so that what
@@ -339,6 +354,9 @@ func (c *Client) dropRules(ctx context.Context, d *Delivery) error {
 }
 
 func ownMeta(d *Delivery, name string) metav1.ObjectMeta {
+	if d.experiment != nil {
+		return experimentMeta(d.experiment, name)
+	}
 	return metav1.ObjectMeta{
 		Name: name, Namespace: d.Names.Namespace,
 		Labels:          map[string]string{LabelRelease: d.Release.Name},

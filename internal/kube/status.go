@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/mesh"
@@ -30,29 +31,39 @@ func (c *Client) WriteStatus(ctx context.Context, r *v1alpha1.Release) error {
 	}
 	// Apply needs no resourceVersion, so a user's edit of the spec in the
 	// same moment is no conflict; the UID makes a re-created Release one.
+	if err := c.applyStatus(ctx, releasesResource, obj); err != nil {
+		return fmt.Errorf("release %s/%s: write status: %w", r.Namespace, r.Name, err)
+	}
+	return nil
+}
+
+// applyStatus replaces the status of an object whose spec is the user's.
+func (c *Client) applyStatus(ctx context.Context, gvr schema.GroupVersionResource, obj runtime.Object) error {
 	u, err := toUnstructured(obj)
 	if err != nil {
 		return err
 	}
 	delete(u.Object, "spec")
 	opts := metav1.ApplyOptions{FieldManager: fieldManager, Force: true}
-	if _, err := c.dynamic.Resource(releasesResource).Namespace(r.Namespace).Apply(ctx, r.Name, u, opts, "status"); err != nil {
-		return fmt.Errorf("release %s/%s: write status: %w", r.Namespace, r.Name, kindOf(err))
-	}
-	return nil
+	_, err = c.dynamic.Resource(gvr).Namespace(u.GetNamespace()).Apply(ctx, u.GetName(), u, opts, "status")
+	return kindOf(err)
 }
 
 // SetFinalizer adds or removes Serin's finalizer.
 func (c *Client) SetFinalizer(ctx context.Context, r *v1alpha1.Release, on bool) error {
-	if slices.Contains(r.Finalizers, finalizer) == on {
+	return c.setFinalizer(ctx, releasesResource, r, on)
+}
+
+func (c *Client) setFinalizer(ctx context.Context, gvr schema.GroupVersionResource, o metav1.Object, on bool) error {
+	if slices.Contains(o.GetFinalizers(), finalizer) == on {
 		return nil
 	}
-	list := slices.DeleteFunc(slices.Clone(r.Finalizers), func(f string) bool { return f == finalizer })
+	list := slices.DeleteFunc(slices.Clone(o.GetFinalizers()), func(f string) bool { return f == finalizer })
 	if on {
 		list = append(list, finalizer)
 	}
-	err := c.patch(ctx, releasesResource, r.Namespace, r.Name, map[string]any{
-		"metadata": map[string]any{"finalizers": list, "resourceVersion": r.ResourceVersion},
+	err := c.patch(ctx, gvr, o.GetNamespace(), o.GetName(), map[string]any{
+		"metadata": map[string]any{"finalizers": list, "resourceVersion": o.GetResourceVersion()},
 	})
 	if isNotFound(err) && !on {
 		return nil

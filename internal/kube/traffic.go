@@ -30,6 +30,7 @@ var (
 	routesResource      = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
 	releasesResource    = v1alpha1.GroupVersion.WithResource("releases")
 	rulesResource       = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "destinationrules"}
+	experimentsResource = v1alpha1.GroupVersion.WithResource("experiments")
 	canariesResource    = schema.GroupVersionResource{Group: "flagger.app", Version: "v1beta1", Resource: "canaries"}
 )
 
@@ -83,8 +84,8 @@ func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, t rollout.Traffic
 
 func (c *Client) makeRoute(ctx context.Context, d *Delivery, want *istiov1.VirtualService) error {
 	have, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(want.Namespace).Get(want.Name)
-	if err == nil && have.Labels[LabelRelease] != d.Release.Name {
-		return fmt.Errorf("%s: VirtualService %s/%s exists and is not this Release's: delete it, or give the Release another spec.service.name",
+	if err == nil && !d.owns(have.Labels) {
+		return fmt.Errorf("%s: VirtualService %s/%s exists and belongs to somebody else: delete it, or give the split another spec.service.name",
 			releaseName(d), want.Namespace, want.Name)
 	}
 	if err == nil && proto.Equal(&have.Spec, &want.Spec) {
@@ -252,6 +253,9 @@ func otherPorts(served corev1.ServicePort, pod *corev1.PodSpec) []corev1.Service
 }
 
 func releaseName(d *Delivery) string {
+	if d.experiment != nil {
+		return experimentName(d.experiment)
+	}
 	return "release " + d.Release.Namespace + "/" + d.Release.Name
 }
 

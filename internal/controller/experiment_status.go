@@ -1,0 +1,201 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/experiment"
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/rollout"
+)
+
+// storeTrial writes the status: at once when a decision was made, at leisure
+// when only counts changed.
+func (d *Deliver) storeTrial(ctx context.Context, t *kube.Trial, run *trial, now time.Time) error {
+	if !run.stored.MustWrite(run.state) && now.Sub(run.storedAt) < storeEvery {
+		return nil
+	}
+	status, err := d.trialStatus(t, run, now)
+	if err != nil {
+		return err
+	}
+	if err := d.writeTrial(ctx, t, run, status); err != nil {
+		return err
+	}
+	run.stored = run.state
+	return nil
+}
+
+func (d *Deliver) writeTrial(ctx context.Context, t *kube.Trial, run *trial, status *v1alpha1.ExperimentStatus) error {
+	x, errX := json.Marshal(status)
+	y, errY := json.Marshal(run.status)
+	if errX == nil && errY == nil && string(x) == string(y) {
+		return nil
+	}
+	t.Experiment.Status = *status
+	if err := d.API.WriteExperimentStatus(ctx, t.Experiment); err != nil {
+		return err
+	}
+	run.status, run.storedAt = *status.DeepCopy(), time.Now()
+	return nil
+}
+
+// refuseTrial says why the Experiment cannot be worked with.
+func (d *Deliver) refuseTrial(ctx context.Context, t *kube.Trial, run *trial, cause error) error {
+	no, status := false, run.status.DeepCopy()
+	status.ObservedGeneration = t.Experiment.Generation
+	status.SetCondition(v1alpha1.ConditionAccepted, &no, "Invalid", cause.Error(), t.Experiment.Generation, time.Now())
+	status.Reason = cause.Error()
+	if err := d.writeTrial(ctx, t, run, status); err != nil {
+		return err
+	}
+	return cause
+}
+
+// trialStatus writes down what is known. The journal in it is the newest state.
+func (d *Deliver) trialStatus(t *kube.Trial, run *trial, now time.Time) (*v1alpha1.ExperimentStatus, error) {
+	s := &run.state
+	data, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	out := &v1alpha1.ExperimentStatus{
+		ObservedGeneration: t.Experiment.Generation,
+		Phase:              string(s.Phase),
+		Reason:             s.Reason,
+		Deadline:           v1alpha1.OptionalTime(s.Deadline),
+		Began:              v1alpha1.OptionalTime(s.Began),
+		Ends:               v1alpha1.OptionalTime(s.Ends),
+		Outcome:            string(s.Outcome),
+		Winner:             s.Winner,
+		Conditions:         slices.Clone(run.status.Conditions),
+		Versions:           trialVersions(t, run),
+		Journal:            v1alpha1.Raw(data),
+	}
+	if run.trouble != "" && s.Phase != experiment.Finished {
+		out.Reason = run.trouble // what the state waits for will not come by itself
+	}
+	in := 0
+	for _, a := range s.Arms {
+		if a.Dropped == "" {
+			in++
+		}
+	}
+	if len(s.Arms) > 0 {
+		out.Candidates = fmt.Sprintf("%d/%d", in, len(s.Arms))
+	}
+	setTrialConditions(out, s, t.Experiment.Generation, now)
+	return out, nil
+}
+
+func setTrialConditions(out *v1alpha1.ExperimentStatus, s *experiment.State, generation int64, now time.Time) {
+	yes, finished, chosen := true, s.Phase == experiment.Finished, s.Outcome == experiment.Chosen
+	out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
+	out.SetCondition(v1alpha1.ConditionFinished, &finished, string(s.Phase), s.Reason, generation, now)
+	if !finished {
+		out.SetCondition(v1alpha1.ConditionChosen, nil, string(s.Phase), "the experiment is not over", generation, now)
+		return
+	}
+	reason := "NotChosen"
+	if chosen {
+		reason = "Chosen"
+	}
+	out.SetCondition(v1alpha1.ConditionChosen, &chosen, reason, s.Why, generation, now)
+}
+
+// trialVersions is what each version did. A share that is gone stays as it was.
+func trialVersions(t *kube.Trial, run *trial) []v1alpha1.ExperimentVersion {
+	s := &run.state
+	if len(s.Arms) == 0 {
+		return nil
+	}
+	before := func(name string) v1alpha1.ExperimentVersion {
+		for _, v := range run.status.Versions {
+			if v.Name == name {
+				return v
+			}
+		}
+		return v1alpha1.ExperimentVersion{Name: name}
+	}
+	measured := measuredShares(run)
+	stable := before(experiment.Stable)
+	rest := rollout.All
+	out := []v1alpha1.ExperimentVersion{stable}
+	for i, a := range s.Arms {
+		v := before(a.Name)
+		if w := t.Candidates[i].Workload; w.Exists {
+			v.Version = w.Version
+		}
+		setSide(&v, &a.Seen)
+		if a.Share > 0 {
+			setSplit(&v.Split, a.Share, s, measured, i+1)
+		}
+		rest -= a.Share
+		if s.Phase != experiment.Starting {
+			v.Verdict, v.Evidence = a.Evidence.Verdict.String(), a.Evidence.Reason
+		}
+		v.Dropped = a.Dropped
+		out = append(out, v)
+	}
+	if w := t.Delivery.Stable; w.Exists && s.Outcome == "" {
+		out[0].Version = w.Version
+	}
+	setSide(&out[0], &s.Stable)
+	if s.Phase == experiment.Running {
+		setSplit(&out[0].Split, rest, s, measured, 0)
+	}
+	return out
+}
+
+func setSide(v *v1alpha1.ExperimentVersion, seen *analysis.Side) {
+	v.Requests, v.Failures = seen.Requests, seen.Failures
+	if seen.Latency.Count() == 0 {
+		return
+	}
+	ms := func(q float64) string {
+		return strconv.FormatFloat(float64(seen.Latency.Quantile(q))/float64(time.Millisecond), 'f', 1, 64)
+	}
+	v.P50, v.P99 = ms(0.5), ms(0.99)
+}
+
+func setSplit(split *v1alpha1.Split, asked rollout.Share, s *experiment.State, measured []float64, version int) {
+	split.Asked = shareText(asked)
+	if s.Deadline.IsZero() { // nothing is waited for: the proxies have it
+		split.Acked = split.Asked
+	}
+	if measured != nil {
+		split.Measured = strconv.FormatFloat(100*measured[version], 'f', 1, 64)
+	}
+}
+
+// measuredShares are those of stable and the candidates in the requests under
+// the present split, 0 to 1; nil without requests. Each tally knows one
+// candidate beside stable.
+func measuredShares(run *trial) []float64 {
+	out, sum := make([]float64, len(run.state.Arms)+1), 1.0
+	out[0] = 1 // in units of stable's
+	for i, tally := range run.tallies {
+		if run.state.Arms[i].Share == 0 {
+			continue
+		}
+		part, ok := tally.Measured()
+		if !ok || part >= 1 {
+			return nil
+		}
+		out[i+1] = part / (1 - part)
+		sum += out[i+1]
+	}
+	if run.tallies == nil {
+		return nil
+	}
+	for i := range out {
+		out[i] /= sum
+	}
+	return out
+}

@@ -1,0 +1,128 @@
+package controller
+
+import (
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/experiment"
+	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/rollout"
+)
+
+const goodExperiment = `
+target: {name: music}
+duration: 30s
+progressDeadline: 10m
+candidates:
+- {name: fast, share: 30}
+- {name: old, share: 0.5%, deployment: music-old}
+choose: {metric: duration-p95, promote: true}
+judge: {falseAlarm: "0.001", tolerance: "1", confidence: "95", failureLimit: 1, interval: 10s}
+`
+
+func experimentSpec(t *testing.T, text string) *v1alpha1.Experiment {
+	t.Helper()
+	x := &v1alpha1.Experiment{}
+	if err := yaml.UnmarshalStrict([]byte(text), &x.Spec); err != nil {
+		t.Fatalf("%v in:\n%s", err, text)
+	}
+	return x
+}
+
+func TestAnExperimentIsReadAsAPlan(t *testing.T) {
+	p, err := experimentPlan(&experimentSpec(t, goodExperiment).Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Candidates) != 2 || p.Candidates[1] != (experiment.Candidate{Name: "old", Share: rollout.Percent / 2}) || p.Metric != analysis.DurationP95 || !p.Promote {
+		t.Errorf("plan = %+v", p)
+	}
+}
+
+func TestAnExperimentThatCannotWorkNamesTheField(t *testing.T) {
+	f := func(old, new, want string) {
+		t.Helper()
+		err := CheckExperiment(experimentSpec(t, strings.Replace(goodExperiment, old, new, 1)), nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("with %s: error = %v, want one that says %q", new, err, want)
+		}
+	}
+	f("share: 30}", "share: 99.5%}", "spec.candidates: their shares sum to 100 %")
+	f("share: 30}", "share: 0.001%}", "spec.candidates[0].share: ")
+	f("name: old", "name: fast", `spec.candidates[1].name: "fast" is used twice`)
+	f("name: old", "name: stable", "spec.candidates[1].name: stable is the running version's")
+	f("deployment: music-old", "deployment: music-old, template: {spec: {containers: [{name: a}]}}", "spec.candidates[1]: set one of containers, template and deployment")
+	f("deployment: music-old", "template: {spec: {}}", "spec.candidates[1].template.spec.containers: at least one is needed")
+	f("duration: 30s", "duration: 0s", "spec.duration: ")
+	f("duration-p95", "songs", `spec.choose.metric: versions cannot be compared by "songs"`)
+	f(`falseAlarm: "0.001"`, `falseAlarm: "0.9"`, "spec.judge.falseAlarm: ")
+	f(`failureLimit: 1`, `failureLimit: 1, skip: true`, "spec.judge.skip: ")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: sales, min: "1", template: {name: sales}}]`, "spec.judge.checks[0].template: ")
+	f("duration:", "service: {port: 80, portDiscovery: true}\nduration:", "spec.service: ")
+	f("duration:", "service: {port: 80, gateways: [public], match: [{urii: {prefix: /}}]}\nduration:", `spec.service.match[0]: unknown field "urii"`)
+
+	before, after := experimentSpec(t, goodExperiment), experimentSpec(t, strings.Replace(goodExperiment, "30s", "60s", 1))
+	if err := CheckExperiment(after, before); err == nil || !strings.Contains(err.Error(), "cannot be changed") {
+		t.Errorf("another duration: %v; want a refusal", err)
+	}
+	after = before.DeepCopy()
+	after.Labels = map[string]string{"team": "sound"}
+	if err := CheckExperiment(after, before); err != nil {
+		t.Errorf("another label: %v; want none", err)
+	}
+}
+
+// An experiment keeps others' hands off its target and its Service, in its
+// namespace, for as long as its stored state says so.
+func TestWhatAnExperimentHolds(t *testing.T) {
+	x := &kube.Trial{Experiment: experimentSpec(t, goodExperiment), Delivery: &kube.Delivery{Names: kube.Names{Namespace: "shop", Target: "music", Service: "songs"}}}
+	x.Experiment.Namespace, x.Experiment.Name, x.Experiment.UID = "shop", "speed", "u-1"
+	of := func(namespace, target, service string) *kube.Delivery {
+		return &kube.Delivery{Names: kube.Names{Namespace: namespace, Target: target, Service: service}}
+	}
+	for _, phase := range []experiment.Phase{"", experiment.Waiting, experiment.Starting, experiment.Running, experiment.Restoring, experiment.Promoting, experiment.Removing, experiment.Finished} {
+		d := &Deliver{}
+		run := &trial{stored: experiment.State{Phase: phase}}
+		d.hold(x, run)
+		d.hold(x, run)
+		want := "speed"
+		if phase == "" || phase == experiment.Waiting || phase == experiment.Finished {
+			want = ""
+		}
+		for _, rel := range []*kube.Delivery{of("shop", "music", "music"), of("shop", "other", "songs")} {
+			if got := d.heldBy(rel, ""); got != want {
+				t.Errorf("%q: %+v is held by %q; want %q", phase, rel.Names, got, want)
+			}
+		}
+		for _, rel := range []*kube.Delivery{of("shop", "other", "other"), of("stage", "music", "songs")} {
+			if got := d.heldBy(rel, ""); got != "" {
+				t.Errorf("%q: %+v is held by %q", phase, rel.Names, got)
+			}
+		}
+		if got := d.heldBy(of("shop", "music", "songs"), "u-1"); got != "" {
+			t.Errorf("%q: it is held by itself", phase)
+		}
+	}
+}
+
+// A plan that is not the one which began is not gone on with.
+func TestAStateBelongsToItsPlan(t *testing.T) {
+	p := experiment.Plan{Candidates: []experiment.Candidate{{Name: "a"}, {Name: "b"}}}
+	for _, tt := range []struct {
+		arms []experiment.Arm
+		want bool
+	}{
+		{nil, true}, // it did not begin
+		{[]experiment.Arm{{Name: "a"}, {Name: "b"}}, true},
+		{[]experiment.Arm{{Name: "a"}}, false},
+		{[]experiment.Arm{{Name: "b"}, {Name: "a"}}, false},
+	} {
+		if got := runs(p, experiment.State{Arms: tt.arms}); got != tt.want {
+			t.Errorf("arms %v: %v; want %v", tt.arms, got, tt.want)
+		}
+	}
+}
