@@ -76,7 +76,8 @@ type delivery struct {
 	troubled time.Time // since when
 	told     bool      // there was an event
 	alarmed  bool      // somebody was alerted
-	frozen   string    // why it was at the last look; "" = it was not
+	outage   outage
+	frozen   string // why it was at the last look; "" = it was not
 	pace     pace
 
 	recordOf   record.Key
@@ -147,7 +148,7 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 			continue
 		}
 		run.trouble = ""
-		if run.journal.State.Phase != rollout.Idle || !run.planned || rel.Release.DeletionTimestamp != nil {
+		if run.outage.lasts() || run.journal.State.Phase != rollout.Idle || !run.planned || rel.Release.DeletionTimestamp != nil {
 			next = min(next, tick)
 		}
 	}
@@ -282,7 +283,7 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	if err := d.store(ctx, rel, run, now); err != nil {
 		return err
 	}
-	d.tell(ctx, rel, run, events)
+	d.tell(ctx, rel, run, append(events, run.outage.look(unserved(rel, &run.journal.State), run, now)...))
 	run.hooks.keep(ctx, run.stored.State.Want().Hooks, func(c rollout.HookCall) (order, error) { return d.order(rel, run, c) })
 	run.measures.due(ctx, rel, &run.stored.State, now)
 	d.sendOwn(ctx, rel, run)

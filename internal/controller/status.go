@@ -68,7 +68,7 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		out.WaitingFor, out.Wait = reason, string(s.Wait)
 	}
 	addHistory(out, run, say)
-	setConditions(out, s, say, rel.Release.Generation, now)
+	setConditions(out, s, unserved(rel, &s), say, rel.Release.Generation, now)
 	setEnoughTraffic(out, run, rel.Release.Generation, now)
 	return out, nil
 }
@@ -149,7 +149,7 @@ func addHistory(out *v1alpha1.ReleaseStatus, run *delivery, say func(string) str
 	out.History = out.History[:min(len(out.History), maxHistory)]
 }
 
-func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, say func(string) string, generation int64, now time.Time) {
+func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, unserved string, say func(string) string, generation int64, now time.Time) {
 	yes, no := true, false
 	out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
 	if s.Phase == rollout.Initializing || s.Phase == "" {
@@ -157,7 +157,11 @@ func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, say func(string
 		out.SetCondition(v1alpha1.ConditionPromoted, nil, "Initializing", out.Reason, generation, now)
 		return
 	}
-	out.SetCondition(v1alpha1.ConditionReady, &yes, "Serving", nameOf(out.Stable)+" serves users", generation, now)
+	if unserved == "" {
+		out.SetCondition(v1alpha1.ConditionReady, &yes, "Serving", nameOf(out.Stable)+" serves users", generation, now)
+	} else {
+		out.SetCondition(v1alpha1.ConditionReady, &no, reasonNotServing, unserved, generation, now)
+	}
 	switch {
 	case s.Canary != "":
 		out.SetCondition(v1alpha1.ConditionPromoted, nil, string(s.Phase), nameOf(out.Canary)+" is being released", generation, now)

@@ -199,6 +199,9 @@ func (r cachedConfigs) Secret(namespace, name string) (*corev1.Secret, error) {
 
 // copyConfig copies the object that a reference leads to under another name.
 func (c *Client) copyConfig(ctx context.Context, d *Delivery, ref configRef, name string, labels map[string]string) error {
+	if _, taken := c.isCopy(d, configRef{ref.kind, name}); taken {
+		return fmt.Errorf("%s: %s %s exists and is not this Release's, which needs the name for a copy of %s: rename it", releaseName(d), ref.kind, name, ref.name)
+	}
 	meta := ownMeta(d, name)
 	maps.Copy(meta.Labels, labels)
 	if ref.kind == configMapKind {
@@ -206,21 +209,19 @@ func (c *Client) copyConfig(ctx context.Context, d *Delivery, ref configRef, nam
 		if err != nil {
 			return fmt.Errorf("%s: copy ConfigMap %s: %w", releaseName(d), ref.name, kindOf(err))
 		}
-		_, err = c.apply(ctx, configMapsResource, &corev1.ConfigMap{
+		return c.applyWhole(ctx, configMapsResource, &corev1.ConfigMap{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: configMapKind}, ObjectMeta: meta,
 			Data: o.Data, BinaryData: o.BinaryData,
 		})
-		return err
 	}
 	o, err := c.core.CoreV1().Secrets(d.Names.Namespace).Get(ctx, ref.name, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("%s: copy Secret %s: %w", releaseName(d), ref.name, kindOf(err))
 	}
-	_, err = c.apply(ctx, secretsResource, &corev1.Secret{
+	return c.applyWhole(ctx, secretsResource, &corev1.Secret{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: secretKind}, ObjectMeta: meta,
 		Data: o.Data, Type: o.Type,
 	})
-	return err
 }
 
 func keptName(name, revision string) string { return name + "-" + revision }

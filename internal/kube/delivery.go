@@ -105,8 +105,9 @@ type Workload struct {
 	// Ready: enough of the replicas asked for run Revision and are available,
 	// and none of another revision is left; at least one is asked for.
 	Ready bool
-	// Running counts pods of any revision that exist.
-	Running int32
+	// Running counts pods of any revision that exist, Available those of them
+	// that can serve.
+	Running, Available int32
 	// Message says in one line why it is not ready, with what a failing pod says.
 	Message string
 }
@@ -212,6 +213,8 @@ func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod, suffices int32) Work
 		Template: Revision(t),
 		Running:  dep.Status.Replicas,
 		Version:  versionOf(t, Revision(t)),
+
+		Available: dep.Status.AvailableReplicas,
 	}
 	if dep.Spec.Replicas != nil {
 		w.Replicas = *dep.Spec.Replicas

@@ -13,13 +13,13 @@ import (
 )
 
 // MakeStable makes the stable Deployment run the given revision: the target's
-// present template, or one kept by KeepRevision. It writes nothing where that
-// is so already. Replicas are the target's when the copy is made, and the
+// present template, or one kept by KeepRevision, on copies of what that used. It
+// writes nothing where that is so already. Replicas are the target's when the copy is made, and the
 // user's affair afterwards. Without a target an existing copy can still go back
 // to a kept revision.
 func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) error {
 	if d.Stable.Exists && d.Stable.Revision == revision {
-		return nil
+		return c.repairCopies(ctx, d, revision)
 	}
 	model := d.Names.Target
 	if !d.Target.Exists {
@@ -99,16 +99,17 @@ func (c *Client) replaceTemplate(ctx context.Context, want *appsv1.Deployment) e
 // user has changed the target. Keeping the
 // same revision twice is no error.
 func (c *Client) KeepRevision(ctx context.Context, d *Delivery) error {
-	name := revisionName(d, d.Target.Revision)
-	if _, err := c.coreInformers.Apps().V1().ControllerRevisions().Lister().ControllerRevisions(d.Names.Namespace).Get(name); err == nil {
-		return nil
-	}
 	target, err := c.deployment(d, d.Names.Target)
 	if err != nil {
 		return err
 	}
 	if d.Target.Template != Revision(&target.Spec.Template) {
 		return nil // it was changed since it was looked at: the next look keeps it
+	}
+	name := revisionName(d, d.Target.Revision)
+	_, err = c.coreInformers.Apps().V1().ControllerRevisions().Lister().ControllerRevisions(d.Names.Namespace).Get(name)
+	if err == nil && c.configsKept(d, target) {
+		return nil
 	}
 	if err := c.keepConfigs(ctx, d, target); err != nil {
 		return err
