@@ -3,8 +3,10 @@ package argo
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -140,7 +142,7 @@ func (a *analyses) metric(template string, m *node, args map[string]string, dry 
 	m.drop("looks go on as long as the canary is judged", "count", "initialDelay")
 	m.drop("a look that says nothing is no failure: the canary waits, up to spec.stepDeadline", "inconclusiveLimit", "consecutiveErrorLimit")
 	m.drop("a check has to hold at every look", "consecutiveSuccessLimit")
-	query := a.provider(full, m.at("provider"))
+	query := a.provider(full, m.at("provider"), args)
 	if !ok || query == "" {
 		return
 	}
@@ -195,7 +197,10 @@ func placeholders(text string) string {
 
 // provider makes the MetricTemplate of a metric, and returns the query as Argo
 // has it; "" = it cannot be kept.
-func (a *analyses) provider(name string, p *node) string {
+//
+// The provider's address and headers have the arguments' values, where these
+// are known.
+func (a *analyses) provider(name string, p *node, args map[string]string) string {
 	t := metricTemplate{
 		TypeMeta: metav1.TypeMeta{APIVersion: "flagger.app/v1beta1", Kind: "MetricTemplate"},
 		Metadata: map[string]any{"name": name},
@@ -231,7 +236,7 @@ func (a *analyses) provider(name string, p *node) string {
 		from := p.at("graphite")
 		t.Spec.Provider = map[string]any{"type": "graphite", "address": from.at("address").text()}
 		if q := from.at("query").text(); q != "" {
-			query = "target=" + q + "&from=-5min"
+			query = graphiteQuery(q)
 		}
 	case p.has("influxdb"):
 		from := p.at("influxdb")
@@ -251,14 +256,45 @@ func (a *analyses) provider(name string, p *node) string {
 		return ""
 	}
 	t.Spec.Query = strings.TrimSpace(placeholders(query)) + "\n" // a block, in YAML
-	if address, ok := t.Spec.Provider["address"].(string); ok && argument.MatchString(address) {
-		p.note("the address has an argument: write it out in the MetricTemplate")
+	if address, ok := t.Spec.Provider["address"].(string); ok {
+		t.Spec.Provider["address"] = filled(p, "address", address, args)
+	}
+	if headers, ok := t.Spec.Provider["headers"].(map[string]any); ok {
+		for _, h := range slices.Sorted(maps.Keys(headers)) {
+			if values, ok := headers[h].([]string); ok && len(values) == 1 {
+				values[0] = filled(p, "header "+h, values[0], args)
+			}
+		}
 	}
 	if !a.converter.measured[name] {
 		a.converter.measured[name] = true
 		a.templates = append(a.templates, t)
 	}
 	return query
+}
+
+// filled has the values of arguments in their places.
+func filled(p *node, what, text string, args map[string]string) string {
+	return argument.ReplaceAllStringFunc(text, func(found string) string {
+		name := argument.FindStringSubmatch(found)[1]
+		if value, ok := args[name]; ok {
+			return value
+		}
+		p.note("the %s has the argument %s, whose value is not in the file: write it out in the MetricTemplate, or, if it is secret, name a Secret there", what, name)
+		return found
+	})
+}
+
+// graphiteQuery is the query of a render request: Argo's is one, or its target
+// alone.
+func graphiteQuery(q string) string {
+	if !strings.Contains(q, "target=") {
+		q = "target=" + q
+	}
+	if !strings.Contains(q, "&from=") && !strings.HasPrefix(q, "from=") {
+		q += "&from=-5min"
+	}
+	return q
 }
 
 // only takes a truth value over.

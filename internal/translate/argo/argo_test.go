@@ -92,7 +92,7 @@ func TestConditions(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s %q is %s, want %s", c.kind, c.text, got, c.want)
 		}
-		if open := len(notes) > 0; open != (got == "none" || b.openLow || b.openHigh) {
+		if open := len(notes) > 0; open != (got == "none" || b.openLow || b.openHigh || b.noData) {
 			t.Errorf("%s %q: notes %v", c.kind, c.text, notes)
 		}
 	}

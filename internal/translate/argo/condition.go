@@ -29,6 +29,9 @@ func (a *analyses) bounds(m *node) (low, high string, ok bool) {
 	default:
 		m.note("without a condition every value is good: nothing is checked")
 	}
+	if ok && b.noData {
+		m.note("a look without data is good in Argo; here the canary waits for data, up to spec.stepDeadline")
+	}
 	if ok && (b.openLow || b.openHigh) {
 		m.note("the bound itself is good here")
 	}
@@ -39,6 +42,8 @@ func (a *analyses) bounds(m *node) (low, high string, ok bool) {
 type bound struct {
 	low, high         string
 	openLow, openHigh bool
+	// noData: an answer without a value was meant to be good.
+	noData bool
 }
 
 // result is what stands for the value, noData what asks whether there is one.
@@ -61,6 +66,7 @@ func parse(text, join string) (bound, bool) {
 			part = strings.TrimSpace(part[1 : len(part)-1])
 		}
 		if noData.MatchString(part) {
+			out.noData = out.noData || join == "&&" && strings.Contains(text, "||")
 			continue
 		}
 		if !out.compare(part) {

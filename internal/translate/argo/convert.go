@@ -19,6 +19,7 @@ type converter struct {
 	templates map[string]*node // analysis templates by "Kind/name"
 	services  map[string]*node // by name
 	routes    map[string]*node // VirtualServices by name
+	workloads map[string]*node // Deployments by name
 	replaced  map[*node]bool   // objects that Serin makes itself
 	measured  map[string]bool  // MetricTemplates that were made, by name
 }
@@ -36,7 +37,7 @@ type output struct {
 // comments before the objects, too. It fails when there is no Rollout.
 func Convert(data []byte) (out []byte, notes []Note, err error) {
 	c := &converter{
-		templates: map[string]*node{}, services: map[string]*node{}, routes: map[string]*node{},
+		templates: map[string]*node{}, services: map[string]*node{}, routes: map[string]*node{}, workloads: map[string]*node{},
 		replaced: map[*node]bool{}, measured: map[string]bool{},
 	}
 	objects, err := c.read(data)
@@ -51,6 +52,9 @@ func Convert(data []byte) (out []byte, notes []Note, err error) {
 		}
 		if o.at("metadata").word("name") == "" {
 			return nil, nil, errors.New("a Rollout has no metadata.name: give it one")
+		}
+		if !o.at("spec").set() {
+			return nil, nil, fmt.Errorf("%s has no spec: give the whole object", o.object)
 		}
 		rollouts++
 		before := len(c.notes)
@@ -123,6 +127,8 @@ func (c *converter) file(fields map[string]any) *node {
 		c.templates[kind+"/"+name] = o
 	case kind == "Service" && o.word("apiVersion") == "v1":
 		c.services[name] = o
+	case kind == "Deployment":
+		c.workloads[name] = o
 	case kind == "VirtualService":
 		c.routes[name] = o
 	}

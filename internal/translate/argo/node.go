@@ -159,3 +159,21 @@ func (n *node) rest() {
 		n.below[name].rest()
 	}
 }
+
+// orNone is the part itself, or one without a value where there is none.
+func (n *node) orNone() *node {
+	if n != nil {
+		return n
+	}
+	return &node{read: map[string]bool{}, below: map[string]*node{}, notes: new([]Note)}
+}
+
+// notifications tells of annotations that subscribe to Argo's notifications.
+func (n *node) notifications() {
+	annotations, _ := n.in("metadata", "annotations").value.(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(annotations)) {
+		if strings.HasPrefix(name, "notifications.argoproj.io/") {
+			n.in("metadata", "annotations").note("%s has no effect: name an AlertProvider in spec.alerts", name)
+		}
+	}
+}

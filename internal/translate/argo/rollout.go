@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +27,7 @@ type release struct {
 func (c *converter) rollout(o *node) []any {
 	o.at("status")
 	o.metadata()
+	o.notifications()
 	spec := o.at("spec")
 	name := o.at("metadata").word("name")
 	r := &release{
@@ -59,12 +61,19 @@ func (c *converter) rollout(o *node) []any {
 	spec.drop("has no meaning here: kubectl rollout restart changes the template, and is a release", "restartAt")
 	spec.drop("runs are kept in the Release's history, ten of them", "analysis")
 	canary, blueGreen := spec.in("strategy", "canary"), spec.in("strategy", "blueGreen")
+	if canary.set() && blueGreen.set() {
+		canary.note("a Rollout has one strategy: blueGreen is the one that was kept")
+		canary.read = map[string]bool{} // as a whole
+	}
 	port := c.port(spec)
 	var checks *analyses
 	if blueGreen.set() {
 		checks = c.blueGreen(r, blueGreen)
 	} else {
 		checks = c.canary(r, canary)
+	}
+	if r.Spec.Service.Name == "" {
+		c.called(r, spec)
 	}
 	r.Spec.Service.Port = cmp.Or(r.Spec.Service.Port, port)
 	if r.Spec.Service.Port == 0 {
@@ -119,10 +128,53 @@ func (c *converter) service(r *release, stable, other *node) {
 		other.note("Services %s-stable and %s-canary lead to the two versions", cmp.Or(stable.text(), r.Spec.Target.Name), cmp.Or(stable.text(), r.Spec.Target.Name))
 	}
 	r.Spec.Service.Name = stable.text()
-	svc := c.services[stable.text()]
-	if svc == nil {
-		return
+	if svc := c.services[stable.text()]; svc != nil {
+		ports(r, svc)
 	}
+}
+
+// called finds the Service that users call where the Rollout names none: the
+// one that selects its pods.
+func (c *converter) called(r *release, spec *node) {
+	template := spec
+	if ref := spec.at("workloadRef"); ref.set() {
+		if template = c.workloads[ref.word("name")].orNone().at("spec"); !template.set() {
+			spec.note("no Service is named, and the Deployment is not in the file: if users call another Service than %s, write its name into spec.service.name", r.Spec.Target.Name)
+			return
+		}
+	}
+	var pods struct {
+		Metadata struct{ Labels map[string]string }
+	}
+	template.at("template").decode(&pods)
+	var names []string
+	for name, svc := range c.services {
+		var selector map[string]string
+		svc.in("spec", "selector").decode(&selector)
+		selects := len(selector) > 0
+		for k, v := range selector {
+			selects = selects && pods.Metadata.Labels[k] == v
+		}
+		if selects {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	switch len(names) {
+	case 0:
+		spec.note("no Service is named, and none of the file selects the pods: if users call another Service than %s, write its name into spec.service.name", r.Spec.Target.Name)
+	case 1:
+		r.Spec.Service.Name = names[0]
+		ports(r, c.services[names[0]])
+	default:
+		r.Spec.Service.Name = names[0]
+		ports(r, c.services[names[0]])
+		spec.note("Services %s select the pods: %s is kept, and the others lead nowhere between runs: let users call that one, or write another into spec.service.name", strings.Join(names, ", "), names[0])
+	}
+}
+
+// ports takes over those of a Service.
+func ports(r *release, svc *node) {
 	for i, p := range svc.in("spec", "ports").list() {
 		if n, ok := p.at("port").number(); ok && i == 0 {
 			r.Spec.Service.Port = int32(n)
@@ -152,7 +204,6 @@ func (c *converter) traffic(r *release, t *node) bool {
 		if !ref.set() {
 			continue
 		}
-		ref.drop("all requests of the service are split", "routes")
 		ref.drop("only HTTP is split", "tlsRoutes", "tcpRoutes")
 		vs := c.routes[ref.at("name").text()]
 		if vs == nil {
@@ -160,13 +211,18 @@ func (c *converter) traffic(r *release, t *node) bool {
 			continue
 		}
 		c.replace(vs)
-		c.route(r, vs)
+		var named []string
+		for _, name := range ref.at("routes").list() {
+			named = append(named, name.text())
+		}
+		c.route(r, vs, named)
 	}
 	return true
 }
 
-// route takes over what a VirtualService says of the traffic.
-func (c *converter) route(r *release, vs *node) {
+// route takes over what a VirtualService says of the traffic: of its routes the
+// named ones, else those to the Service that users call, else the only one.
+func (c *converter) route(r *release, vs *node, named []string) {
 	spec := vs.at("spec")
 	for _, h := range spec.at("hosts").list() {
 		if h.text() != r.Spec.Service.Name {
@@ -177,21 +233,33 @@ func (c *converter) route(r *release, vs *node) {
 		r.Spec.Service.Gateways = append(r.Spec.Service.Gateways, g.text())
 	}
 	routes := spec.at("http").list()
-	for i, route := range routes {
-		if i > 0 {
-			route.note("only the first route becomes the Release's: keep the others in a VirtualService of their own")
+	all := false // requests belong to the service, whatever they match
+	for _, route := range routes {
+		mine := len(routes) == 1 || slices.Contains(named, route.word("name"))
+		if len(named) == 0 {
+			for _, to := range route.at("route").list() {
+				host, _, _ := strings.Cut(to.at("destination").word("host"), ".")
+				mine = mine || host == r.Spec.Service.Name
+			}
+		}
+		if !mine {
+			route.note("is not the Rollout's: keep it in a VirtualService of its own")
 			continue
 		}
 		var match []runtime.RawExtension
 		if route.has("match") {
 			route.at("match").decode(&match)
 		}
-		r.Spec.Service.Match = match
+		all = all || len(match) == 0
+		r.Spec.Service.Match = append(r.Spec.Service.Match, match...)
 		for _, field := range []string{"timeout", "retries", "headers", "rewrite", "corsPolicy"} {
 			if route.at(field).set() {
 				route.at(field).note("write it into spec.service.http")
 			}
 		}
+	}
+	if all {
+		r.Spec.Service.Match = nil
 	}
 }
 
@@ -247,7 +315,7 @@ func (s *steps) add(step *node) {
 		route := step.at("setHeaderRoute")
 		route.at("name")
 		for _, m := range route.at("match").list() {
-			condition := map[string]any{m.at("headerName").text(): m.at("headerValue").all()}
+			condition := map[string]any{strings.ToLower(m.at("headerName").text()): m.at("headerValue").all()}
 			spec.Preview = append(spec.Preview, rawOf(map[string]any{"headers": condition}, m))
 		}
 		if route.at("match").set() {
@@ -274,7 +342,7 @@ func (s *steps) add(step *node) {
 func (s *steps) weight(n *node) {
 	w, ok := n.number()
 	switch {
-	case !ok || w == 0:
+	case !ok || w == 0 && s.last == 0:
 		return // 0 is what a run begins with
 	case s.byPods && w >= 100:
 		return // the promotion
