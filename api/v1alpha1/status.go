@@ -152,7 +152,9 @@ type Split struct {
 	Measured string `json:"measured,omitempty"`
 }
 
-// Samples are counts of requests that were routed by the split.
+// Samples are counts of requests that were routed by the split: in ABTest those
+// of the matched users, in the test of BlueGreen those that were sent to the
+// canary itself.
 type Samples struct {
 	// +optional
 	Canary Count `json:"canary"`

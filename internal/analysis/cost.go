@@ -13,6 +13,8 @@ type costTally struct {
 	Failed   int64   `json:"failed,omitempty"`
 	Expected float64 `json:"expected,omitempty"`
 	Variance float64 `json:"variance,omitempty"`
+	// Direct are failures of users for whom there is no other side.
+	Direct int64 `json:"direct,omitempty"`
 }
 
 // budgetDeviations is how many standard deviations above chance the cost must
@@ -40,9 +42,9 @@ func (c costTally) add(block, before Counts) costTally {
 }
 
 // cost is the estimate, never negative.
-func (c costTally) cost() float64 { return max(0, float64(c.Failed)-c.Expected) }
+func (c costTally) cost() float64 { return max(0, float64(c.Failed)-c.Expected) + float64(c.Direct) }
 
 // sure is the part of the cost that chance does not explain.
 func (c costTally) sure() float64 {
-	return max(0, float64(c.Failed)-c.Expected-budgetDeviations*math.Sqrt(c.Variance))
+	return max(0, float64(c.Failed)-c.Expected-budgetDeviations*math.Sqrt(c.Variance)) + float64(c.Direct)
 }

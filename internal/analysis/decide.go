@@ -15,6 +15,8 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 		AtOnce:       j.Failed.AtOnce,
 		Counts:       j.Total,
 		Own:          j.Own.Total,
+		Direct:       j.DirectTotal,
+		DirectFailed: j.DirectFailed,
 		LogE:         float64(j.Failure.Max),
 		FalseAlarm:   policy.FalseAlarm,
 		Questions:    j.questions(policy),

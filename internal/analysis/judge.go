@@ -19,6 +19,9 @@ type Judge struct {
 	Pace  pace      `json:"pace"`
 	// Direct counts the canary's requests of this step that no split sent.
 	Direct int64 `json:"direct,omitempty"`
+	// DirectTotal and DirectFailed count those of the whole run.
+	DirectTotal  int64 `json:"directTotal,omitempty"`
+	DirectFailed int64 `json:"directFailed,omitempty"`
 
 	// Block collects requests of users that are not scored yet.
 	Block   Counts        `json:"block"`
@@ -97,6 +100,11 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	warm := j.warm(policy, now)
 	j.add(seen.Counts)
 	j.Direct += seen.DirectRequests
+	j.DirectTotal += seen.DirectRequests
+	j.DirectFailed += seen.DirectFailures
+	if policy.DirectUsers {
+		j.Cost.Direct += seen.DirectFailures
+	}
 	j.Block = j.Block.Add(seen.Counts)
 	if j.Block.Requests() >= blockSize(j.Share, j.users().Requests()) {
 		j = j.endBlock(policy)
@@ -203,6 +211,10 @@ func (j *Judge) verdict(policy Policy) failure {
 			Reason: t.Name + ": " + t.Latency.text(policy.LatencyTolerance) + chance}
 	}
 	if spent := j.Cost.add(j.Block, j.users()); policy.Budget > 0 && spent.sure() >= float64(policy.Budget) {
+		if spent.Direct > 0 {
+			return failure{Kind: Budget, AtOnce: true, Reason: fmt.Sprintf(
+				"%d requests of those who were given the canary failed: the budget of %d is spent", spent.Direct, policy.Budget)}
+		}
 		return failure{Kind: Budget, AtOnce: true, Reason: fmt.Sprintf(
 			"the canary caused about %s failed requests (%d failed, of which stable would have failed %s): the budget of %d is spent",
 			short(spent.cost()), spent.Failed, short(spent.Expected), policy.Budget)}

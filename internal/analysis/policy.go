@@ -35,6 +35,9 @@ type Policy struct {
 	// Budget is how many failed requests the canary may cause in a run (see
 	// Evidence.Cost), whether or not that is evidence enough. 0 = no limit.
 	Budget int64
+	// DirectUsers: the canary's direct requests are those of users. As there is
+	// nothing to compare them with, each that fails counts as caused by it.
+	DirectUsers bool
 
 	// Checks are limits in Flagger's manner, looked at once per Interval.
 	Checks []Check

@@ -67,6 +67,10 @@ type Evidence struct {
 	Counts Counts `json:"counts"`
 	// Own is the part of own load in them.
 	Own Counts `json:"own,omitzero"`
+	// Direct are the canary's direct requests of the run, which the verdict
+	// rests on by the checks, and by the budget where they are users'.
+	Direct       int64 `json:"direct,omitempty"`
+	DirectFailed int64 `json:"directFailed,omitempty"`
 
 	// LogE is the natural logarithm of the failure test's e-value for all
 	// requests, at its highest in this run.

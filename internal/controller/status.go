@@ -55,6 +55,12 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		}
 		asked(out, &s, &run.plan)
 		c := s.Evidence.Counts
+		switch run.plan.Strategy {
+		case rollout.ABTest, rollout.BlueGreen: // those who meet the canary are chosen, or testers
+			c.CanaryRequests += s.Evidence.Direct
+			c.CanaryFailures += s.Evidence.DirectFailed
+		case rollout.Canary, rollout.Mirror, rollout.Replicas, "":
+		}
 		out.Samples = v1alpha1.Samples{
 			Canary: v1alpha1.Count{Requests: c.CanaryRequests, Failures: c.CanaryFailures},
 			Stable: v1alpha1.Count{Requests: c.StableRequests, Failures: c.StableFailures},

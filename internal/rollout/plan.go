@@ -117,6 +117,7 @@ func (p *Plan) policy(s *State) analysis.Policy {
 		if p.Load.Rate <= 0 { // no two sides that compare
 			policy.Tolerance = 0
 		}
+		policy.DirectUsers = p.Strategy == ABTest
 	case Canary, Mirror, Replicas, "":
 		first := 1
 		if p.tests() {
