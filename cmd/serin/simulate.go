@@ -42,7 +42,7 @@ changed but the file.`,
 	}
 	output := addOutputFlag(cmd, "json", "yaml")
 	var file string
-	rates := struct{ baseline, regression, latency percentFlag }{baseline: 0.001, regression: 0.01}
+	rates := struct{ baseline, regression, latency, matched percentFlag }{baseline: 0.001, regression: 0.01, matched: 0.1}
 	var c forecast.Case
 	flags := cmd.Flags()
 	flags.StringVarP(&file, "filename", "f", "", "file with the Release or Canary; - for standard input")
@@ -50,6 +50,8 @@ changed but the file.`,
 	flags.Var(&rates.baseline, "baseline-errors", "how many of the stable version's requests fail")
 	flags.Var(&rates.regression, "regression", "how many more of a bad version's requests fail")
 	flags.Var(&rates.latency, "latency", "how much longer a bad version's requests take")
+	flags.Var(&rates.matched, "matched", "how many of the requests come from users whom strategy ABTest matches")
+	flags.Float64Var(&c.Tests, "test-rps", 5, "requests per second that test the canary in strategy BlueGreen, such as a load test's")
 	flags.IntVar(&c.Runs, "runs", 1000, "runs of each version")
 	flags.Uint64Var(&c.Seed, "seed", 1, "the same seed gives the same prediction")
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -57,6 +59,7 @@ changed but the file.`,
 			return usageErrorf("name the file with -f (see 'serin simulate --help')")
 		}
 		c.Errors, c.Regression, c.Slower = float64(rates.baseline), float64(rates.regression), float64(rates.latency)
+		c.Matched = float64(rates.matched)
 		name, spec, err := releaseIn(opts, file)
 		if err != nil {
 			return err
@@ -174,7 +177,7 @@ func printForecast(w io.Writer, name string, c forecast.Case, f *forecast.Foreca
 		t := newTable(w)
 		t.row("STEP", "SHARE", "EVIDENCE AFTER", "OVER AFTER", "CANARY REQUESTS")
 		for i, s := range f.Steps {
-			t.row(strconv.Itoa(i+1), s.Share.String(), forecast.Words(s.Evidence), forecast.Words(s.Took), strconv.FormatInt(s.Requests, 10))
+			t.row(strconv.Itoa(i+1), s.Name, forecast.Words(s.Evidence), forecast.Words(s.Took), strconv.FormatInt(s.Requests, 10))
 		}
 		if err := t.flush(); err != nil {
 			return err
@@ -261,7 +264,7 @@ func newPrediction(name string, c forecast.Case, f *forecast.Forecast) predictio
 		Bad: outlook(f.Bad), Good: outlook(f.Good), Advice: f.Advice, NotPlayed: f.Omitted,
 	}
 	for _, s := range f.Steps {
-		p.Steps = append(p.Steps, predictedStep{s.Share.String(), seconds(s.Evidence), seconds(s.Took), s.Requests})
+		p.Steps = append(p.Steps, predictedStep{s.Name, seconds(s.Evidence), seconds(s.Took), s.Requests})
 	}
 	return p
 }

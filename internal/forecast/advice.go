@@ -30,6 +30,9 @@ func firstShares() []rollout.Share {
 func (f *Forecast) advise(c Case) {
 	say := func(format string, args ...any) { f.Advice = append(f.Advice, fmt.Sprintf(format, args...)) }
 	for i, s := range f.Steps {
+		if s.Share == 0 { // it lasts for so many looks
+			continue
+		}
 		if idle := s.Took - s.Evidence; idle > idleLeast && s.Took > idleFactor*s.Evidence {
 			complete := "complete after " + Words(s.Evidence)
 			if s.Evidence < soonest {

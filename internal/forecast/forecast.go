@@ -2,7 +2,6 @@ package forecast
 
 import (
 	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -24,6 +23,11 @@ type Case struct {
 	Errors, Regression float64
 	// Slower is how much longer requests take on a bad version: 0.2 = 20 %.
 	Slower float64
+	// Matched is the share of the requests, 0 to 1, that come from the users
+	// whom ABTest matches. Tests are the requests per second that are sent to
+	// the canary itself while BlueGreen tests it. They matter to no other
+	// strategy, and are more than 0 in theirs.
+	Matched, Tests float64
 	// Runs of each version, at least 1.
 	Runs int
 	Seed uint64
@@ -59,6 +63,7 @@ type Outlook struct {
 	// runs that ended so.
 	RollbackTook, PromotionTook Spread
 	// Failed are the failed requests of the canary until the end of the run.
+	// Those of a test reach no user, and are none.
 	Failed Numbers
 }
 
@@ -68,8 +73,11 @@ type Spread struct{ P50, P90 time.Duration }
 // Numbers is the mean and the 90th percentile of a count.
 type Numbers struct{ Mean, P90 float64 }
 
-// Step is how long the good version is at one step.
+// Step is how long the good version is at one step, or in the test before.
 type Step struct {
+	// Name says what the canary gets, Share how much of the users' requests:
+	// 0 where that is not how it meets them.
+	Name  string
 	Share rollout.Share
 	// Evidence is the median time until the judge had what it needs, Took the
 	// one until the step was over.
@@ -115,7 +123,13 @@ func (c *Case) prepare(f *Forecast) error {
 		// The engine plays shares of the pods as shares of the requests.
 		p.Strategy = rollout.Canary
 	case rollout.ABTest, rollout.BlueGreen, rollout.Mirror:
-		return fmt.Errorf("strategy %s: only %s and %s send users to both versions in shares, by which a run can be predicted", p.Strategy, rollout.Canary, rollout.Replicas)
+		if p.Strategy == rollout.ABTest && (c.Matched <= 0 || c.Matched > 1) {
+			return errors.New("the matched users send more than 0 and at most 100 % of the requests")
+		}
+		if p.Strategy == rollout.BlueGreen && c.Tests <= 0 {
+			return errors.New("the requests that test the canary must be more than 0 per second")
+		}
+		p.Steps = nil
 	}
 	omit := func(there bool, what string) {
 		if there {
@@ -124,8 +138,11 @@ func (c *Case) prepare(f *Forecast) error {
 	}
 	omit(len(p.Gates) > 0, "gates: taken to open at once")
 	omit(len(p.Hooks) > 0, "webhooks: taken to succeed at once")
-	omit(p.Mirror > 0, "the test with copies of requests before the first step: no user notices it")
-	p.Gates, p.Hooks, p.Mirror = nil, nil, 0
+	p.Gates, p.Hooks = nil, nil
+	if p.Strategy == rollout.Canary {
+		omit(p.Mirror > 0, "the test with copies of requests before the first step: no user notices it")
+		p.Mirror = 0
+	}
 	checks := slices.DeleteFunc(slices.Clone(p.Policy.Checks), func(k analysis.Check) bool { return k.External })
 	omit(len(checks) < len(p.Policy.Checks), "checks of metric templates: taken to pass")
 	p.Policy.Checks = checks
@@ -185,7 +202,7 @@ func outlook(runs []run) Outlook {
 // steps are the medians over the runs that finished each step.
 func (c *Case) steps(runs []run) []Step {
 	var out []Step
-	for i, share := range c.Plan.Steps {
+	for i, step := range c.points() {
 		var evidence, took []time.Duration
 		var requests []int64
 		for _, r := range runs {
@@ -198,7 +215,26 @@ func (c *Case) steps(runs []run) []Step {
 		if len(took) == 0 {
 			break
 		}
-		out = append(out, Step{share, quantile(evidence, 0.5), quantile(took, 0.5), quantile(requests, 0.5)})
+		step.Evidence, step.Took, step.Requests = quantile(evidence, 0.5), quantile(took, 0.5), quantile(requests, 0.5)
+		out = append(out, step)
+	}
+	return out
+}
+
+// points are the steps of the plan, and the test before them, by their names.
+func (c *Case) points() []Step {
+	switch p := &c.Plan; p.Strategy {
+	case rollout.ABTest:
+		return []Step{{Name: "matched users"}}
+	case rollout.BlueGreen:
+		return []Step{{Name: "test"}, {Name: rollout.All.String()}}
+	case rollout.Mirror:
+		return []Step{{Name: "copies of " + p.Mirror.String()}}
+	case rollout.Canary, rollout.Replicas, "":
+	}
+	var out []Step
+	for _, share := range c.Plan.Steps {
+		out = append(out, Step{Name: share.String(), Share: share})
 	}
 	return out
 }

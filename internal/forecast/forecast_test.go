@@ -125,14 +125,52 @@ func TestWhatIsNotPlayedIsTold(t *testing.T) {
 	}
 }
 
+// TestOtherStrategiesArePlayed: each is judged by what it has, and takes as long
+// as its looks.
+func TestOtherStrategiesArePlayed(t *testing.T) {
+	least := 99.0
+	for strategy, points := range map[rollout.Strategy]string{
+		rollout.ABTest: "matched users", rollout.BlueGreen: "test, 100 %", rollout.Mirror: "copies of 50 %",
+	} {
+		t.Run(string(strategy), func(t *testing.T) {
+			p := plain(time.Minute, 10)
+			p.Strategy, p.Iterations, p.Policy.FailureLimit = strategy, 6, 2
+			p.Policy.Checks = []analysis.Check{{Metric: analysis.SuccessRate, Min: &least}}
+			if strategy == rollout.Mirror {
+				p.Mirror = 50 * rollout.Percent
+			}
+			f := play(t, Case{Plan: p, Rate: 50, Matched: 0.2, Tests: 10, Regression: 0.2})
+			if f.Bad.RolledBack < 0.99 || f.Bad.RollbackTook.P90 > time.Minute {
+				t.Errorf("bad: %+v; want all rolled back within a minute", f.Bad)
+			}
+			if users := strategy == rollout.ABTest; (f.Bad.Failed.Mean > 0) != users {
+				t.Errorf("bad: %+v requests of users failed; are there users: %v", f.Bad.Failed, users)
+			}
+			least, most := time.Minute, 3*time.Minute
+			if f.Good.Promoted < 0.99 || f.Good.PromotionTook.P50 < least || f.Good.PromotionTook.P90 > most {
+				t.Errorf("good: %+v; want all promoted after six looks, one in 10 s", f.Good)
+			}
+			var names []string
+			for _, s := range f.Steps {
+				names = append(names, s.Name)
+			}
+			if got := strings.Join(names, ", "); got != points || f.Steps[0].Requests == 0 {
+				t.Errorf("steps %+v; want %s, and requests at the first", f.Steps, points)
+			}
+		})
+	}
+}
+
 func TestCasesThatCannotBePlayed(t *testing.T) {
-	skip, blueGreen := plain(0, 10), plain(0, 10)
+	skip, blueGreen, abTest := plain(0, 10), plain(0, 10), plain(0, 10)
 	skip.Skip = true
-	blueGreen.Strategy = rollout.BlueGreen
+	blueGreen.Strategy, blueGreen.Iterations = rollout.BlueGreen, 1
+	abTest.Strategy, abTest.Iterations = rollout.ABTest, 1
 	for want, c := range map[string]Case{
 		"rate and the runs":             {Plan: plain(0, 10), Runs: 1},
 		"nothing to predict":            {Plan: skip, Rate: 1, Runs: 1},
-		"strategy BlueGreen":            {Plan: blueGreen, Rate: 1, Runs: 1},
+		"more than 0 per second":        {Plan: blueGreen, Rate: 1, Runs: 1},
+		"at most 100 % of the requests": {Plan: abTest, Rate: 1, Runs: 1, Matched: 1.5},
 		"spec.steps: at least one":      {Plan: plain(0), Rate: 1, Runs: 1},
 		"from 0 to 100 % in all":        {Plan: plain(0, 10), Rate: 1, Runs: 1, Errors: 0.6, Regression: 0.6},
 		"a slowdown not negative":       {Plan: plain(0, 10), Rate: 1, Runs: 1, Slower: -1},

@@ -45,25 +45,38 @@ type world struct {
 	plan  *rollout.Plan
 	state rollout.State
 	now   time.Time
-	first time.Time // the first step began
+	first time.Time // the first step, or the test, began
+	tests int       // 1 when the test comes before the first step
 	out   run
 }
 
 func (c *Case) play(day *traffic.Day, seed uint64) run {
 	w := &world{plan: &c.Plan, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	w.until(stable, rollout.Idle)
-	w.until(canary, rollout.Progressing)
+	if c.Plan.Strategy == rollout.BlueGreen || c.Plan.Strategy == rollout.Mirror {
+		w.tests = 1
+		w.until(canary, rollout.Testing)
+	} else {
+		w.until(canary, rollout.Progressing)
+	}
 	w.first = w.now
-	requests := day.Begin(seed)
+	requests := c.begin(day, seed)
 	for w.now.Sub(w.first) < Longest && !w.over() {
-		share := w.state.Traffic.Share
+		traffic, testing := w.state.Traffic, w.state.Phase == rollout.Testing
 		length := min(max(soonest, w.now.Sub(w.state.Since)/finer).Truncate(soonest), latest)
-		began, spell := w.now, requests.Next(length, share.Fraction())
+		from := requests.of(w.state.Phase, traffic)
+		began, spell := w.now, from.run.Next(length, from.share)
 		for at, seen := range spell.Looks(length) {
 			w.now = began.Add(at - spell.From)
-			w.out.failed += seen.CanaryFailures
-			w.look(canary, *seen)
-			if w.over() || w.state.Traffic.Share != share {
+			if !testing {
+				w.out.failed += seen.CanaryFailures
+			}
+			if from.direct {
+				w.look(canary, asDirect(seen))
+			} else {
+				w.look(canary, *seen)
+			}
+			if w.over() || w.state.Traffic != traffic {
 				break // what is left of the spell would go elsewhere
 			}
 		}
@@ -76,6 +89,52 @@ func (c *Case) play(day *traffic.Day, seed uint64) run {
 	w.out.took = w.now.Sub(w.first)
 	w.out.outcome, w.out.why = w.state.Run.Outcome, why(&w.state)
 	return w.out
+}
+
+// requests are those that the canary gets in one way or another.
+type requests struct{ split, copies, direct source }
+
+// source draws requests of which the canary has a share; direct ones are not
+// drawn between the two sides.
+type source struct {
+	run    *traffic.Run
+	share  float64
+	direct bool
+}
+
+// begin starts the day of a seed. Of each request that is copied there are two,
+// one on either side; to the matched users, and to tests, there is one side.
+func (c *Case) begin(day *traffic.Day, seed uint64) requests {
+	copies, direct := *day, *day
+	copies.Rate *= 2 * c.Plan.Mirror.Fraction()
+	direct.Rate = c.Tests
+	if c.Plan.Strategy == rollout.ABTest {
+		direct.Rate = day.Rate * c.Matched
+	}
+	return requests{
+		split:  source{run: day.Begin(seed)},
+		copies: source{run: copies.Begin(seed), share: 0.5},
+		direct: source{run: direct.Begin(seed), share: 1, direct: true},
+	}
+}
+
+func (r *requests) of(phase rollout.Phase, t rollout.Traffic) source {
+	switch {
+	case t.Mirror > 0:
+		return r.copies
+	case t.Match, phase == rollout.Testing:
+		return r.direct
+	}
+	from := r.split
+	from.share = t.Share.Fraction()
+	return from
+}
+
+// asDirect is what the canary did for requests that were sent to it.
+func asDirect(s *analysis.Samples) analysis.Samples {
+	return analysis.Samples{
+		DirectRequests: s.CanaryRequests, DirectFailures: s.CanaryFailures, DirectLatency: s.CanaryLatency,
+	}
 }
 
 // over reports whether the run is decided.
@@ -115,16 +174,27 @@ func (w *world) look(target rollout.Revision, seen analysis.Samples) {
 		Stable:  rollout.Workload{Revision: want.StableRevision, Ready: want.StableRevision != ""},
 		Ack:     rollout.Ack{OK: want.Split, Traffic: want.Traffic, Since: w.state.Asked},
 		Samples: seen,
-		Arrived: seen.Requests(),
+		Arrived: seen.Requests() + seen.DirectRequests,
 	}
-	before := w.state.Step
+	before := w.point()
 	w.state, _ = rollout.Step(*w.plan, w.state, in)
-	w.note(before, seen.CanaryRequests)
+	w.note(before, seen.CanaryRequests+seen.DirectRequests)
+}
+
+// point counts the test and the steps that were reached; 0 = none yet.
+func (w *world) point() int {
+	if w.state.Phase == rollout.Testing {
+		return 1
+	}
+	if w.state.Step == 0 {
+		return 0
+	}
+	return w.state.Step + w.tests
 }
 
 // note keeps the times of the steps.
 func (w *world) note(before int, requests int64) {
-	if w.state.Phase != rollout.Progressing && !w.over() {
+	if w.state.Phase != rollout.Progressing && w.state.Phase != rollout.Testing && !w.over() {
 		return
 	}
 	at := w.now.Sub(w.first)
@@ -136,7 +206,7 @@ func (w *world) note(before int, requests int64) {
 		if s.evidence == 0 {
 			s.requests += requests
 		}
-		moved := w.state.Step != before || w.state.Run.Outcome == rollout.Promoted
+		moved := w.point() > before || w.state.Run.Outcome == rollout.Promoted
 		if s.evidence == 0 && (moved || w.state.Evidence.Verdict == analysis.Pass) {
 			s.evidence = max(at-s.began, 1)
 		}
@@ -144,7 +214,7 @@ func (w *world) note(before int, requests int64) {
 			s.took, s.over = at-s.began, true
 		}
 	}
-	if w.state.Step > len(w.out.steps) {
+	if w.point() > len(w.out.steps) {
 		w.out.steps = append(w.out.steps, stepTimes{began: at})
 	}
 }
