@@ -138,7 +138,8 @@ func (c *Case) prepare(f *Forecast) error {
 	}
 	omit(len(p.Gates) > 0, "gates: taken to open at once")
 	omit(len(p.Hooks) > 0, "webhooks: taken to succeed at once")
-	p.Gates, p.Hooks = nil, nil
+	omit(p.Load.Rate > 0, "the load of spec.judge.load: taken to be none")
+	p.Gates, p.Hooks, p.Load = nil, nil, rollout.Load{}
 	if p.Strategy == rollout.Canary {
 		omit(p.Mirror > 0, "the test with copies of requests before the first step: no user notices it")
 		p.Mirror = 0
