@@ -62,7 +62,7 @@ func experimentPlan(spec *v1alpha1.ExperimentSpec) (experiment.Plan, error) {
 	}
 	for i, c := range p.Policy.Checks {
 		if c.External {
-			r.wrong(fmt.Sprintf("spec.judge.checks[%d].template", i), "an experiment asks no metric providers: remove the check, or name one of the built-in metrics")
+			r.wrong(fmt.Sprintf("spec.judge.checks[%d]", i), "%s is not measured from requests, which are all that an experiment looks at: remove the check", c.Metric)
 		}
 	}
 	if s := spec.Service; s != nil && (s.TrafficPolicy != nil || s.PortDiscovery || s.Metadata != nil) {

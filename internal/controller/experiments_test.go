@@ -61,7 +61,8 @@ func TestAnExperimentThatCannotWorkNamesTheField(t *testing.T) {
 	f("duration-p95", "songs", `spec.choose.metric: versions cannot be compared by "songs"`)
 	f(`falseAlarm: "0.001"`, `falseAlarm: "0.9"`, "spec.judge.falseAlarm: ")
 	f(`failureLimit: 1`, `failureLimit: 1, skip: true`, "spec.judge.skip: ")
-	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: sales, min: "1", template: {name: sales}}]`, "spec.judge.checks[0].template: ")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: sales, min: "1", template: {name: sales}}]`, "spec.judge.checks[0]: sales is not measured from requests")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: memory, max: "100"}]`, "spec.judge.checks[0]: memory is not measured from requests")
 	f("duration:", "service: {port: 80, portDiscovery: true}\nduration:", "spec.service: ")
 	f("duration:", "service: {port: 80, gateways: [public], match: [{urii: {prefix: /}}]}\nduration:", `spec.service.match[0]: unknown field "urii"`)
 
