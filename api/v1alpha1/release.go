@@ -122,6 +122,11 @@ type ReleaseSpec struct {
 	// +optional
 	Ready *Readiness `json:"ready,omitempty"`
 
+	// The autoscaler of the target. The stable copy gets a copy of it, named
+	// "<name>-stable", and has as many pods as that says.
+	// +optional
+	Autoscaler *Autoscaler `json:"autoscaler,omitempty"`
+
 	// What must be given before the version gets further. A gate delays an
 	// advance; it never holds up a rollback.
 	// +listType=map
@@ -206,6 +211,42 @@ type Target struct {
 	// +kubebuilder:validation:MinLength=1
 	Name string `json:"name"`
 }
+
+// Autoscaler names the autoscaler of the target, in the namespace of the
+// Release, and says how the stable copy's differs from it.
+type Autoscaler struct {
+	// HorizontalPodAutoscaler (autoscaling/v2), or ScaledObject (KEDA's).
+	// +kubebuilder:default=HorizontalPodAutoscaler
+	// +kubebuilder:validation:Enum=HorizontalPodAutoscaler;ScaledObject
+	// +optional
+	Kind string `json:"kind,omitempty"`
+
+	// +kubebuilder:validation:MinLength=1
+	Name string `json:"name"`
+
+	// Least number of pods of the stable copy; default: the target's, and at
+	// least 1.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	MinReplicas *int32 `json:"minReplicas,omitempty"`
+
+	// Largest number of pods of the stable copy; default: the target's.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	MaxReplicas *int32 `json:"maxReplicas,omitempty"`
+
+	// Queries of the triggers of the stable copy's ScaledObject, by the
+	// triggers' names. Without any, each query is the target's with the
+	// stable copy's name in the place of the target's and the canary's.
+	// +optional
+	Queries map[string]string `json:"queries,omitempty"`
+}
+
+// Kinds of autoscalers.
+const (
+	KindHPA          = "HorizontalPodAutoscaler"
+	KindScaledObject = "ScaledObject"
+)
 
 // Service describes the traffic that is split between stable and canary.
 type Service struct {

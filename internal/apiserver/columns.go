@@ -9,6 +9,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -82,6 +83,7 @@ var (
 	configMapColumns          = []metav1.TableColumnDefinition{number("Data"), column("Age")}
 	secretColumns             = []metav1.TableColumnDefinition{column("Type"), number("Data"), column("Age")}
 	serviceAccountColumns     = []metav1.TableColumnDefinition{number("Secrets"), column("Age")}
+	autoscalerColumns         = []metav1.TableColumnDefinition{column("Reference"), number("MinPods"), number("MaxPods"), number("Replicas"), column("Age")}
 	leaseColumns              = []metav1.TableColumnDefinition{column("Holder"), column("Age")}
 	controllerRevisionColumns = []metav1.TableColumnDefinition{column("Controller"), number("Revision"), column("Age")}
 	endpointSliceColumns      = []metav1.TableColumnDefinition{column("AddressType"), column("Ports"), column("Endpoints"), column("Age")}
@@ -113,6 +115,16 @@ func secretRow(obj runtime.Object) []any {
 func serviceAccountRow(obj runtime.Object) []any {
 	account := obj.(*corev1.ServiceAccount)
 	return []any{int64(len(account.Secrets)), age(account.CreationTimestamp)}
+}
+
+func autoscalerRow(obj runtime.Object) []any {
+	hpa := obj.(*autoscalingv2.HorizontalPodAutoscaler)
+	least := int32(1)
+	if hpa.Spec.MinReplicas != nil {
+		least = *hpa.Spec.MinReplicas
+	}
+	target := hpa.Spec.ScaleTargetRef
+	return []any{target.Kind + "/" + target.Name, least, hpa.Spec.MaxReplicas, hpa.Status.CurrentReplicas, age(hpa.CreationTimestamp)}
 }
 
 func leaseRow(obj runtime.Object) []any {

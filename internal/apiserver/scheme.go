@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -23,6 +24,7 @@ import (
 var builtinVersions = []schema.GroupVersion{
 	corev1.SchemeGroupVersion,
 	appsv1.SchemeGroupVersion,
+	autoscalingv2.SchemeGroupVersion,
 	coordinationv1.SchemeGroupVersion,
 	discoveryv1.SchemeGroupVersion,
 	authenticationv1.SchemeGroupVersion,
@@ -39,16 +41,19 @@ func newScheme() (*runtime.Scheme, error) {
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme,
 		appsv1.AddToScheme,
+		autoscalingv2.AddToScheme,
 		coordinationv1.AddToScheme,
 		discoveryv1.AddToScheme,
 		authenticationv1.AddToScheme,
 		metricsv1beta1.AddToScheme,
-		autoscalingv1.AddToScheme, // the scale subresource
 	} {
 		if err := add(s); err != nil {
 			return nil, err
 		}
 	}
+	// The scale subresource is all that is served of autoscaling/v1.
+	s.AddKnownTypes(autoscalingv1.SchemeGroupVersion, &autoscalingv1.Scale{})
+	metav1.AddToGroupVersion(s, autoscalingv1.SchemeGroupVersion)
 	for _, gv := range append([]schema.GroupVersion{autoscalingv1.SchemeGroupVersion}, builtinVersions...) {
 		internal := schema.GroupVersion{Group: gv.Group, Version: runtime.APIVersionInternal}
 		for kind := range s.KnownTypes(gv) {

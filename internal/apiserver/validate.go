@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -370,6 +371,30 @@ func protocol(path *field.Path, p corev1.Protocol) field.ErrorList {
 		}
 	}
 	return field.ErrorList{field.NotSupported(path, p, known)}
+}
+
+func validateAutoscaler(obj, _ runtime.Object) field.ErrorList {
+	hpa := obj.(*autoscalingv2.HorizontalPodAutoscaler)
+	errs := validateName(hpa, validation.NameIsDNSSubdomain)
+	spec := field.NewPath("spec")
+	target := hpa.Spec.ScaleTargetRef
+	if target.Kind == "" {
+		errs = append(errs, field.Required(spec.Child("scaleTargetRef", "kind"), ""))
+	}
+	if target.Name == "" {
+		errs = append(errs, field.Required(spec.Child("scaleTargetRef", "name"), ""))
+	}
+	least := int32(1)
+	if hpa.Spec.MinReplicas != nil {
+		least = *hpa.Spec.MinReplicas
+	}
+	if least < 1 {
+		errs = append(errs, field.Invalid(spec.Child("minReplicas"), least, "must be greater than or equal to 1"))
+	}
+	if hpa.Spec.MaxReplicas < max(least, 1) {
+		errs = append(errs, field.Invalid(spec.Child("maxReplicas"), hpa.Spec.MaxReplicas, "must be greater than or equal to `minReplicas`"))
+	}
+	return errs
 }
 
 func validateLease(obj, _ runtime.Object) field.ErrorList {

@@ -70,7 +70,7 @@ type delivery struct {
 	own      ownLoad
 	alerts   alerts
 	settled  bool // both sides were seen ready by this process
-	idleAt0  bool // the target was seen scaled to 0 between runs
+	wish     wish
 	divided  divided
 	trouble  string    // what holds it up; "" = nothing
 	troubled time.Time // since when
@@ -462,6 +462,9 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 			return err
 		}
 	}
+	// An autoscaler that cannot be followed delays nothing, least of all the
+	// way back: it is told when all else is done.
+	notScaled := d.API.MakeScaler(ctx, rel, scaling(&state, want))
 	if err := d.grow(ctx, rel, want); err != nil {
 		return err
 	}
@@ -469,7 +472,7 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 		return err
 	}
 	if state.Phase != rollout.Idle {
-		run.idleAt0 = false // a run's replicas are the canary's own
+		run.wish.seen0 = false // a run's replicas are the canary's own
 	}
 	if want.Split && !want.CanaryScaled {
 		if err := d.scaleAway(ctx, rel, run, state); err != nil {
@@ -488,7 +491,7 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 			return err
 		}
 	}
-	return d.API.MakeWarm(ctx, rel, string(want.Warm))
+	return errors.Join(d.API.MakeWarm(ctx, rel, string(want.Warm)), notScaled)
 }
 
 func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rollout.State) error {
@@ -521,20 +524,6 @@ func previews(s rollout.State) bool {
 	case rollout.Initializing, rollout.Idle, rollout.Starting, rollout.Finalizing, rollout.RollingBack:
 	}
 	return false
-}
-
-// scaleAway takes the canary's pods away. Between runs the target's replicas
-// are the user's wish for the service: when they are set again after we had
-// set them to 0, the stable copy gets as many.
-func (d *Deliver) scaleAway(ctx context.Context, rel *kube.Delivery, run *delivery, state rollout.State) error {
-	if rel.Target.Replicas == 0 {
-		run.idleAt0 = state.Phase == rollout.Idle
-	} else if run.idleAt0 && rel.Target.Replicas != rel.Stable.Replicas {
-		if err := d.API.ScaleStable(ctx, rel, rel.Target.Replicas); err != nil {
-			return err
-		}
-	}
-	return d.API.ScaleTarget(ctx, rel, 0)
 }
 
 // errNoTarget is shown while there is nothing to release.

@@ -73,10 +73,28 @@ func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {
 		p.Hooks = append(p.Hooks, rollout.Hook{Name: w.Name, Type: rollout.HookType(w.Type), Expires: w.Expires.Duration})
 	}
 	r.users()
+	r.autoscaler()
 	if err := errors.Join(append(r.errs, p.Validate())...); err != nil {
 		return rollout.Plan{}, err
 	}
 	return p, nil
+}
+
+// autoscaler checks what the API's schema cannot.
+func (r *specReader) autoscaler() {
+	a := r.spec.Autoscaler
+	if a == nil {
+		return
+	}
+	if r.spec.Strategy == string(rollout.Replicas) {
+		r.wrong("spec.autoscaler", "with strategy Replicas the pods are the shares, and nobody else may set their number: choose another strategy, or remove it")
+	}
+	if a.MinReplicas != nil && a.MaxReplicas != nil && *a.MinReplicas > *a.MaxReplicas {
+		r.wrong("spec.autoscaler.maxReplicas", "%d is less than minReplicas, %d", *a.MaxReplicas, *a.MinReplicas)
+	}
+	if a.Kind != v1alpha1.KindScaledObject && len(a.Queries) > 0 {
+		r.wrong("spec.autoscaler.queries", "are for a ScaledObject: a %s has none", a.Kind)
+	}
 }
 
 // specReader reads what a spec says in text, and collects what it cannot read.

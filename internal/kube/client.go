@@ -56,6 +56,9 @@ type Client struct {
 	releaseChanged Signal
 	canaryChanged  Signal
 	broadcaster    record.EventBroadcaster
+
+	running context.Context     // of Run
+	scalers map[string]*scalers // by kind
 }
 
 // NewClient prepares a client; nothing is read before Run.
@@ -108,6 +111,7 @@ func NewClient(config *rest.Config, log *slog.Logger) (*Client, error) {
 		releaseChanged: NewSignal(),
 		canaryChanged:  NewSignal(),
 	}
+	c.prepareScalers()
 	return c, c.watch()
 }
 
@@ -144,6 +148,8 @@ func (c *Client) watch() error {
 // Run keeps the caches up to date until ctx ends; it returns once they hold
 // everything that existed when it was called.
 func (c *Client) Run(ctx context.Context) error {
+	c.running = ctx
+	c.startScalers()
 	c.broadcaster.StartRecordingToSink(&eventSink{c.core, ctx})
 	context.AfterFunc(ctx, c.broadcaster.Shutdown)
 	c.coreInformers.Start(ctx.Done())

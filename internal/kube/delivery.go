@@ -24,6 +24,7 @@ type Delivery struct {
 	Stable  Workload
 	Warm    Workload // the version before, kept warm; mostly there is none
 	Route   Route
+	Scaler  Scaler
 	// Holder is the Release that has this one's objects; "" = none.
 	Holder string
 	// Problem says why the objects are not to be touched, and what to change;
@@ -82,6 +83,9 @@ func NamesOf(r *v1alpha1.Release) Names {
 	return n
 }
 
+// suffix is what the names of the stable side have after the target's.
+func (n *Names) suffix() string { return n.Stable[len(n.Target):] }
+
 // OwnedByCanary reports whether a Release does the work of a Flagger Canary.
 func OwnedByCanary(r *v1alpha1.Release) bool {
 	o := metav1.GetControllerOf(r)
@@ -91,7 +95,11 @@ func OwnedByCanary(r *v1alpha1.Release) bool {
 // Workload is a Deployment as a release sees it. The zero value does not exist.
 type Workload struct {
 	Exists   bool
-	Replicas int32  // asked for
+	Replicas int32 // asked for
+	// Declarer is who says how many, as a part of all that the Deployment is to
+	// be, such as a GitOps tool; "" = nobody does.
+	Declarer string
+	Claimed  bool   // Serin is named among those who manage it
 	Revision string // of its template and what that uses
 	// Config is the sum of what the template uses of ConfigMaps and Secrets;
 	// "" = nothing.
@@ -178,6 +186,7 @@ func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
 		return nil, err
 	}
 	d.Route = c.route(d)
+	d.Scaler = c.scaler(d)
 	c.claim(d)
 	return d, nil
 }
@@ -211,6 +220,8 @@ func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod, suffices int32) Work
 		Replicas: 1,
 		Revision: Revision(t),
 		Template: Revision(t),
+		Declarer: declarer(dep),
+		Claimed:  claimed(dep),
 		Running:  dep.Status.Replicas,
 		Version:  versionOf(t, Revision(t)),
 

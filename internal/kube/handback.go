@@ -28,6 +28,9 @@ func (c *Client) HandBack(ctx context.Context, d *Delivery) (done bool, err erro
 	case !d.Target.Ready:
 		return false, nil
 	}
+	if err := c.dropScaler(ctx, d); err != nil {
+		return false, err
+	}
 	if err := c.restoreService(ctx, d); err != nil {
 		return false, err
 	}
@@ -45,7 +48,7 @@ func (c *Client) restored(d *Delivery) bool {
 	if err != nil {
 		return false
 	}
-	return Revision(&target.Spec.Template) == Revision(offCopies(&stable.Spec.Template, d.Names.Stable[len(d.Names.Target):]))
+	return Revision(&target.Spec.Template) == Revision(offCopies(&stable.Spec.Template, d.Names.suffix()))
 }
 
 func (c *Client) terminating(namespace string) bool {
@@ -84,12 +87,15 @@ func (c *Client) restoreTarget(ctx context.Context, d *Delivery) error {
 		return err
 	}
 	want := target.DeepCopy()
-	want.Spec.Template = *offCopies(&stable.Spec.Template, d.Names.Stable[len(d.Names.Target):])
+	want.Spec.Template = *offCopies(&stable.Spec.Template, d.Names.suffix())
 	delete(want.Spec.Template.Labels, LabelRelease)
 	for k, v := range target.Spec.Selector.MatchLabels {
 		want.Spec.Template.Labels[k] = v
 	}
-	return c.replaceTemplate(ctx, want)
+	if err := c.replaceTemplate(ctx, want); err != nil {
+		return err
+	}
+	return c.disown(ctx, deploymentsResource, want.Namespace, want.Name)
 }
 
 // restoreService gives a user's Service its own selector back. One that Serin
@@ -121,7 +127,7 @@ func (c *Client) restoreService(ctx context.Context, d *Delivery) error {
 	for k, v := range selector {
 		patch[k] = v
 	}
-	return c.patch(ctx, servicesResource, have.Namespace, have.Name, map[string]any{
+	return c.borrow(ctx, servicesResource, have.Namespace, have.Name, map[string]any{
 		"metadata": map[string]any{"annotations": map[string]any{annotationSelector: nil}},
 		"spec":     map[string]any{"selector": patch},
 	})

@@ -38,7 +38,7 @@ func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) e
 		if template, err = c.keptTemplate(ctx, d, revision); err != nil {
 			return err
 		}
-		if err := c.onCopies(ctx, d, template, revision, d.Names.Stable[len(d.Names.Target):]); err != nil {
+		if err := c.onCopies(ctx, d, template, revision, d.Names.suffix()); err != nil {
 			return err
 		}
 	}
@@ -49,7 +49,7 @@ func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) e
 	dep := copyOf(d, target, d.Names.Stable, template, labels)
 	dep.Spec.Template.Labels[LabelRelease] = d.Release.Name
 	if !d.Stable.Exists {
-		replicas := max(d.Target.Replicas, 1)
+		replicas := max(d.Target.Replicas, d.Scaler.Least, 1)
 		dep.Spec.Replicas = &replicas
 		_, err = c.apply(ctx, deploymentsResource, dep)
 		return err
@@ -170,14 +170,18 @@ func revisionName(d *Delivery, revision string) string {
 	return d.Names.Target + "-" + revision
 }
 
-// ScaleTarget sets the canary's replicas; it writes nothing where that is so
-// already.
+// ScaleTarget sets the canary's replicas, without a claim on them; it writes
+// nothing where that is so already.
 func (c *Client) ScaleTarget(ctx context.Context, d *Delivery, replicas int32) error {
-	if !d.Target.Exists || d.Target.Replicas == replicas {
+	switch {
+	case !d.Target.Exists || d.Target.Replicas == replicas && !d.Target.Claimed:
 		return nil
+	case d.Target.Replicas == replicas:
+		return c.disown(ctx, deploymentsResource, d.Names.Namespace, d.Names.Target)
+	default:
+		return c.borrow(ctx, deploymentsResource, d.Names.Namespace, d.Names.Target,
+			map[string]any{"spec": map[string]any{"replicas": replicas}})
 	}
-	return c.patch(ctx, deploymentsResource, d.Names.Namespace, d.Names.Target,
-		map[string]any{"spec": map[string]any{"replicas": replicas}})
 }
 
 // ScaleStable sets the replicas of the stable copy.

@@ -161,7 +161,7 @@ func (c *Client) takeService(ctx context.Context, have *corev1.Service, selector
 		}
 		doc["metadata"] = map[string]any{"annotations": map[string]any{annotationSelector: string(original)}}
 	}
-	return c.patch(ctx, servicesResource, have.Namespace, have.Name, doc)
+	return c.borrow(ctx, servicesResource, have.Namespace, have.Name, doc)
 }
 
 func samePorts(have, want []corev1.ServicePort) bool {

@@ -15,7 +15,7 @@ import (
 
 // whole are fields with a row of their own for all that is below.
 var whole = map[string]bool{
-	"autoscalerRef": true, "ingressRef": true, "routeRef": true, "upstreamRef": true, "canaryAnalysis": true,
+	"autoscalerRef.primaryScalerQueries": true, "ingressRef": true, "routeRef": true, "upstreamRef": true, "canaryAnalysis": true,
 	"service.targetPort": true, "service.gatewayRefs": true, "service.trafficPolicy": true, "service.match": true,
 	"service.retries": true, "service.headers": true, "service.mirror": true, "service.corsPolicy": true,
 	"service.apex": true, "service.primary": true, "service.canary": true, "analysis.match": true,
@@ -25,7 +25,12 @@ var whole = map[string]bool{
 // samples are values of fields whose type does not say what is a good one. The
 // part before "|" is what else has to be there.
 var samples = map[string]string{
-	"autoscalerRef":                           `{name: x}`,
+	"autoscalerRef.apiVersion":                        `{autoscalerRef: {kind: HorizontalPodAutoscaler, name: a}}|autoscaling/v1`,
+	"autoscalerRef.kind":                              `{autoscalerRef: {kind: HorizontalPodAutoscaler, name: a}}|ScaledObject`,
+	"autoscalerRef.name":                              `{autoscalerRef: {kind: HorizontalPodAutoscaler, name: a}}|x`,
+	"autoscalerRef.primaryScalerQueries":              `{autoscalerRef: {kind: ScaledObject, name: a}}|{a: b}`,
+	"autoscalerRef.primaryScalerReplicas.minReplicas": `{autoscalerRef: {kind: ScaledObject, name: a}}|7`,
+	"autoscalerRef.primaryScalerReplicas.maxReplicas": `{autoscalerRef: {kind: ScaledObject, name: a}}|7`,
 	"ingressRef":                              `{name: x}`,
 	"routeRef":                                `{name: x}`,
 	"upstreamRef":                             `{name: x}`,

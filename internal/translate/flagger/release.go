@@ -36,6 +36,7 @@ func Release(c *flaggerv1.Canary) (v1alpha1.ReleaseSpec, []Finding) {
 	spec := v1alpha1.ReleaseSpec{
 		Target:           target(&c.Spec.TargetRef, &fs),
 		Service:          service(&c.Spec.Service, &fs),
+		Autoscaler:       autoscaler(c.Spec.AutoscalerRef, &fs),
 		ProgressDeadline: progressDeadline(c, &fs),
 		RevertOnDeletion: c.Spec.RevertOnDeletion,
 		Suspend:          c.Spec.Suspend,
@@ -77,6 +78,34 @@ func target(t *flaggerv1.LocalObjectReference, fs *findings) v1alpha1.Target {
 		fs.error("spec.targetRef.name", "is missing: name the Deployment")
 	}
 	return v1alpha1.Target{Kind: "Deployment", Name: t.Name}
+}
+
+// autoscaler is the same for both; Flagger looks at the kind alone.
+func autoscaler(ref *flaggerv1.AutoscalerRefernce, fs *findings) *v1alpha1.Autoscaler {
+	if ref == nil {
+		return nil
+	}
+	const path = "spec.autoscalerRef"
+	if ref.Kind != v1alpha1.KindHPA && ref.Kind != v1alpha1.KindScaledObject {
+		fs.error(path+".kind", "%q is not supported: name a HorizontalPodAutoscaler or a ScaledObject", ref.Kind)
+	}
+	if ref.Name == "" {
+		fs.error(path+".name", "is missing: name the autoscaler")
+	}
+	out := &v1alpha1.Autoscaler{Kind: ref.Kind, Name: ref.Name}
+	if ref.Kind == v1alpha1.KindScaledObject {
+		out.Queries = ref.PrimaryScalerQueries
+	} else if len(ref.PrimaryScalerQueries) > 0 {
+		*fs = append(*fs, Finding{Warning, path + ".primaryScalerQueries", "has no effect: it is for a ScaledObject"})
+	}
+	if r := ref.PrimaryScalerReplicas; r != nil {
+		out.MinReplicas, out.MaxReplicas = r.MinReplicas, r.MaxReplicas
+		if r.MinReplicas != nil && *r.MinReplicas < 1 {
+			out.MinReplicas = nil
+			*fs = append(*fs, Finding{Warning, path + ".primaryScalerReplicas.minReplicas", "is taken for 1: without any primary pod nobody answers"})
+		}
+	}
+	return out
 }
 
 func service(s *flaggerv1.CanaryService, fs *findings) v1alpha1.Service {

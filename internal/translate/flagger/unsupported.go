@@ -28,7 +28,6 @@ func unsupportedSpec(s *flaggerv1.CanarySpec, fs *findings) {
 	report("spec.", []unsupported{
 		{s.Provider != "" && s.Provider != flaggerv1.IstioProvider, Warning, "provider", bySerin},
 		{s.MetricsServer != "", Warning, "metricsServer", "has no effect: requests are counted by Serin's own proxies"},
-		{s.AutoscalerRef != nil, Warning, "autoscalerRef", "is not supported yet: canary and primary keep the Deployment's replicas"},
 		{s.IngressRef != nil, Error, "ingressRef", "is not supported: " + bySerin},
 		{s.RouteRef != nil, Error, "routeRef", "is not supported: " + bySerin},
 		{s.UpstreamRef != nil, Error, "upstreamRef", "is not supported: " + bySerin},

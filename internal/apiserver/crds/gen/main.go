@@ -42,7 +42,7 @@ var thirdParty = []struct {
 
 // openAPIPackages hold the built-in kinds.
 var openAPIPackages = []string{
-	"k8s.io/api/core/v1", "k8s.io/api/apps/v1", "k8s.io/api/coordination/v1", "k8s.io/api/discovery/v1",
+	"k8s.io/api/core/v1", "k8s.io/api/apps/v1", "k8s.io/api/autoscaling/v2", "k8s.io/api/coordination/v1", "k8s.io/api/discovery/v1",
 	"k8s.io/api/authentication/v1", "k8s.io/metrics/pkg/apis/metrics/v1beta1", "k8s.io/apimachinery/pkg/apis/meta/v1", "k8s.io/apimachinery/pkg/runtime",
 	"k8s.io/apimachinery/pkg/api/resource", "k8s.io/apimachinery/pkg/util/intstr",
 }
