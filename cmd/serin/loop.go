@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"serin.dev/serin/internal/apiserver"
 	"serin.dev/serin/internal/controller"
@@ -65,6 +66,7 @@ type loopConfig struct {
 	accessLog      proxy.AccessLog
 	limits         proxy.Limits
 	etcdServers    []string
+	standingBy     func(holder, kubeconfig string) // told who leads, while that is another process
 	log            *slog.Logger
 }
 
@@ -99,6 +101,13 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 		}
 	})
 
+	access := l.server.RESTConfig()
+	if len(c.etcdServers) > 0 { // else the data directory is locked, and there is nobody else
+		if access, err = l.lead(ctx, access, c.standingBy); err != nil {
+			return nil, err
+		}
+	}
+
 	var hub telemetry.Hub
 	plane := proxy.New(proxy.Config{Recorder: &hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog, Limits: c.limits, Loops: loops()})
 	l.close = append(l.close, func() { shutdown(plane, c.log) })
@@ -120,11 +129,11 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 		return nil, err
 	}
 
-	api, err := kube.NewClient(l.server.RESTConfig(), c.log.With("part", "kube"))
+	api, err := kube.NewClient(access, c.log.With("part", "kube"))
 	if err != nil {
 		return nil, err
 	}
-	client, err := kubernetes.NewForConfig(l.server.RESTConfig())
+	client, err := kubernetes.NewForConfig(access)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +172,26 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	}
 	go apiserver.SettleMemory() // takes a moment, and nobody waits for it
 	return l, nil
+}
+
+// lead returns when this process may act on objects that other processes keep as
+// well: proxies, pods and decisions are one process's at a time, the others
+// serve the API and stand by. A process that loses the right ends.
+func (l *loop) lead(ctx context.Context, config *rest.Config, standingBy func(holder, kubeconfig string)) (*rest.Config, error) {
+	lease, err := kube.AwaitLease(ctx, config, func(holder string) { standingBy(holder, l.server.KubeconfigPath()) })
+	if err != nil {
+		return nil, err
+	}
+	l.close = append(l.close, lease.Release)
+	l.run("lease", func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-lease.Lost():
+			return errors.New("it was not renewed in time, and another process may lead by now: start serin up again to stand by")
+		}
+	})
+	return lease.Guard(config), nil
 }
 
 // remotes are the proxies of a server, as the controller knows proxies.

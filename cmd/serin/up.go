@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -63,7 +64,7 @@ directory; after a stop or a crash the next start goes on from there.`,
 	flags.StringVar(&c.xdsAddress, "xds-address", ads.DefaultListen, "address at which proxies of other processes get their routes (serin proxy, Envoy); port 0 takes a free one")
 	flags.StringVar(&accessLog, "access-log", "off", "write a line for each request: off, text or json")
 	flags.Var(&limits, "limit", "a bound on what callers and endpoints can make the proxy hold, such as head-bytes=128Ki; may be repeated (docs/proxies.md lists them)")
-	flags.StringSliceVar(&c.etcdServers, "etcd-servers", nil, "URLs of an etcd cluster to keep objects in (default: an etcd of its own in the data directory)")
+	flags.StringSliceVar(&c.etcdServers, "etcd-servers", nil, "URLs of an etcd cluster to keep objects in; of several Serins on one cluster one leads, and the others stand by (default: an etcd of its own in the data directory)")
 	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
 	return cmd
 }
@@ -88,7 +89,13 @@ func gatewayPorts(flags map[string]string) (map[uint16]string, error) {
 }
 
 func up(ctx context.Context, opts *options, c loopConfig) error {
+	c.standingBy = func(holder, kubeconfig string) {
+		fmt.Fprintf(opts.Out, "Standing by: %s leads. The API is served here as well, with %s\n", holder, kubeconfig)
+	}
 	l, err := startLoop(ctx, c)
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil // told to stop before it had begun, such as while standing by
+	}
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,7 @@ type delivery struct {
 	journal  journal // newest; may hold counts that are not stored yet
 	stored   journal // what the API has: only this is made true
 	status   v1alpha1.ReleaseStatus
+	version  string // of the Release, as the status was written last; "" = it was not yet
 	storedAt time.Time
 
 	plan     rollout.Plan
@@ -142,7 +143,14 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 	next = min(next, d.experiments(ctx, all))
 	for _, rel := range all {
 		run := d.runs[string(rel.Release.UID)]
-		if err := d.one(ctx, rel, run); err != nil && ctx.Err() == nil {
+		err := d.one(ctx, rel, run)
+		if errors.Is(err, kube.ErrOvertaken) {
+			d.Log.Warn("release was moved on by another process, and is taken up from there", "namespace", rel.Release.Namespace, "release", rel.Release.Name)
+			d.forget(string(rel.Release.UID))
+			next = min(next, tick)
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
 			d.complain(ctx, rel, run, err)
 			next = min(next, tick)
 			continue
@@ -152,17 +160,23 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 			next = min(next, tick)
 		}
 	}
-	for uid, run := range d.runs {
+	for uid := range d.runs {
 		if !seen[uid] {
-			run.tally.Close()
-			run.hooks.stop()
-			run.own.stop()
-			d.Records.Forget(run.recordOf)
-			d.rates.forget(run.name)
-			delete(d.runs, uid)
+			d.Records.Forget(d.runs[uid].recordOf)
+			d.rates.forget(d.runs[uid].name)
+			d.forget(uid)
 		}
 	}
 	return next
+}
+
+// forget lets go of a Release; what matters of one that is still there is in
+// its journal.
+func (d *Deliver) forget(uid string) {
+	d.runs[uid].tally.Close()
+	d.runs[uid].hooks.stop()
+	d.runs[uid].own.stop()
+	delete(d.runs, uid)
 }
 
 // begin takes up a Release where the journal says it was left.
@@ -426,10 +440,13 @@ func (d *Deliver) write(ctx context.Context, rel *kube.Delivery, run *delivery, 
 		return nil
 	}
 	rel.Release.Status = *status // rel is this look's own copy
-	if err := d.API.WriteStatus(ctx, rel.Release); err != nil {
+	if run.version != "" {
+		rel.Release.ResourceVersion = run.version // what was read may be older
+	}
+	if err := d.API.WriteStatus(ctx, rel.Release, run.status.Journal); err != nil {
 		return err
 	}
-	run.status = *status.DeepCopy()
+	run.status, run.version = *status.DeepCopy(), rel.Release.ResourceVersion
 	run.storedAt = time.Now()
 	return nil
 }

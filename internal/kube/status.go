@@ -9,10 +9,13 @@ import (
 
 	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/mesh"
@@ -21,20 +24,63 @@ import (
 // finalizer keeps a Release until its traffic was handed back.
 const finalizer = "serin.dev/hand-back"
 
-// WriteStatus replaces the status of a Release. When it returns nil the status
-// is durable.
-func (c *Client) WriteStatus(ctx context.Context, r *v1alpha1.Release) error {
+// ErrOvertaken says that the journal of a Release is not the one that was read:
+// another process has moved the Release on.
+var ErrOvertaken = errors.New("another process has moved this release on")
+
+// WriteStatus replaces the status of a Release, if its journal is still the one
+// that this process read or wrote last, which is given: of two processes that
+// decide at once, one has decided for nobody. When it returns nil the status is
+// durable, and r has the version that it was given. A user's edit of the spec
+// in the same moment is no obstacle.
+func (c *Client) WriteStatus(ctx context.Context, r *v1alpha1.Release, journal *runtime.RawExtension) error {
+	api := c.dynamic.Resource(releasesResource).Namespace(r.Namespace)
 	obj := &v1alpha1.Release{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Release"},
-		ObjectMeta: metav1.ObjectMeta{Name: r.Name, Namespace: r.Namespace, UID: r.UID},
+		ObjectMeta: metav1.ObjectMeta{Name: r.Name, Namespace: r.Namespace, UID: r.UID}, // a re-created one is another
 		Status:     r.Status,
 	}
-	// Apply needs no resourceVersion, so a user's edit of the spec in the
-	// same moment is no conflict; the UID makes a re-created Release one.
-	if err := c.applyStatus(ctx, releasesResource, obj); err != nil {
-		return fmt.Errorf("release %s/%s: write status: %w", r.Namespace, r.Name, err)
+	u, err := toUnstructured(obj)
+	if err != nil {
+		return err
 	}
-	return nil
+	delete(u.Object, "spec")
+	opts := metav1.ApplyOptions{FieldManager: fieldManager, Force: true}
+	for {
+		u.SetResourceVersion(r.ResourceVersion)
+		got, err := api.Apply(ctx, r.Name, u, opts, "status")
+		switch {
+		case err == nil:
+			r.ResourceVersion = got.GetResourceVersion()
+			return nil
+		case !apierrors.IsConflict(err):
+			return fmt.Errorf("release %s/%s: write status: %w", r.Namespace, r.Name, kindOf(err))
+		}
+		now, err := api.Get(ctx, r.Name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("release %s/%s: write status: %w", r.Namespace, r.Name, kindOf(err))
+		}
+		if now.GetUID() != r.UID {
+			return fmt.Errorf("release %s/%s: write status: %w", r.Namespace, r.Name, ErrNotFound)
+		}
+		if !sameJournal(now, journal) {
+			return fmt.Errorf("release %s/%s: write status: %w", r.Namespace, r.Name, ErrOvertaken)
+		}
+		r.ResourceVersion = now.GetResourceVersion() // something else of it was changed
+	}
+}
+
+// sameJournal compares what journals say, not how they are written.
+func sameJournal(now *unstructured.Unstructured, want *runtime.RawExtension) bool {
+	have, _, err := unstructured.NestedFieldNoCopy(now.Object, "status", "journal")
+	if err != nil {
+		return false
+	}
+	var asked any
+	if want != nil && utiljson.Unmarshal(want.Raw, &asked) != nil { // with whole numbers whole
+		return false
+	}
+	return sameJSON(have, asked)
 }
 
 // applyStatus replaces the status of an object whose spec is the user's.

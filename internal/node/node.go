@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -223,6 +224,8 @@ func nodeName(dataDir string) (string, error) {
 }
 
 // interruptAll writes that no pod of this node is ready, to pods and slices.
+// There is one node at a time: pods of another one are left from a machine whose
+// place this one took, and others are made for them here.
 func (n *Node) interruptAll(ctx context.Context) error {
 	pods, err := n.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -230,7 +233,14 @@ func (n *Node) interruptAll(ctx context.Context) error {
 	}
 	for i := range pods.Items {
 		o := &pods.Items[i]
-		if o.Spec.NodeName != n.name || over(o) || o.Status.Phase == "" {
+		if o.Spec.NodeName != "" && o.Spec.NodeName != n.name {
+			err := n.client.CoreV1().Pods(o.Namespace).Delete(ctx, o.Name, *metav1.NewDeleteOptions(0))
+			if err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("delete pod %s/%s of node %s: %w", o.Namespace, o.Name, o.Spec.NodeName, err)
+			}
+			continue
+		}
+		if o.Spec.NodeName == "" || over(o) || o.Status.Phase == "" {
 			continue
 		}
 		data, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": o.UID}, "status": interrupted(o, metav1.Now())})

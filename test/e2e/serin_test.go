@@ -103,28 +103,37 @@ func (o *output) String() string {
 // startSerin starts serin up and returns when it is ready, has given up, or
 // has taken too long. In each case the process is returned.
 func startSerin(bin, dataDir string, env, flags []string) (*process, addresses, error) {
+	p, err := launchSerin(bin, dataDir, env, flags)
+	if err != nil {
+		return p, addresses{}, err
+	}
+	a, err := p.ready(filepath.Join(dataDir, "addresses.json"), startTime)
+	return p, a, err
+}
+
+// launchSerin starts serin up and does not wait for it.
+func launchSerin(bin, dataDir string, env, flags []string) (*process, error) {
 	args := append([]string{"up", "--data-dir", dataDir, "--api-address", "127.0.0.1:0", "--gateway-address", "127.0.0.1:0", "--xds-address", "127.0.0.1:0"}, flags...)
 	p := &process{cmd: exec.Command(bin, args...), exited: make(chan struct{})}
 	p.cmd.Env = env
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	if err := p.cmd.Start(); err != nil {
 		close(p.exited)
-		return p, addresses{}, err
+		return p, err
 	}
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()
-	a, err := p.ready(filepath.Join(dataDir, "addresses.json"))
-	return p, a, err
+	return p, nil
 }
 
 // ready waits until the process has written its addresses; the file may be one
 // that an earlier process could not remove.
-func (p *process) ready(file string) (addresses, error) {
+func (p *process) ready(file string, limit time.Duration) (addresses, error) {
 	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
-	tooLong := time.After(startTime)
+	tooLong := time.After(limit)
 	for {
 		if data, err := os.ReadFile(file); err == nil {
 			var a addresses
@@ -139,7 +148,7 @@ func (p *process) ready(file string) (addresses, error) {
 		case <-p.exited:
 			return addresses{}, fmt.Errorf("serin up ended before it was ready: %w", p.err)
 		case <-tooLong:
-			return addresses{}, fmt.Errorf("serin up is not ready after %v", startTime)
+			return addresses{}, fmt.Errorf("serin up is not ready after %v", limit)
 		case <-tick.C:
 		}
 	}
