@@ -130,12 +130,13 @@ func (d *Deliver) untold(r *v1alpha1.Release) func(name string, err error) {
 // with muteAlert.
 func muted(r *v1alpha1.Release, e *rollout.Event) bool {
 	switch e.Reason {
-	case "CheckFailed", "HookFailed", "EventNotDelivered":
+	case "CheckFailed", "HookFailed", "EventNotDelivered", "GateClosed":
 	default:
 		return false // the end of a run is told, whatever led to it
 	}
 	for _, w := range r.Spec.Webhooks {
-		if w.MuteAlert && strings.Contains(e.Message, "webhook "+w.Name+" failed") {
+		about := "webhook " + w.Name
+		if w.MuteAlert && (strings.Contains(e.Message, about+" failed") || strings.Contains(e.Message, about+" says no")) {
 			return true
 		}
 	}
@@ -147,7 +148,7 @@ func severityOf(e *rollout.Event) notify.Severity {
 	switch {
 	case e.Warning && (e.Reason == "RollingBack" || e.Reason == "RunEnded" || e.Reason == "DeadlineExceeded"):
 		return notify.Error
-	case e.Warning, e.Reason == "GateAsked": // the latter waits for somebody
+	case e.Warning, e.Reason == "GateAsked", e.Reason == "GateClosed": // these wait for somebody
 		return notify.Warn
 	}
 	return notify.Info

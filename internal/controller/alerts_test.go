@@ -57,6 +57,8 @@ func TestAMutedWebhookRaisesNoAlert(t *testing.T) {
 	}
 	f("CheckFailed", "webhook load failed: it answered 500", true)
 	f("HookFailed", "webhook load failed", true)
+	f("GateClosed", "before step 1: webhook load says no: 403", true)
+	f("GateClosed", "before step 1: webhook smoke says no", false)
 	f("CheckFailed", "webhook smoke failed: it answered 500", false)
 	f("CheckFailed", "latency is 812", false)
 	f("RollingBack", "v2 is taken back: webhook load failed: it answered 500", false)

@@ -67,8 +67,10 @@ func (d *Deliver) order(rel *kube.Delivery, run *delivery, c rollout.HookCall) (
 		return order{}, fmt.Errorf("spec.webhooks has no %s of type %s any more", c.Name, c.Type)
 	}
 	hook := r.Spec.Webhooks[i]
+	outcome := run.journal.State.Run.Outcome
 	if e := c.Event; e != nil { // the run may have gone on since it happened
 		c.Phase, c.Step, c.Traffic = e.Phase, e.Step, e.Traffic
+		outcome = e.Outcome
 	}
 	say := d.wording(rel, run)
 	p := hookPayload{
@@ -79,7 +81,7 @@ func (d *Deliver) order(rel *kube.Delivery, run *delivery, c rollout.HookCall) (
 		Serin:    detailsOf(run, c, say),
 	}
 	if kube.OwnedByCanary(r) {
-		p.Phase = flaggerPhase(c, run.journal.State)
+		p.Phase = flaggerPhase(c, run.journal.State, outcome)
 	}
 	if e := c.Event; e != nil {
 		p.Metadata = maps.Clone(hook.Metadata)
@@ -126,14 +128,14 @@ func detailsOf(run *delivery, c rollout.HookCall, say func(string) string) hookD
 // flaggerPhase is what Flagger sends at the same point: a word of its own for
 // some of the types, else the phase of its Canary
 // (pkg/controller/scheduler_hooks.go).
-func flaggerPhase(c rollout.HookCall, s rollout.State) string {
+func flaggerPhase(c rollout.HookCall, s rollout.State, outcome rollout.Outcome) string {
 	switch c.Type {
 	case rollout.HookConfirmRollout:
 		return "Waiting"
 	case rollout.HookPreRollout, rollout.HookRollout, rollout.HookConfirmTrafficIncrease, rollout.HookConfirmPromotion:
 		return "Progressing"
 	case rollout.HookPostRollout:
-		return endPhase(s.Run.Outcome)
+		return endPhase(outcome)
 	case rollout.HookRollback, rollout.HookEvent:
 	}
 	switch c.Phase {
@@ -152,10 +154,10 @@ func flaggerPhase(c rollout.HookCall, s rollout.State) string {
 	case rollout.Finalizing:
 		return "Finalising"
 	case rollout.Idle:
-		if s.Run.Number == 0 {
+		if outcome == "" { // there was no run yet
 			return "Initialized"
 		}
-		return endPhase(s.Run.Outcome)
+		return endPhase(outcome)
 	case rollout.RollingBack: // until it is over, when Flagger says Failed
 	}
 	return "Progressing"

@@ -149,7 +149,12 @@ func TestHooksOfACanaryAreSentFlaggersPhases(t *testing.T) {
 		rel.Release.OwnerReferences = []metav1.OwnerReference{{Kind: "Canary", Controller: &yes}}
 		rel.Release.Spec.Webhooks = []v1alpha1.Webhook{{Name: "x", Type: string(c.hook), URL: "http://tester/"}}
 		run.journal.State = c.state
-		o, err := new(Deliver).order(rel, run, rollout.HookCall{Type: c.hook, Name: "x", Phase: c.state.Phase})
+		call := rollout.HookCall{Type: c.hook, Name: "x", Phase: c.state.Phase}
+		if c.hook == rollout.HookEvent { // by now the run has gone on, and another one has begun
+			call.Event = &rollout.Event{Phase: c.state.Phase, Outcome: c.state.Run.Outcome}
+			call.Phase, run.journal.State.Run.Outcome = rollout.Starting, ""
+		}
+		o, err := new(Deliver).order(rel, run, call)
 		if err != nil {
 			t.Fatal(err)
 		}

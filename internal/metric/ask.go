@@ -105,12 +105,19 @@ func sameHost(req *http.Request, via []*http.Request) error {
 	switch {
 	case len(via) >= 5:
 		return redirect("redirects without end: correct the address")
-	case req.URL.Hostname() != first.Hostname():
-		return redirect("redirects to another host, " + req.URL.Host + ": make that the address, if it is right")
 	case first.Scheme == "https" && req.URL.Scheme != "https":
 		return redirect("redirects from https to http: correct the address")
+	case req.URL.Host != first.Host && !upgrades(first, req.URL):
+		return redirect("redirects to another host, " + req.URL.Host + ": make that the address, if it is right")
 	}
 	return nil
+}
+
+// upgrades reports whether a redirect goes from HTTP to HTTPS on the usual
+// ports of one host.
+func upgrades(from, to *url.URL) bool {
+	return from.Scheme == "http" && to.Scheme == "https" && from.Hostname() == to.Hostname() &&
+		(from.Port() == "" || from.Port() == "80") && (to.Port() == "" || to.Port() == "443")
 }
 
 // redirect says why a redirect is not followed.

@@ -230,6 +230,8 @@ func TestOddServers(t *testing.T) {
 			answer(w, http.StatusOK, strings.Repeat(" ", maxAnswer+1))
 		case strings.HasPrefix(r.URL.Path, "/elsewhere/"):
 			http.Redirect(w, r, other, http.StatusFound)
+		case strings.HasPrefix(r.URL.Path, "/next-door/"):
+			http.Redirect(w, r, strings.Replace(other, "localhost", "127.0.0.1", 1), http.StatusFound)
 		case strings.HasPrefix(r.URL.Path, "/moved/"):
 			http.Redirect(w, r, strings.Replace(r.URL.String(), "/moved/", "/new/", 1), http.StatusFound)
 		case strings.HasPrefix(r.URL.Path, "/new/"):
@@ -249,6 +251,7 @@ func TestOddServers(t *testing.T) {
 		{"/login", "the answer is not that of this kind of provider (invalid character '<' looking for beginning of value): check type and address"},
 		{"/huge", "the answer has more than 4 MB: let the query give one number"},
 		{"/elsewhere", "redirects to another host, " + strings.TrimPrefix(other, "http://") + ": make that the address, if it is right"},
+		{"/next-door", "redirects to another host, " + strings.Replace(strings.TrimPrefix(other, "http://"), "localhost", "127.0.0.1", 1) + ": make that the address, if it is right"},
 		{"/loop", "redirects without end: correct the address"},
 		{"/busy", "429 Too Many Requests: slow down: it is asked too often; choose a longer interval"},
 		{"/nothing", "404 Not Found: 404 page not found: check the address"},

@@ -173,13 +173,13 @@ func (r *step) answer(call HookCall, res HookResult) {
 	here := call.Phase == s.Phase && call.Step == s.Step
 	for i := range s.Hooks {
 		if a := &s.Hooks[i]; here && a.Type == call.Type && a.Name == call.Name {
+			if at, confirms := a.Type.confirms(); confirms && !res.OK && (!a.Known || a.OK) {
+				r.tell(false, "GateClosed", "%s: webhook %s says no%s", r.place(at), a.Name, because(res.Reason))
+			}
 			a.Known, a.OK, a.Reason = true, res.OK, res.Reason
 		}
 	}
-	failed := fmt.Sprintf("webhook %s failed", call.Name)
-	if res.Reason != "" {
-		failed = fmt.Sprintf("webhook %s failed: %s", call.Name, res.Reason)
-	}
+	failed := fmt.Sprintf("webhook %s failed%s", call.Name, because(res.Reason))
 	switch call.Type {
 	case HookPreRollout, HookRollout:
 		if !res.OK {
@@ -199,6 +199,14 @@ func (r *step) answer(call HookCall, res HookResult) {
 		}
 	case HookConfirmRollout, HookConfirmTrafficIncrease, HookConfirmPromotion: // gates read the answer
 	}
+}
+
+// because adds a reason to what is told; "" where there is none.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 // untold is the reason of the event that event hooks are not told of.
@@ -290,6 +298,9 @@ func (r *step) post() {
 
 // deliver decides the calls that tell of this step's events.
 func (r *step) deliver() {
+	for i := range r.events {
+		r.events[i].Phase, r.events[i].Outcome = r.s.Phase, r.s.Run.Outcome
+	}
 	for h := range r.hooksOf(HookEvent) {
 		for i := range r.events {
 			if r.events[i].Reason != untold {
