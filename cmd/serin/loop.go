@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/apiserver"
 	"serin.dev/serin/internal/controller"
 	"serin.dev/serin/internal/demoapp"
@@ -47,6 +48,7 @@ type loop struct {
 	server  *apiserver.Server
 	gateway *proxy.Listener
 	xds     net.Listener // for proxies of other processes
+	metrics string       // where they are served; "" = nowhere
 	acks    *controller.Acks
 	started time.Duration
 
@@ -63,6 +65,7 @@ type loopConfig struct {
 	gatewayAddress string
 	gateways       map[uint16]string // where further ports of Gateways are served
 	xdsAddress     string
+	metricsAddress string // "" = metrics are not served
 	accessLog      proxy.AccessLog
 	limits         proxy.Limits
 	etcdServers    []string
@@ -158,7 +161,11 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	others := ads.New(ads.Config{Recorder: &hub, OnChange: publish.Report, Logger: c.log.With("part", "xds")})
 	publish.Remote = remotes{others}
 	standings := &controller.Standings{API: api, Acks: l.acks, Log: c.log.With("part", "publish")}
-	deliver := &controller.Deliver{API: api, Acks: l.acks, Hub: &hub, Records: records, Hooks: through(own, nil), LaxHooks: through(own, &tls.Config{InsecureSkipVerify: true}), OwnLoad: controller.OwnLoad{Proxy: addressOf(loads), From: sender}, Log: c.log.With("part", "deliver")}
+	metrics := controller.NewMetrics(func() ([]*v1alpha1.Release, error) { return releasesOf(api) })
+	if err := l.serveMetrics(c.metricsAddress, metrics.Handler()); err != nil {
+		return nil, err
+	}
+	deliver := &controller.Deliver{API: api, Metrics: metrics, Acks: l.acks, Hub: &hub, Records: records, Hooks: through(own, nil), LaxHooks: through(own, &tls.Config{InsecureSkipVerify: true}), OwnLoad: controller.OwnLoad{Proxy: addressOf(loads), From: sender}, Log: c.log.With("part", "deliver")}
 	judge.among.Store(deliver)
 	canaries := &controller.Canaries{API: api, Log: c.log.With("part", "canaries")}
 	l.run("xds", func() error { return others.Serve(ctx, l.xds) })
@@ -194,6 +201,38 @@ func (l *loop) lead(ctx context.Context, config *rest.Config, standingBy func(ho
 	return lease.Guard(config), nil
 }
 
+// releasesOf are all Releases.
+func releasesOf(api *kube.Client) ([]*v1alpha1.Release, error) {
+	deliveries, err := api.Releases()
+	var out []*v1alpha1.Release
+	for _, d := range deliveries {
+		out = append(out, d.Release)
+	}
+	return out, err
+}
+
+// serveMetrics answers Prometheus at an address; "" = nowhere.
+func (l *loop) serveMetrics(address string, metrics http.Handler) error {
+	if address == "" {
+		return nil
+	}
+	at, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("metrics: %w: choose another address with --metrics-address", err)
+	}
+	l.metrics = at.Addr().String()
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	l.close = append(l.close, func() { server.Close() })
+	go func() {
+		if err := server.Serve(at); !errors.Is(err, http.ErrServerClosed) {
+			l.fail("metrics", err)
+		}
+	}()
+	return nil
+}
+
 // remotes are the proxies of a server, as the controller knows proxies.
 type remotes struct{ *ads.Server }
 
@@ -214,12 +253,17 @@ func (r remotes) States() []controller.ProxyState {
 func (l *loop) run(name string, f func() error) {
 	l.parts.Go(func() {
 		if err := f(); err != nil {
-			select {
-			case l.failed <- fmt.Errorf("%s: %w", name, err):
-			default:
-			}
+			l.fail(name, err)
 		}
 	})
+}
+
+// fail ends the loop because of a part.
+func (l *loop) fail(name string, err error) {
+	select {
+	case l.failed <- fmt.Errorf("%s: %w", name, err):
+	default:
+	}
 }
 
 // wait blocks until ctx ends, or a part or the API fails.
@@ -249,14 +293,15 @@ type addresses struct {
 	Kubeconfig string `json:"kubeconfig"`
 	API        string `json:"api"`
 	Gateway    string `json:"gateway"`
-	XDS        string `json:"xds"` // host:port
+	XDS        string `json:"xds"`               // host:port
+	Metrics    string `json:"metrics,omitempty"` // host:port
 	PID        int    `json:"pid"`
 }
 
 func (l *loop) addresses() addresses {
 	return addresses{
 		Kubeconfig: l.server.KubeconfigPath(), API: l.server.URL(),
-		Gateway: "http://" + l.gateway.Addr().String(), XDS: l.xds.Addr().String(), PID: os.Getpid(),
+		Gateway: "http://" + l.gateway.Addr().String(), XDS: l.xds.Addr().String(), Metrics: l.metrics, PID: os.Getpid(),
 	}
 }
 

@@ -62,6 +62,7 @@ directory; after a stop or a crash the next start goes on from there.`,
 	flags.StringToStringVar(&gateways, "gateway-port", map[string]string{"443": "127.0.0.1:8443"},
 		"where Gateways of other ports are served, as PORT=IP:PORT; may be repeated (others: at the host of the gateway address and their own port)")
 	flags.StringVar(&c.xdsAddress, "xds-address", ads.DefaultListen, "address at which proxies of other processes get their routes (serin proxy, Envoy); port 0 takes a free one")
+	flags.StringVar(&c.metricsAddress, "metrics-address", "", "address at which Prometheus finds the metrics of releases, at /metrics, such as 127.0.0.1:7070 (default: nowhere)")
 	flags.StringVar(&accessLog, "access-log", "off", "write a line for each request: off, text or json")
 	flags.Var(&limits, "limit", "a bound on what callers and endpoints can make the proxy hold, such as head-bytes=128Ki; may be repeated (docs/proxies.md lists them)")
 	flags.StringSliceVar(&c.etcdServers, "etcd-servers", nil, "URLs of an etcd cluster to keep objects in; of several Serins on one cluster one leads, and the others stand by (default: an etcd of its own in the data directory)")

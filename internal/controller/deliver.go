@@ -31,6 +31,7 @@ type Deliver struct {
 	// certificate.
 	LaxHooks *http.Client
 	OwnLoad  OwnLoad
+	Metrics  *Metrics      // nil: nobody counts
 	Records  *record.Store // of what runs were decided on
 	Log      *slog.Logger
 
@@ -193,6 +194,7 @@ func (d *Deliver) begin(rel *kube.Delivery) *delivery {
 	run.journal = run.stored
 	run.before = run.stored.Canary
 	run.hooks.client, run.hooks.lax, run.hooks.wake = d.Hooks, d.LaxHooks, d.wake.Give
+	run.hooks.count = d.Metrics.called
 	run.measures.from, run.measures.wake = sources{d.API}, d.wake.Give
 	run.alerts.read = d.API.AlertProvider
 	run.own.send = load.Run
@@ -382,6 +384,9 @@ func (d *Deliver) advance(rel *kube.Delivery, run *delivery, next rollout.State)
 			Requests: run.before.Requests + int64(cost.Requests),
 			Failures: run.before.Failures + int64(cost.Failures),
 		}
+	}
+	if !next.Run.Ended.IsZero() && was.Run.Ended.IsZero() {
+		d.Metrics.ended(&next.Run)
 	}
 	if next.Run.Failed && !was.Run.Failed {
 		run.journal.Cause = causeOf(run.journal.To, run.tally.Endpoints())

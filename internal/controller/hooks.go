@@ -41,6 +41,7 @@ type hooks struct {
 	client *http.Client // through the mesh
 	lax    *http.Client // the same, which accepts any certificate
 	wake   func()       // after each result
+	count  func(of rollout.HookType, ok bool)
 
 	mu    sync.Mutex
 	calls map[string]*call // those that are wanted, by ID
@@ -133,6 +134,9 @@ func (h *hooks) make(ctx context.Context, c *call, o order) {
 	result := &rollout.HookResult{ID: o.ID, OK: err == nil}
 	if err != nil {
 		result.Reason = err.Error()
+	}
+	if h.count != nil {
+		h.count(o.Type, err == nil)
 	}
 	h.mu.Lock()
 	c.stop()

@@ -25,6 +25,9 @@ func (p *Plan) AtRate(perSecond float64) (slow string, impossible error) {
 	if requests == 0 || p.Skip {
 		return "", nil
 	}
+	if p.Load.Rate > 0 && (p.Load.UpTo == 0 || p.Load.UpTo >= 2*requests) {
+		return "", nil // half of own load is the canary's
+	}
 	if perSecond <= 0 {
 		return fmt.Sprintf("at present no request arrives, and step 1 (%v) needs about %d of the canary: send some, such as with serin load run", share, requests), nil
 	}
