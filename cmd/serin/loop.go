@@ -104,11 +104,9 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 		}
 	})
 
-	access := l.server.RESTConfig()
-	if len(c.etcdServers) > 0 { // else the data directory is locked, and there is nobody else
-		if access, err = l.lead(ctx, access, c.standingBy); err != nil {
-			return nil, err
-		}
+	access, err := l.lead(ctx, c)
+	if err != nil {
+		return nil, err
 	}
 
 	var hub telemetry.Hub
@@ -184,8 +182,12 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 // lead returns when this process may act on objects that other processes keep as
 // well: proxies, pods and decisions are one process's at a time, the others
 // serve the API and stand by. A process that loses the right ends.
-func (l *loop) lead(ctx context.Context, config *rest.Config, standingBy func(holder, kubeconfig string)) (*rest.Config, error) {
-	lease, err := kube.AwaitLease(ctx, config, func(holder string) { standingBy(holder, l.server.KubeconfigPath()) })
+func (l *loop) lead(ctx context.Context, c loopConfig) (*rest.Config, error) {
+	config := l.server.RESTConfig()
+	if len(c.etcdServers) == 0 {
+		return config, nil // the data directory is locked, and there is nobody else
+	}
+	lease, err := kube.AwaitLease(ctx, config, func(holder string) { c.standingBy(holder, l.server.KubeconfigPath()) })
 	if err != nil {
 		return nil, err
 	}

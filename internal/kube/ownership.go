@@ -77,7 +77,7 @@ func declarer(o metav1.Object) string {
 		var fields struct {
 			Spec map[string]json.RawMessage `json:"f:spec"`
 		}
-		if err := json.Unmarshal(m.FieldsV1.Raw, &fields); err != nil {
+		if err := json.Unmarshal(m.FieldsV1.GetRawBytes(), &fields); err != nil {
 			continue // the API makes them; what it does not is nobody's
 		}
 		if _, ok := fields.Spec["f:replicas"]; ok {
