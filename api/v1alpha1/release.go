@@ -529,6 +529,15 @@ type LatencyRule struct {
 	// +kubebuilder:validation:Pattern=`^[0-9]+(\.[0-9]+)?%?$`
 	// +optional
 	Tolerance string `json:"tolerance,omitempty"`
+
+	// For how long after its first request the canary may be slower: fresh
+	// processes fill caches, make connections and compile. A version that is
+	// slower all along is found so much later, and one that is fast sooner is
+	// not held up.
+	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:Format=duration
+	// +optional
+	WarmUp metav1.Duration `json:"warmUp,omitempty"`
 }
 
 // Load is own load.

@@ -83,7 +83,7 @@ func TestScenariosAreWhatTheySay(t *testing.T) {
 		if worse != s.harm.real() {
 			t.Errorf("%s: worse is %v, and its harm is %v", s.name, worse, s.harm)
 		}
-		if s.lasts%spell != 0 || s.share <= 0 || s.share >= 1 || d.Rate <= 0 {
+		if s.lasts%spell != 0 || s.share <= 0 || s.share >= 1 || d.Rate < 0 {
 			t.Errorf("%s: lasts %v at a share of %v of %v req/s", s.name, s.lasts, s.share, d.Rate)
 		}
 	}

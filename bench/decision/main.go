@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -68,7 +69,7 @@ func compare(o options) (*report, error) {
 		if !s.harm.real() {
 			runs = o.nullRuns
 		}
-		results := s.playAll(r.policies, runs)
+		results := s.playShown(r.policies, runs)
 		for k, p := range r.policies {
 			r.page.Rows = append(r.page.Rows, s.sum(p, k, results))
 		}
@@ -76,6 +77,27 @@ func compare(o options) (*report, error) {
 		fmt.Fprintf(os.Stderr, "%2d of %d: %s, %.0f s\n", i+1, len(chosen), s.name, time.Since(began).Seconds())
 	}
 	return r, r.finish()
+}
+
+// playShown plays all runs and says every ten seconds how many are done.
+func (s *scenario) playShown(all []policy, runs int) [][]outcome {
+	var done atomic.Int64
+	every := time.NewTicker(10 * time.Second)
+	defer every.Stop()
+	var results [][]outcome
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		results = s.playCounted(all, runs, &done)
+	}()
+	for {
+		select {
+		case <-over:
+			return results
+		case <-every.C:
+			fmt.Fprintf(os.Stderr, "   %s: %d of %d runs\n", s.name, done.Load(), runs)
+		}
+	}
 }
 
 // choose keeps what has one of the words, comma between them, in its name.

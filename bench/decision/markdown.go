@@ -68,7 +68,7 @@ func (r *report) markdown() string {
 		}
 		b.WriteString("\n|---|" + strings.Repeat("---|", len(r.policies)) + "\n")
 		for _, s := range r.scenarios {
-			if s.harm != of && (of != none || s.harm != beyond) {
+			if s.harm != of {
 				continue
 			}
 			fmt.Fprintf(&b, "| **%s** %s |", s.name, s.about)
@@ -95,12 +95,33 @@ func (r *report) markdown() string {
 	table("Worse versions: failed requests (mean) · time to decide (median) · runs in which it was missed · for ours, requests to decide / N\\*.", fails, harmed)
 	table("Slower versions: requests that met one (mean) · time to decide (median) · runs in which it was missed.", slows, harmed)
 	table("Equal versions: false rollbacks.", none, func(x row) string { return share(x.FalseRollbackRate) })
-	b.WriteString("\n")
+	b.WriteString("\n" + r.peers())
 	for _, line := range r.page.NotReached {
 		fmt.Fprintf(&b, "Not reached: %s.\n\n", line)
 	}
 	fmt.Fprintf(&b, "%s; commit %s.\n\n", r.page.Machine, r.page.Commit)
 	return b.String()
+}
+
+// peers says which policies are a measure for ours, and how often those expose
+// fewer failed users.
+func (r *report) peers() string {
+	var measures []string
+	worst := r.worstFalseRollbacks()
+	for _, p := range r.policies {
+		if rate, known := worst[p.name]; p.name != ours && known && rate < tooMany {
+			measures = append(measures, p.name)
+		}
+	}
+	if len(measures) == 0 {
+		return ""
+	}
+	fewer := 0
+	for _, s := range r.scenarios {
+		fewer += len(r.better(s, worst))
+	}
+	return fmt.Sprintf("Policies with false rollbacks below %s in each of these: %s. Worse and slower versions of which one of them exposes fewer users than ours: %d.\n\n",
+		share(tooMany), strings.Join(measures, ", "), fewer)
 }
 
 func (r *report) has(is func(row) bool) bool {

@@ -62,6 +62,11 @@ func (s *scenario) play(all []policy, seed uint64, out []outcome) {
 // playAll runs all seeds, spread over the cores. The result does not depend on
 // how many there are.
 func (s *scenario) playAll(all []policy, runs int) [][]outcome {
+	return s.playCounted(all, runs, new(atomic.Int64))
+}
+
+// playCounted is playAll that counts the runs that are done.
+func (s *scenario) playCounted(all []policy, runs int, done *atomic.Int64) [][]outcome {
 	results := make([][]outcome, runs)
 	var next atomic.Int64
 	var workers sync.WaitGroup
@@ -74,6 +79,7 @@ func (s *scenario) playAll(all []policy, runs int) [][]outcome {
 				}
 				results[i] = make([]outcome, len(all))
 				s.play(all, uint64(i)+1, results[i])
+				done.Add(1)
 			}
 		})
 	}
@@ -95,7 +101,8 @@ type row struct {
 	RatioToLimit      float64 `json:"ratioToLimit,omitempty"`
 
 	// Standard errors of the means.
-	failedError, requestsError float64
+	FailedError   float64 `json:"failedError"`
+	RequestsError float64 `json:"requestsError"`
 }
 
 // sum makes the row of one policy, which is the i-th.
@@ -124,7 +131,7 @@ func (s *scenario) sum(p policy, i int, results [][]outcome) row {
 	}
 	r.FalseRollbackRate, r.MissedRate = float64(falsely)/n, float64(missed)/n
 	r.FailedMean, r.RequestsMean = float64(sumFailed)/n, float64(sumRequests)/n
-	r.failedError, r.requestsError = standardError(failed), standardError(requests)
+	r.FailedError, r.RequestsError = standardError(failed), standardError(requests)
 	r.FailedP90, r.SecondsP50 = quantile(failed, 0.9), quantile(seconds, 0.5)
 	if limit := s.day.Limit(s.share, falseAlarm); limit > 0 && s.harm == fails {
 		r.RatioToLimit = r.RequestsMean / limit

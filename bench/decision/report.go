@@ -103,7 +103,7 @@ func (r *report) shortfalls() []string {
 			continue
 		}
 		switch s.harm {
-		case none, beyond:
+		case none:
 			noise := 3 * math.Sqrt(falseAlarm*(1-falseAlarm)/float64(x.Runs))
 			if x.FalseRollbackRate > falseAlarm+noise {
 				say("%s: %.3g %% false rollbacks, promised are %g %%", s.name, 100*x.FalseRollbackRate, 100*falseAlarm)
@@ -116,21 +116,37 @@ func (r *report) shortfalls() []string {
 			if limit <= 500 {
 				most = 2*limit + 20
 			}
-			if x.RequestsMean > most+3*x.requestsError {
+			if x.RequestsMean > most+3*x.RequestsError {
 				say("%s: %.0f requests to decide, %.2f times the limit of %.0f; want at most %.0f", s.name, x.RequestsMean, x.RatioToLimit, limit, most)
 			}
 		}
-		for _, p := range r.policies {
-			y := r.row(s.name, p.name)
-			if rate, known := worst[p.name]; p.name == ours || !known || rate >= 0.05 {
-				continue
-			}
-			if y == nil {
-				continue
-			}
-			if noise := 3 * math.Hypot(x.failedError, y.failedError); x.FailedMean > y.FailedMean+noise {
-				say("%s: %s exposes fewer failed users: %.1f, ours %.1f", s.name, p.name, y.FailedMean, x.FailedMean)
-			}
+		for _, y := range r.better(s, worst) {
+			say("%s: %s exposes fewer failed users: %.1f, ours %.1f", s.name, y.Policy, y.FailedMean, x.FailedMean)
+		}
+	}
+	return out
+}
+
+// tooMany is the rate of false rollbacks from which on a policy is no measure
+// for ours: who rolls back most versions rolls back most bad ones early.
+const tooMany = 0.05
+
+// better are the rows of policies that expose fewer failed users than ours,
+// beyond what chance explains, and roll back good versions in no scenario too
+// often.
+func (r *report) better(s scenario, worst map[string]float64) []row {
+	x := r.row(s.name, ours)
+	if x == nil || !s.harm.real() {
+		return nil
+	}
+	var out []row
+	for _, p := range r.policies {
+		y := r.row(s.name, p.name)
+		if rate, known := worst[p.name]; p.name == ours || y == nil || !known || rate >= tooMany {
+			continue
+		}
+		if noise := 3 * math.Hypot(x.FailedError, y.FailedError); x.FailedMean > y.FailedMean+noise {
+			out = append(out, *y)
 		}
 	}
 	return out

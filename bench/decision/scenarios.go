@@ -21,10 +21,9 @@ type scenario struct {
 type harm uint8
 
 const (
-	none   harm = iota
-	fails       // requests fail
-	slows       // requests take longer: all that the canary answers are counted
-	beyond      // nothing is wrong, but the judge's assumptions do not hold
+	none  harm = iota
+	fails      // requests fail
+	slows      // requests take longer: all that the canary answers are counted
 )
 
 // real reports whether something is wrong with the canary.
@@ -94,6 +93,12 @@ func troubled() []scenario {
 		of("retries-regression", "1 → 4 %, failures come in bundles of 5, 50 req/s, 10 %", func(d *traffic.Day) {
 			d.Stable, d.Canary, d.Tries = 0.01, 0.04, 5
 		}),
+		of("sticky-retries-regression", "1 → 4 %, failures come in bundles of 5 that stay on a side, 50 req/s, 10 %", func(d *traffic.Day) {
+			d.Stable, d.Canary, d.Tries, d.Sticky = 0.01, 0.04, 5, true
+		}),
+		of("dependency-regression", "0.1 → 2 % while what every eighth request needs is down for both, 50 req/s, 10 %", func(d *traffic.Day) {
+			d.Endpoints = dependent(0.001, 0.02)
+		}),
 		of("rare-endpoint-fails", "an endpoint of 1 % of the requests fails always, 50 req/s, 10 %", func(d *traffic.Day) {
 			d.Endpoints = endpoints(20, 0.01, 0.001, 1)
 		}),
@@ -139,13 +144,10 @@ func equal() []scenario {
 	cached := traffic.Bimodal(0.9, 5*time.Millisecond, 80*time.Millisecond, 0.3)
 	few := of("equal-rarely-called", "0.5 % both, 0.1 req/s, 10 %", 0.1, 0.005, nil)
 	few.lasts = 8 * time.Hour
-	sticky := of("equal-sticky-retries", "1 % both, failures in bundles of 5 that stay on a side, 20 req/s, 10 %", 20, 0.01, func(d *traffic.Day) {
-		d.Tries, d.Sticky = 5, true
-	})
-	sticky.harm = beyond
 	half := of("equal-half-share", "2 % both, 20 req/s, 50 %", 20, 0.02, nil)
 	half.share = 0.5
 	return []scenario{
+		of("equal-silent", "nobody calls, 0 req/s, 10 %", 0, 0, nil),
 		of("equal-flawless", "0 both, 50 req/s, 10 %", 50, 0, nil),
 		of("equal-one-percent", "1 % both, 50 req/s, 10 %", 50, 0.01, nil),
 		of("equal-one-in-a-thousand", "0.1 % both, 100 req/s, 10 %", 100, 0.001, nil),
@@ -162,7 +164,12 @@ func equal() []scenario {
 		of("equal-flapping", "30 % of all fail on both now and then, 10 req/s, 10 %", 10, 0.001, flapping),
 		of("equal-drift", "0.2 % both, up to 2 % in 3 h, 20 req/s, 10 %", 20, 0.002, drifting),
 		of("equal-retries", "1 % both, failures in bundles of 5, 20 req/s, 10 %", 20, 0.01, func(d *traffic.Day) { d.Tries = 5 }),
-		sticky,
+		of("equal-sticky-retries", "1 % both, failures in bundles of 5 that stay on a side, 20 req/s, 10 %", 20, 0.01, func(d *traffic.Day) {
+			d.Tries, d.Sticky = 5, true
+		}),
+		of("equal-dependency", "0.1 % both, and what every eighth request needs is down, 2 req/s, 10 %", 2, 0.001, func(d *traffic.Day) {
+			d.Endpoints = dependent(0.001, 0.001)
+		}),
 		of("equal-endpoints", "0.5 % both, 8 endpoints, 10 req/s, 10 %", 10, 0.005, func(d *traffic.Day) { d.Endpoints = endpoints(8, 0.01, 0.005, 0.005) }),
 		of("equal-bimodal", "0.1 % both, cache hits 90 %, 10 req/s, 10 %", 10, 0.001, measured(cached)),
 		of("equal-slow-start", "0.1 % both, canary three times as slow for 30 s, 20 req/s, 10 %", 20, 0.001, func(d *traffic.Day) {
@@ -170,6 +177,17 @@ func equal() []scenario {
 			d.ColdTakes, d.ColdFor = takes(3), 30*time.Second
 		}),
 	}
+}
+
+// dependent are eight endpoints, one of which needs what is down: nine of ten
+// requests to it fail, whoever answers them.
+func dependent(stable, canary float64) []traffic.Endpoint {
+	out := endpoints(8, 1./8, stable, 0.9)
+	for i := range out {
+		out[i].Canary = max(canary, out[i].Canary)
+	}
+	out[len(out)-1].Stable = 0.9
+	return out
 }
 
 // outage begins within ten minutes and lasts two.

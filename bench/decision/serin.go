@@ -19,7 +19,7 @@ const hold = 10 * time.Minute
 func defaults() analysis.Policy {
 	return analysis.Policy{
 		FalseAlarm: falseAlarm, Tolerance: 0.01, Confidence: 0.95,
-		LatencyTolerance: 0.05, Warmup: 15 * time.Second, WarmupRequests: 50,
+		LatencyTolerance: 0.05, Warmup: 30 * time.Second, WarmupRequests: 50,
 		FailureLimit: 1, Interval: 10 * time.Second,
 		Shares: []float64{1},
 	}

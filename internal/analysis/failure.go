@@ -4,43 +4,68 @@ import "math"
 
 // The failure test.
 //
-// Requests are judged in blocks. Of one block we take as given how many
-// requests each side answered (n_c, n_s) and how many failures there were in
-// all (k), and look at one number only: how many of the failures are the
-// canary's (x). If the canary is no worse, then x is hypergeometric: the k
-// failures fell on n_c + n_s requests without regard to the side. If its odds
-// of failing are ρ times those of stable, x follows Fisher's noncentral
-// hypergeometric distribution, and the likelihood ratio of the block is
+// Of the requests since some moment we take as given how many each side answered
+// (n_c, n_s) and which of them failed, and look at one thing only: on which side
+// those k failures fell that are new since the last look. If the canary is no
+// worse, the number x of them on the canary is hypergeometric: the k fell on
+// n_c + n_s requests without regard to the side. If its odds of failing are ρ
+// times those of stable, x follows Fisher's noncentral hypergeometric
+// distribution, and the likelihood ratio of the look is
 //
 //	L_ρ(x) = ρ^x / E_H[ρ^Y],   Y hypergeometric(n_c, n_s, k)
 //
 // L_ρ has mean 1 under ρ = 1, and at most 1 for a canary that is better (the
-// family has a monotone likelihood ratio). The product over blocks is therefore
-// a nonnegative supermartingale, and so is its mean over a grid of ρ: an
-// e-process, see eprocess.go.
+// family has a monotone likelihood ratio). So has the product over looks: taken
+// backwards, given the requests of both sides up to the last look and whatever
+// happened after, the sides of its k failures are a random draw, and so are those
+// of the look before among the requests up to there, independently. The product
+// is therefore a martingale of its own past, as conformal ones are, and its mean
+// over a grid of ρ an e-process, see eprocess.go.
 //
-// A shared outage raises k on both sides of its blocks and cancels out. That
-// holds for two reasons, of which either one is enough, because the end of a
-// block depends on the number of requests of both sides together and on
-// nothing else:
+// A shared outage raises k on both sides and cancels out, as failures may come at
+// any time, even at the worst one: that the split chose the side of each
+// request at random, with any weight, is enough. So the moment of a look, and that
+// from which requests are counted, may depend on failures, as long as they are
+// those of both sides alike. A split that takes turns does as well as a random
+// one: what was answered since the moment is then at most one request from the
+// weight.
 //
-//   - within a block a failure is equally likely whenever it happens, or
-//   - the split chose the side of each request at random, with any weight.
-//     Then the failures may come at any time, even at the worst one.
+// The weight may differ from one stretch of requests to the next, and nobody
+// has to know it: no use is made of what was asked for. A test that believed it
+// would fail good versions wherever traffic does not follow what was asked. To
+// know it well all the same, a stretch is long, and a failure is scored at once
+// and not at its end; the limit N* is met but for the mixture.
 //
-// A caller may look earlier because a request failed, as long as it does so for
-// failures of both sides alike: then the second reason still holds.
-//
-// No use is made of the weight that was asked for. A test that believed it
-// would decide some requests earlier (the side of each failure is then a coin
-// of known weight, and the limit N* is met but for the mixture), and would fail
-// good versions wherever traffic does not follow what was asked.
+// Where users stay on a side (cohorts), what was chosen at random is the side
+// of the user, and one who fails again and again, or calls often, is no more
+// evidence than another: the design effect of a cluster of m like requests is m.
+// There the same test is asked of users: those who failed for the first time in
+// the run among all who were seen since the step began. That is the log-rank test
+// of the time to a user's first failure, and as valid under continuous looking.
 //
 // Sources: Ville 1939; Lindon & Malek, "Anytime-Valid Inference for
 // Multinomial Count Data" (2022); Turner, Ly & Grünwald, "Generic E-Variables
-// for Exact Sequential k-Sample Tests" (2021); Fisher's noncentral
-// hypergeometric distribution as in Fog, "Calculation Methods for Wallenius'
-// and Fisher's Noncentral Hypergeometric Distributions" (2008).
+// for Exact Sequential k-Sample Tests" (2021); Vovk, Gammerman & Shafer,
+// "Algorithmic Learning in a Random World" (2nd ed. 2022), on conformal
+// martingales; ter Schure, Pérez-Ortiz, Ly & Grünwald, "The Anytime-Valid
+// Logrank Test" (2024); Kish, "Survey Sampling" (1965), on the design effect;
+// Kohavi, Tang & Xu, "Trustworthy Online Controlled Experiments" (2020), ch. 14,
+// on the unit of randomization; Fog, "Calculation Methods for Wallenius' and
+// Fisher's Noncentral Hypergeometric Distributions" (2008).
+
+const (
+	// stretchFirst is how many requests of the smaller side are to have come on
+	// average before the first failure of a stretch is scored: fewer do not say
+	// what the split is.
+	stretchFirst = 1.4
+	// stretchMost bounds a stretch, in the same unit: the longer it is, the more
+	// the weight may change within.
+	stretchMost = 100
+	// stretchFailing is the part of the requests from which failures are scored
+	// a block at a time, and end the stretch: where many requests fail, those
+	// that do not tell something, too, but only together with those that do.
+	stretchFailing = 0.05
+)
 
 // failureOdds are the alternatives. The lowest says what is worth a rollback:
 // a canary whose odds of failing are up to about 1.12 times those of stable (the
@@ -49,13 +74,66 @@ import "math"
 // regressions take long in any case and get little; those between are worth
 // about the same. See study_test.go for what this gives.
 func failureOdds() []alternative {
-	return []alternative{{1.25, 0.025}, {1.6, 0.08}, {2.5, 0.17}, {6, 0.17}, {16, 0.17}, {20000, 0.385}}
+	return []alternative{{1.25, 0.03}, {1.6, 0.1}, {2.5, 0.165}, {6, 0.155}, {16, 0.145}, {20000, 0.405}}
 }
 
 // failureTest is the e-process against "the canary fails no more than stable".
-type failureTest struct{ eProcess }
+type failureTest struct {
+	eProcess
+	// Stretch are the requests, or users, among which failures fall.
+	Stretch quad `json:"s,omitzero"`
+	// New are the failures of canary and stable that are not scored yet.
+	New [2]int64 `json:"f,omitzero"`
+}
 
-// add multiplies in one block.
+// observe adds requests that were seen since the last look, before which there
+// were so many.
+func (t failureTest) observe(seen Counts, before int64, share float64) failureTest {
+	t = t.count(seen)
+	s := t.Stretch.counts()
+	n, failures := s.Requests(), s.Failures()
+	switch {
+	case n >= blockOf(share, stretchMost):
+		return t.endStretch()
+	case t.New == [2]int64{} || n < blockOf(share, stretchFirst):
+		return t
+	case float64(failures) < stretchFailing*float64(n):
+		return t.scoreNew()
+	case n < blockSize(share, before):
+		return t
+	}
+	return t.endStretch()
+}
+
+// observeUsers adds users that were seen since the last look. The stretch is
+// the step: it is bounded, and its users stay.
+func (t failureTest) observeUsers(seen Counts) failureTest {
+	return t.count(seen).scoreNew()
+}
+
+func (t failureTest) count(seen Counts) failureTest {
+	t.Stretch = t.Stretch.add(quadOf(seen))
+	t.New[0] += seen.CanaryFailures
+	t.New[1] += seen.StableFailures
+	return t
+}
+
+// endStretch scores what is left and begins anew.
+func (t failureTest) endStretch() failureTest {
+	t = t.scoreNew()
+	t.Stretch = quad{}
+	return t
+}
+
+// scoreNew multiplies in the new failures.
+func (t failureTest) scoreNew() failureTest {
+	c := t.Stretch.counts()
+	c.CanaryFailures, c.StableFailures = t.New[0], t.New[1]
+	t.New = [2]int64{}
+	return t.add(c)
+}
+
+// add multiplies in the failures among requests.
 func (t failureTest) add(block Counts) failureTest {
 	t.eProcess = t.score(block, failureOdds())
 	return t
@@ -63,10 +141,12 @@ func (t failureTest) add(block Counts) failureTest {
 
 // blockRatios writes the block's log likelihood ratio of each alternative. It
 // reports false, and writes nothing, when the block tells nothing because x has
-// one possible value.
+// one possible value, or cannot be: users are told apart but roughly, and may
+// be counted as failed and not as seen.
 func blockRatios(block Counts, odds []alternative, ratios []float64) bool {
 	k := block.Failures()
-	if k == 0 || block.CanaryRequests == 0 || block.StableRequests == 0 || k == block.Requests() {
+	if k == 0 || block.CanaryRequests == 0 || block.StableRequests == 0 || k == block.Requests() ||
+		block.CanaryFailures > block.CanaryRequests || block.StableFailures > block.StableRequests {
 		return false
 	}
 	logs := logHypergeometric(block.CanaryRequests, block.StableRequests, k)

@@ -23,7 +23,8 @@ type Judge struct {
 	DirectTotal  int64 `json:"directTotal,omitempty"`
 	DirectFailed int64 `json:"directFailed,omitempty"`
 
-	// Block collects requests of users that are not scored yet.
+	// Block collects requests of users whose cost, and what they prove good, is
+	// not reckoned yet.
 	Block   Counts        `json:"block"`
 	Own     ownLoad       `json:"own,omitzero"`
 	Failure failureTest   `json:"failure"`
@@ -56,10 +57,9 @@ type failure struct {
 const (
 	// blockFirst is how many requests of the smaller side the first blocks are
 	// to have on average. Larger blocks measure the split better, and so lose
-	// less of what a failure tells; smaller ones end sooner. Later blocks may
+	// less of what a request tells; smaller ones end sooner. Later blocks may
 	// be larger: the best size for a decision after n requests of the smaller
-	// side grows with the root of n. With 2, a canary of 1 % that always fails
-	// is found after 2.4 times the limit instead of 2.1; with 1 others are later.
+	// side grows with the root of n.
 	blockFirst = 1.4
 	blockRoot  = 0.7
 	// blockMost bounds it: the longer a block, the more may change within.
@@ -72,11 +72,16 @@ const (
 // block is scored, when so many were seen before and in it. It must not depend
 // on which side answered them, nor how: see failure.go.
 func blockSize(share float64, seen int64) int64 {
+	return blockOf(share, min(max(blockFirst, blockRoot*math.Sqrt(float64(seen)*min(share, 1-share))), blockMost))
+}
+
+// blockOf is how many requests of both sides together have n of the smaller one
+// on average.
+func blockOf(share, n float64) int64 {
 	smaller := min(share, 1-share)
 	if smaller <= 0 {
 		return blockLeast
 	}
-	n := min(max(blockFirst, blockRoot*math.Sqrt(float64(seen)*smaller)), blockMost)
 	return max(blockLeast, int64(math.Ceil(n/smaller)))
 }
 
@@ -105,6 +110,14 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	if policy.DirectUsers {
 		j.Cost.Direct += seen.DirectFailures
 	}
+	canary, stable := &seen.CanaryLatency, &seen.StableLatency
+	if seen.ByUser {
+		users := seen.Users.news()
+		canary, stable = &users.CanaryLatency, &users.StableLatency
+		j.Failure = j.Failure.observeUsers(users.Counts)
+	} else {
+		j.Failure = j.Failure.observe(seen.Counts, j.users().Requests(), j.Share)
+	}
 	j.Block = j.Block.Add(seen.Counts)
 	if j.Block.Requests() >= blockSize(j.Share, j.users().Requests()) {
 		j = j.endBlock(policy)
@@ -112,10 +125,10 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	j.observeOwn(policy, seen.Own.Counts)
 	j.Pace = j.Pace.add(seen.CanaryRequests+seen.Own.CanaryRequests, now)
 	if warm {
-		j.Latency = j.Latency.observe(&seen.CanaryLatency, &seen.StableLatency, policy.LatencyTolerance, j.Share)
+		j.Latency = j.Latency.observe(canary, stable, policy.LatencyTolerance, j.Share)
 	}
-	j = j.observeStrata(policy, "", seen.Strata, j.Share, warm)
-	j = j.observeStrata(policy, ownStratum, seen.Own.Strata, ownShare, warm)
+	j = j.observeStrata(policy, "", seen.Strata, j.Share, seen.ByUser, warm)
+	j = j.observeStrata(policy, ownStratum, seen.Own.Strata, ownShare, false, warm)
 	j.Checks = j.Checks.observe(policy, &seen, now)
 	return j.judge(policy)
 }
@@ -127,7 +140,7 @@ func (j *Judge) add(seen Counts) {
 }
 
 // users are the requests of users since the run began.
-func (j *Judge) users() Counts { return j.Total.sub(j.Own.Total) }
+func (j *Judge) users() Counts { return j.Total.Less(j.Own.Total) }
 
 // observeOwn scores own load in blocks of its own.
 func (j *Judge) observeOwn(policy Policy, seen Counts) {
@@ -158,7 +171,6 @@ func (j *Judge) warm(policy Policy, now time.Time) bool {
 }
 
 func (j Judge) endBlock(policy Policy) Judge {
-	j.Failure = j.Failure.add(j.Block)
 	j.Bound = j.Bound.add(j.Block, policy.deltas())
 	j.Cost = j.Cost.add(j.Block, j.users())
 	j.Block = Counts{}
@@ -168,10 +180,11 @@ func (j Judge) endBlock(policy Policy) Judge {
 // endBlocks ends those of all questions.
 func (j Judge) endBlocks(policy Policy) Judge {
 	j = j.endBlock(policy)
+	j.Failure = j.Failure.endStretch()
 	j.Latency = j.Latency.endBlock()
 	j.Strata = append([]stratumTest(nil), j.Strata...)
 	for k := range j.Strata {
-		j.Strata[k].endBlock()
+		j.Strata[k].Failure = j.Strata[k].Failure.endStretch()
 		j.Strata[k].Latency = j.Strata[k].Latency.endBlock()
 	}
 	return j.judge(policy)

@@ -249,6 +249,56 @@ func TestAStepEndsTheBlock(t *testing.T) {
 	}
 }
 
+// TestUsersAreTheUnitWhereTheyStay: one user who fails again and again is one
+// failure, and users who fail one after the other are as many.
+func TestUsersAreTheUnitWhereTheyStay(t *testing.T) {
+	policy := Policy{FalseAlarm: 0.001}
+	one := func(users Counts) Samples {
+		return Samples{
+			Counts: Counts{CanaryRequests: 1, CanaryFailures: 1, StableRequests: 20},
+			ByUser: true, Users: &Users{Counts: users},
+		}
+	}
+	for _, story := range []struct {
+		name        string
+		first, then Counts
+		want        Kind
+	}{
+		{"the same user", Counts{CanaryRequests: 1, CanaryFailures: 1, StableRequests: 20}, Counts{}, ""},
+		{"another each time", Counts{CanaryRequests: 1, CanaryFailures: 1, StableRequests: 20}, Counts{CanaryRequests: 1, CanaryFailures: 1, StableRequests: 20}, Failures},
+		{"users who were seen before", Counts{CanaryRequests: 30, StableRequests: 600}, Counts{CanaryFailures: 1}, Failures},
+		{"more failures than users", Counts{CanaryRequests: 1, StableRequests: 20}, Counts{CanaryFailures: 2}, ""},
+	} {
+		j := Judge{}.NextStep(policy, 0.05, start)
+		j = j.Observe(policy, one(story.first), start)
+		for range 20 {
+			j = j.Observe(policy, one(story.then), start)
+		}
+		if j.Failed.Kind != story.want {
+			t.Errorf("%s: %+v; want %q", story.name, j.Failed, story.want)
+		}
+	}
+}
+
+// TestSamplesOfUsersAddUp: the sum shares no memory with its parts.
+func TestSamplesOfUsersAddUp(t *testing.T) {
+	users := func(n int64) Samples {
+		return Samples{
+			Users:  &Users{Counts: Counts{CanaryRequests: n}},
+			Strata: []Stratum{{Name: "GET /", Users: &Users{Counts: Counts{CanaryRequests: n}}}},
+		}
+	}
+	a, b := users(1), users(2)
+	for _, sum := range []Samples{a.Add(b), a.Add(Samples{}).Add(b), Samples{}.Add(a).Add(b)} {
+		if n, of := sum.Users.CanaryRequests, sum.Strata[0].Users.CanaryRequests; n != 3 || of != 3 {
+			t.Errorf("1 and 2 users are %d, in their endpoint %d", n, of)
+		}
+	}
+	if a.Users.CanaryRequests != 1 || b.Users.CanaryRequests != 2 {
+		t.Errorf("adding changed its parts to %d and %d", a.Users.CanaryRequests, b.Users.CanaryRequests)
+	}
+}
+
 // TestJudgeSurvivesStorage: a trip through JSON at any moment changes nothing
 // that follows.
 func TestJudgeSurvivesStorage(t *testing.T) {

@@ -61,7 +61,7 @@ func latencyOdds() []alternative {
 func latencyShifts() [2]float64 { return [2]float64{0.15, 0.4} }
 
 // latencyShiftPart is what they get of what is bet.
-const latencyShiftPart = 0.4
+const latencyShiftPart = 0.6
 
 // latencyLearn is how many of stable's requests are waited for before the first
 // thresholds are set.

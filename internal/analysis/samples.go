@@ -24,13 +24,13 @@ func (c Counts) Add(d Counts) Counts {
 	}
 }
 
-// sub returns the difference of two counts.
-func (c Counts) sub(d Counts) Counts {
+// Less returns what is left of the counts without a part of them.
+func (c Counts) Less(part Counts) Counts {
 	return Counts{
-		CanaryRequests: c.CanaryRequests - d.CanaryRequests,
-		CanaryFailures: c.CanaryFailures - d.CanaryFailures,
-		StableRequests: c.StableRequests - d.StableRequests,
-		StableFailures: c.StableFailures - d.StableFailures,
+		CanaryRequests: c.CanaryRequests - part.CanaryRequests,
+		CanaryFailures: c.CanaryFailures - part.CanaryFailures,
+		StableRequests: c.StableRequests - part.StableRequests,
+		StableFailures: c.StableFailures - part.StableFailures,
 	}
 }
 
@@ -63,6 +63,10 @@ type Samples struct {
 	Counts
 	// Latency of the same requests, failed ones included.
 	CanaryLatency, StableLatency Histogram
+	// ByUser: the split keeps users on their side. Then Users, not requests, are
+	// the evidence that the canary is worse.
+	ByUser bool
+	Users  *Users // nil: none says anything new
 	// Strata are the same requests once more, by endpoint; their sums are the
 	// totals above. Those without a request may be left out, and all of them
 	// where nobody tells endpoints apart.
@@ -112,6 +116,39 @@ type Stratum struct {
 	Name string // such as "GET /api/v1/music/{id}"
 	Counts
 	CanaryLatency, StableLatency Histogram
+	Users                        *Users // as of Samples
+}
+
+// Users are the users of a split that keeps them on a side, as far as they tell
+// something new. Requests are users who were seen for the first time since the
+// step began, failures those who failed for the first time in the run,
+// whichever side they were on; each user has one duration in a run.
+type Users struct {
+	Counts
+	CanaryLatency, StableLatency Histogram
+}
+
+// news is what users say that is new, nothing for nil.
+func (u *Users) news() *Users {
+	if u == nil {
+		return &Users{}
+	}
+	return u
+}
+
+// add returns the sum in memory of its own; nil of two nils.
+func (u *Users) add(o *Users) *Users {
+	switch {
+	case o == nil:
+		return u
+	case u == nil:
+		u = &Users{}
+	}
+	sum := *u
+	sum.Counts = sum.Counts.Add(o.Counts)
+	sum.CanaryLatency.Merge(&o.CanaryLatency)
+	sum.StableLatency.Merge(&o.StableLatency)
+	return &sum
 }
 
 // Measured is one look at the metric of an external check: what a provider
@@ -134,6 +171,8 @@ func (s Samples) Add(t Samples) Samples {
 	s.Counts = s.Counts.Add(t.Counts)
 	s.CanaryLatency.Merge(&t.CanaryLatency)
 	s.StableLatency.Merge(&t.StableLatency)
+	s.ByUser = s.ByUser || t.ByUser
+	s.Users = s.Users.add(t.Users)
 	s.DirectRequests += t.DirectRequests
 	s.DirectFailures += t.DirectFailures
 	s.DirectLatency.Merge(&t.DirectLatency)
@@ -166,6 +205,7 @@ func addStrata(s, t []Stratum) []Stratum {
 		o.Counts = o.Counts.Add(add.Counts)
 		o.CanaryLatency.Merge(&add.CanaryLatency)
 		o.StableLatency.Merge(&add.StableLatency)
+		o.Users = o.Users.add(add.Users)
 	}
 	return s
 }

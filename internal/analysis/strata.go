@@ -12,20 +12,20 @@ import (
 // independent):
 //
 //	failures of all requests   80 %
-//	failures by endpoint       10 %
-//	latency of all requests     7 %
-//	latency by endpoint         3 %
+//	failures by endpoint        8 %
+//	latency of all requests    10 %
+//	latency by endpoint         2 %
 //
 // An endpoint's part falls with 1/k in order of appearance: endpoints that much
 // is asked of appear first, and k is bounded by MaxStrata+1. A part of p costs
 // ln(1/p) more evidence than asking one question would: 0.2 for the failures of
-// all requests, 7.6 for those of the tenth of 20 endpoints, which is two or
+// all requests, 6.4 for those of the tenth of 20 endpoints, which is two or
 // three failed requests where stable never fails.
 const (
 	failuresPart        = 0.80
-	strataFailuresPart  = 0.10
-	latencyPart         = 0.07
-	strataLatencyPart   = 0.03
+	strataFailuresPart  = 0.08
+	latencyPart         = 0.10
+	strataLatencyPart   = 0.02
 	harmonicStrata      = 4.7596 // at least Σ 1/k for k up to MaxStrata+1
 	strataWorthNaming   = 2. / 3 // of the canary's failures, to be named beside a Fail of all
 	strataWorthAskingOf = 2      // strata; with one, it is the whole
@@ -47,7 +47,6 @@ func stratumPart(k int) float64 { return 1 / (harmonicStrata * float64(k+1)) }
 // because a run may keep 65 of it in an object's status.
 type stratumTest struct {
 	Name    string      `json:"name"`
-	Block   quad        `json:"b"`
 	Total   quad        `json:"t"`
 	Failure failureTest `json:"f"`
 	Latency latencyTest `json:"l"`
@@ -72,9 +71,9 @@ func (q quad) add(o quad) quad {
 	return q
 }
 
-// observeStrata asks about each endpoint that was asked for, by requests of
-// which the canary got a share; kind comes before their names.
-func (j Judge) observeStrata(policy Policy, kind string, seen []Stratum, share float64, latency bool) Judge {
+// observeStrata asks about each endpoint that was asked for, by requests, or
+// users, of which the canary got a share; kind comes before their names.
+func (j Judge) observeStrata(policy Policy, kind string, seen []Stratum, share float64, byUser, latency bool) Judge {
 	if len(seen) == 0 {
 		return j
 	}
@@ -91,25 +90,24 @@ func (j Judge) observeStrata(policy Policy, kind string, seen []Stratum, share f
 			j.Strata = append(j.Strata, stratumTest{Name: name})
 		}
 		t := &j.Strata[k]
-		t.Block = t.Block.add(quadOf(s.Counts))
-		if n := t.Block.counts().Requests(); n >= blockSize(share, t.Total.counts().Requests()+n) {
-			t.endBlock()
+		canary, stable := &s.CanaryLatency, &s.StableLatency
+		if byUser {
+			users := s.Users.news()
+			canary, stable = &users.CanaryLatency, &users.StableLatency
+			t.Failure = t.Failure.observeUsers(users.Counts)
+		} else {
+			t.Failure = t.Failure.observe(s.Counts, t.seen().Requests(), share)
 		}
+		t.Total = t.Total.add(quadOf(s.Counts))
 		if latency {
-			t.Latency = t.Latency.observe(&s.CanaryLatency, &s.StableLatency, policy.LatencyTolerance, share)
+			t.Latency = t.Latency.observe(canary, stable, policy.LatencyTolerance, share)
 		}
 	}
 	return j
 }
 
-func (t *stratumTest) endBlock() {
-	t.Failure = t.Failure.add(t.Block.counts())
-	t.Total = t.Total.add(t.Block)
-	t.Block = quad{}
-}
-
 // seen is what the endpoint did so far.
-func (t *stratumTest) seen() Counts { return t.Total.add(t.Block).counts() }
+func (t *stratumTest) seen() Counts { return t.Total.counts() }
 
 // worst is the index of the stratum with the highest value; -1 without any.
 func (j *Judge) worst(value func(k int, t *stratumTest) float64) int {

@@ -220,6 +220,7 @@ func (d *Deliver) newTally(rel *kube.Delivery, run *delivery) {
 		CanaryWorkload: rel.Names.Target,
 		Own:            d.OwnLoad.From,
 		OwnTimeout:     ownTimeout,
+		WarmUp:         rel.Release.Spec.Judge.Latency.WarmUp.Duration,
 		Failed:         d.wake.Give,
 	})
 }

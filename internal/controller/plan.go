@@ -144,12 +144,9 @@ func (r *specReader) shares(field string, texts []string) []rollout.Share {
 	return out
 }
 
-// The first requests of a process are slow: caches are cold, connections are
-// made. They say little about a version.
-const (
-	warmup         = 15 * time.Second
-	warmupRequests = 50
-)
+// warmupRequests are how many requests the canary has to have answered, too,
+// before its durations are compared: where few come, caches stay cold longer.
+const warmupRequests = 50
 
 func (r *specReader) policy() analysis.Policy {
 	j := &r.spec.Judge
@@ -158,7 +155,7 @@ func (r *specReader) policy() analysis.Policy {
 		Tolerance:        r.number("spec.judge.tolerance", j.Tolerance, 100),
 		Confidence:       r.number("spec.judge.confidence", j.Confidence, 100),
 		LatencyTolerance: r.number("spec.judge.latency.tolerance", strings.TrimSuffix(j.Latency.Tolerance, "%"), 100),
-		Warmup:           warmup,
+		Warmup:           j.Latency.WarmUp.Duration,
 		WarmupRequests:   warmupRequests,
 		FailureLimit:     int(j.FailureLimit),
 		Interval:         j.Interval.Duration,

@@ -31,6 +31,7 @@ type decision struct {
 	service mesh.ServiceName
 	origin  mesh.Origin
 	several bool          // a weighted choice among several destinations was made
+	user    uint64        // by whose hash it was made; 0 = it was drawn
 	delay   time.Duration // to wait before anything else
 	reply   *reply
 	backend *backend // nil with NR or a reply
@@ -85,7 +86,9 @@ func (out *decision) take(t *target, c *call, d *draws) {
 	if len(r.split.shares) > 0 {
 		hash, hashed := out.hashBy(r.affinity, c)
 		out.share = r.split.pick(hash, hashed, d)
-		out.several = r.split.several
+		if out.several = r.split.several; out.several && hashed {
+			out.user = hash
+		}
 		if out.service == "" {
 			out.service = out.share.backend.service
 		}

@@ -370,7 +370,7 @@ func (ex *exchange) decide(t *table) {
 		ex.dec = ex.target.decide(&ex.call, &l.draws)
 	}
 	r := &ex.record
-	r.Snapshot, r.Service, r.Route, r.Split, r.Backend = t.version, ex.dec.service, ex.dec.origin, ex.dec.several, ""
+	r.Snapshot, r.Service, r.Route, r.Split, r.User, r.Backend = t.version, ex.dec.service, ex.dec.origin, ex.dec.several, ex.dec.user, ""
 	r.Flags = ex.dec.flag
 	if ex.dec.backend != nil {
 		r.Backend = ex.dec.backend.service

@@ -100,7 +100,7 @@ func TestAffinityKeepsSharesExactAndUsersWhereTheyAre(t *testing.T) {
 		c := newCall("GET", "/", fmt.Sprintf("cookie: user=%d", user))
 		dec := one.decide(c, &d)
 		for range 3 {
-			if again := one.decide(c, &d); again.share != dec.share || !again.several {
+			if again := one.decide(c, &d); again.share != dec.share || !again.several || again.user != dec.user || again.user == 0 {
 				t.Fatalf("user %d gets %s, then %s", user, dec.backend.subset, again.backend.subset)
 			}
 		}
@@ -110,6 +110,9 @@ func TestAffinityKeepsSharesExactAndUsersWhereTheyAre(t *testing.T) {
 				moved++
 			}
 		}
+	}
+	if drawn := one.decide(newCall("GET", "/"), &d); drawn.user != 0 {
+		t.Errorf("a request of nobody is one of user %x", drawn.user)
 	}
 	const mean = users / 100
 	if tolerance := 5 * math.Sqrt(mean*0.99); math.Abs(float64(canary)-mean) > tolerance {

@@ -80,7 +80,7 @@ func (t *twin) pair(c response) {
 	r.Start, r.Duration = c.start, c.duration
 	r.Backend, r.Destination = c.backend, c.at
 	r.Code, r.GRPC, r.Flags, r.Masked = c.code, c.grpc, "", ""
-	r.Split, r.Sent, r.Read = false, 0, 0
+	r.Split, r.User, r.Sent, r.Read = false, 0, 0, 0
 	if t.user.status == 0 || t.record.Flags != "" { // the proxy's own answer, or a part of one
 		t.proxy.recorder.Record(&r)
 		return

@@ -82,9 +82,9 @@ func TestAnotherPlanDecidesElse(t *testing.T) {
 	r := w.record(1)
 
 	strict := w.plan
-	strict.Policy.Budget = 3
+	strict.Policy.Budget = 2
 	c := backtestOf(t, r, strict)
-	if c.Estimated.Outcome != rollout.RolledBack || c.Estimated.Decided >= c.Recorded.Decided || !strings.Contains(c.Estimated.Reason, "budget of 3") {
+	if c.Estimated.Outcome != rollout.RolledBack || c.Estimated.Decided >= c.Recorded.Decided || !strings.Contains(c.Estimated.Reason, "budget of 2") {
 		t.Errorf("with a budget: %+v\nrecorded: %+v", c.Estimated, c.Recorded)
 	}
 	lenient := w.plan

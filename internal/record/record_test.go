@@ -204,17 +204,18 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 	h.Observe(time.Second)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	counts := analysis.Counts{CanaryRequests: 1, CanaryFailures: 2, StableRequests: 3, StableFailures: 4}
+	users := &analysis.Users{Counts: counts, CanaryLatency: h, StableLatency: h}
 	work := rollout.Workload{Revision: "v1", Ready: true, Pods: 1, Wanted: 2, Message: "m"}
 	full := rollout.Input{
 		Now: at, Target: work, Stable: work, Warm: work,
 		Ack: rollout.Ack{OK: true, Traffic: rollout.Traffic{Share: 1, Match: true, Mirror: 2, Warm: true}, Since: at},
 		Samples: analysis.Samples{
-			Counts: counts, CanaryLatency: h, StableLatency: h,
-			Strata:         []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h}},
+			Counts: counts, CanaryLatency: h, StableLatency: h, ByUser: true, Users: users,
+			Strata:         []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h, Users: users}},
 			DirectRequests: 1, DirectFailures: 2, DirectLatency: h,
 			Own: analysis.Own{
 				Counts: counts, CanaryLatency: h, StableLatency: h,
-				Strata: []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h}},
+				Strata: []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h, Users: users}},
 			},
 			Measured: []analysis.Measured{{Check: 1, Canary: 0.1, Stable: 1e-300, HasCanary: true, HasStable: true, Err: "e", At: at}},
 		},

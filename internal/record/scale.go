@@ -16,7 +16,8 @@ type stratumScale struct{ canary, stable sideScale }
 type sideScale struct{ requests, failures, latency float64 }
 
 // samples are what was seen at a canary's share of had, as if it had been has;
-// both are above 0.
+// both are above 0. They are of requests alone: which users would have been on
+// which side is not recorded.
 func (s *scaler) samples(seen *analysis.Samples, had, has float64) analysis.Samples {
 	if s.strata == nil {
 		s.strata = map[string]*stratumScale{}

@@ -209,6 +209,8 @@ func setIn(t *testing.T, path string, v reflect.Value) {
 		t.Errorf("%s is not set: a field that this test does not know may not be kept", path)
 	}
 	switch {
+	case v.Type() == reflect.TypeFor[*analysis.Users](): // no users and users who say nothing new are the same
+		setIn(t, path, v.Elem())
 	case v.Kind() == reflect.Pointer:
 		t.Errorf("%s is a pointer: its zero is not told from nothing", path)
 	case v.Kind() == reflect.Slice && v.Len() > 0:

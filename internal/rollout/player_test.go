@@ -229,8 +229,12 @@ func (p *player) setPlan(out *strings.Builder, args []string) {
 
 func (p *player) setPolicy(key, value string) {
 	policy := &p.plan.Policy
-	if key == "interval" {
+	switch key {
+	case "interval":
 		policy.Interval = p.duration(value)
+		return
+	case "warm-up":
+		policy.Warmup = p.duration(value)
 		return
 	}
 	f, err := strconv.ParseFloat(value, 64)

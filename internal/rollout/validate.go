@@ -116,6 +116,7 @@ func (p *Plan) validateJudge(f *findings) {
 	f.check(j.FalseAlarm > 0 && j.FalseAlarm <= 0.5, "spec.judge.falseAlarm: %v is not above 0 and at most 0.5", j.FalseAlarm)
 	f.check(j.Tolerance >= 0 && j.Tolerance <= 1, "spec.judge.tolerance: %v %% is not from 0 to 100", 100*j.Tolerance)
 	f.check(j.Confidence > 0 && j.Confidence < 1, "spec.judge.confidence: %v %% is not between 0 and 100", 100*j.Confidence)
+	f.check(j.Warmup >= 0, "spec.judge.latency.warmUp: %v is negative; 0s compares durations from the start", j.Warmup)
 	f.check(j.FailureLimit >= 1, "spec.judge.failureLimit: %d must be at least 1", j.FailureLimit)
 	f.check(j.Budget >= 0, "spec.judge.budget.failedRequests: %d is negative; leave it out for no limit", j.Budget)
 	f.check(p.Load.Rate >= 0, "spec.judge.load.rate: %v is negative", p.Load.Rate)

@@ -23,7 +23,7 @@ const (
 
 // batchVersion is the first byte of a batch. Every change of what follows,
 // numbers and texts included, makes it another.
-const batchVersion = 2
+const batchVersion = 3
 
 // Batch is a number of records in few bytes: 40 or so for a request like those
 // before it. It is for wires and for disks. The zero value is empty and ready
@@ -166,7 +166,7 @@ func cut(text string) string { return text[:min(len(text), MaxText)] }
 // numberFields and textFields are how many fields of either kind a record has
 // beside its id and its start.
 const (
-	numberFields = 8
+	numberFields = 9
 	textFields   = 24
 )
 
@@ -186,7 +186,7 @@ func numbers(r *Request) [numberFields]int64 {
 	if r.Probe {
 		marks |= 1
 	}
-	return [...]int64{int64(r.Duration), r.Sent, int64(r.Code), r.Read, int64(r.Attempts), int64(r.Snapshot), marks, int64(r.Original.Duration)}
+	return [...]int64{int64(r.Duration), r.Sent, int64(r.Code), r.Read, int64(r.Attempts), int64(r.Snapshot), marks, int64(r.Original.Duration), int64(r.User)}
 }
 
 // texts of a record; those first that change most often.

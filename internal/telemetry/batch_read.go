@@ -107,7 +107,7 @@ func setNumbers(r *Request, values [numberFields]int64) error {
 	r.Attempts, r.Snapshot = uint32(attempts), mesh.SnapshotVersion(values[5])
 	r.Reporter, r.Split, r.Probe = Reporter(marks>>2&3), marks&2 != 0, marks&1 != 0
 	r.Kind, r.Original.Failed, r.Compared = Kind(marks>>4&3), marks&(1<<6) != 0, marks&(1<<7) != 0
-	r.Original.Duration = time.Duration(values[7])
+	r.Original.Duration, r.User = time.Duration(values[7]), uint64(values[8])
 	return nil
 }
 

@@ -202,12 +202,12 @@ func TestBytesThatAreNoBatchAreRefused(t *testing.T) {
 			t.Errorf("ReadBatch(%.40x) = %v, want %s", bytes, err, want)
 		}
 	}
-	f([]byte{1}, "has version 1, not 2; use the same release of serin on both sides")
+	f([]byte{1}, "has version 1, not 3; use the same release of serin on both sides")
 	f(make([]byte, MaxBatch+1), "has 4194305 bytes, more than 4194304")
 	f(whole[:len(whole)-1], "record 1: is cut off")
 	f([]byte{batchVersion, 0, 0, 1}, "record 0: is cut off") // within the UUID
 	f([]byte{batchVersion, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, "record 0: is cut off")
-	f(binary.AppendUvarint([]byte{batchVersion}, 1<<(numberFields+textFields)), "record 0: has a field that version 2 does not know")
+	f(binary.AppendUvarint([]byte{batchVersion}, 1<<(numberFields+textFields)), "record 0: has a field that version 3 does not know")
 	f(binary.AppendUvarint([]byte{batchVersion, 0}, 1<<60), "record 0: has a text of more than 65536 bytes")
 	f(number(4, -1), "record 0: -1 attempts are out of range")
 	f(number(4, 1<<32), "record 0: 4294967296 attempts are out of range")

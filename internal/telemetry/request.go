@@ -29,6 +29,9 @@ type Request struct {
 	// Split is set when a weighted choice between several destinations was
 	// made; only such requests compare the sides fairly.
 	Split bool
+	// User is a hash of what identifies the user by whom the split was chosen,
+	// where it keeps users on their side; 0 where it draws each request.
+	User uint64
 
 	Upstream string // host:port of the endpoint reached last, as the proxy dials it; "" = none
 	Attempts uint32 // how often it was sent to an endpoint, retries included

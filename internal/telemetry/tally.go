@@ -38,6 +38,9 @@ type TallySpec struct {
 	// OwnTimeout for an answer.
 	Own        mesh.Workload
 	OwnTimeout time.Duration
+	// WarmUp is for how long since the canary's first request durations of users
+	// are not asked for: they have one each.
+	WarmUp time.Duration
 	// Failed is called after a failed request of either side was counted, on
 	// the request's goroutine; it must not block. Of both, because looking
 	// more often after one side's failures would favour the other. nil:
@@ -74,6 +77,7 @@ type Tally struct {
 	run       Run
 	endpoints map[string]*endpointTally
 	name      []byte // in which an endpoint's name is made
+	sticky    *users // nil: the split draws each request
 }
 
 // Baseline says from when on requests count as samples.
@@ -120,6 +124,7 @@ type endpointTally struct {
 	name    string
 	sides   [2]Count
 	example *Request
+	number  uint64 // of the endpoint, from 1
 	// stratum is the endpoint's index in the samples of that take.
 	stratum int
 	take    uint64
@@ -321,7 +326,7 @@ func (t *Tally) newEndpoint() *endpointTally {
 			return e
 		}
 	}
-	e := &endpointTally{name: name}
+	e := &endpointTally{name: name, number: uint64(len(t.endpoints)) + 1}
 	t.endpoints[name] = e
 	return e
 }
@@ -355,6 +360,15 @@ func (t *Tally) addSample(r *Request, side Side, failed bool, e *endpointTally) 
 	} else {
 		addStable(&s.Counts, &s.StableLatency, r.Duration, failed)
 		addStable(&stratum.Counts, &stratum.StableLatency, r.Duration, failed)
+	}
+	if t.sticky == nil && r.User != 0 {
+		t.sticky = new(users)
+	}
+	if t.sticky != nil {
+		warm := !t.run.FirstCanary.IsZero() && r.Start.Sub(t.run.FirstCanary) >= t.spec.WarmUp
+		s.ByUser = true
+		s.Users = t.sticky.add(s.Users, r, 0, side, failed, warm)
+		stratum.Users = t.sticky.add(stratum.Users, r, e.number, side, failed, warm)
 	}
 }
 
@@ -393,6 +407,9 @@ func (t *Tally) Rebase(b Baseline) {
 	t.takes++
 	t.taken.Served = nil
 	t.measured = [2]uint64{}
+	if t.sticky != nil {
+		t.sticky.seen = userSet{}
+	}
 }
 
 // Baseline returns the present one.

@@ -51,7 +51,9 @@ type Day struct {
 	// Tries makes failures come together: what fails on Stable's account fails
 	// however often it is tried again, and is, so many times in all on
 	// average. Each try is sent to either side, unless Sticky sends it
-	// where the first one went. 0 = failures come alone.
+	// where the first one went, as it does all requests of a user: the samples
+	// tell users apart, of whom everybody else asks once. 0 = failures come
+	// alone.
 	Tries  float64
 	Sticky bool
 
@@ -165,7 +167,7 @@ func (r *Run) tryAgain(requests int64, share, drift float64) {
 	for range callers {
 		at := r.counts.Float64()
 		toCanary := r.counts.Float64() < share
-		for {
+		for again := false; ; again = true {
 			if toCanary {
 				s.Counts.CanaryRequests++
 				s.Counts.CanaryFailures++
@@ -173,7 +175,7 @@ func (r *Run) tryAgain(requests int64, share, drift float64) {
 				s.Counts.StableRequests++
 				s.Counts.StableFailures++
 			}
-			s.failures = append(s.failures, failure{at: at, canary: toCanary})
+			s.failures = append(s.failures, failure{at: at, canary: toCanary, again: again})
 			if r.counts.Float64() < 1/d.Tries {
 				break
 			}

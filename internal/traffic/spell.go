@@ -30,6 +30,7 @@ type Spell struct {
 	left    []analysis.Counts // that are still to come, of those without failure
 	seen    []analysis.Counts // since the last look
 	samples analysis.Samples
+	users   analysis.Users // of the samples, on a sticky day
 }
 
 // failure is one failed request: when in the spell (0 to 1), where and of which
@@ -37,6 +38,7 @@ type Spell struct {
 type failure struct {
 	at       float64
 	canary   bool
+	again    bool // by a user who failed before
 	endpoint int
 }
 
@@ -60,10 +62,10 @@ func (s *Spell) add(r *rand.Rand, endpoint int, canary, stable int64, canaryRate
 	s.parts[endpoint] = c
 	s.Counts = s.Counts.Add(c)
 	for range c.CanaryFailures {
-		s.failures = append(s.failures, failure{r.Float64(), true, endpoint})
+		s.failures = append(s.failures, failure{at: r.Float64(), canary: true, endpoint: endpoint})
 	}
 	for range c.StableFailures {
-		s.failures = append(s.failures, failure{r.Float64(), false, endpoint})
+		s.failures = append(s.failures, failure{at: r.Float64(), endpoint: endpoint})
 	}
 }
 
@@ -180,6 +182,7 @@ func (s *Spell) between(r *rand.Rand, from, to float64, next *int) analysis.Coun
 		left.StableRequests -= o
 		s.seen[i] = analysis.Counts{CanaryRequests: c, StableRequests: o}
 	}
+	var again analysis.Counts
 	for ; *next < len(s.failures) && (s.failures[*next].at <= to || to >= 1); *next++ {
 		f := s.failures[*next]
 		one := analysis.Counts{StableRequests: 1, StableFailures: 1}
@@ -187,6 +190,13 @@ func (s *Spell) between(r *rand.Rand, from, to float64, next *int) analysis.Coun
 			one = analysis.Counts{CanaryRequests: 1, CanaryFailures: 1}
 		}
 		s.seen[f.endpoint] = s.seen[f.endpoint].Add(one)
+		if f.again {
+			again = again.Add(one)
+		}
+	}
+	if s.run.day.Sticky {
+		s.users.Counts = s.seen[0].Less(again)
+		s.samples.ByUser, s.samples.Users = true, &s.users
 	}
 	if len(s.seen) == 1 {
 		s.samples.Counts = s.seen[0]

@@ -104,6 +104,7 @@ func days() map[string]Day {
 func TestLooksAddUpToTheSpell(t *testing.T) {
 	for name, day := range days() {
 		run := day.Begin(7)
+		var callers, tries int64
 		for range 200 {
 			s := run.Next(10*time.Second, 0.2)
 			if c, o := s.Durations(); c != nil && (c.Count() != s.Counts.CanaryRequests || o.Count() != s.Counts.StableRequests) {
@@ -118,6 +119,15 @@ func TestLooksAddUpToTheSpell(t *testing.T) {
 				last = at
 				sum = sum.Add(*seen)
 			}
+			if (sum.Users != nil) != day.Sticky {
+				t.Fatalf("%s: users are %v", name, sum.Users)
+			}
+			if u := sum.Users; u != nil {
+				callers, tries = callers+u.Failures(), tries+sum.Failures()
+				if again := sum.Counts.Less(u.Counts); again.Requests() != again.Failures() || again.CanaryFailures < 0 || again.StableFailures < 0 {
+					t.Fatalf("%s: users %+v of requests %+v: other than failures come again", name, u.Counts, sum.Counts)
+				}
+			}
 			if sum.Counts != s.Counts {
 				t.Fatalf("%s: looks saw %+v; want %+v", name, sum.Counts, s.Counts)
 			}
@@ -131,6 +141,9 @@ func TestLooksAddUpToTheSpell(t *testing.T) {
 			if len(day.Endpoints) > 0 && parts != s.Counts {
 				t.Fatalf("%s: endpoints have %+v; want %+v", name, parts, s.Counts)
 			}
+		}
+		if perUser := float64(tries) / float64(max(1, callers)); day.Sticky && math.Abs(perUser-day.Tries) > 0.2 {
+			t.Errorf("%s: a user who fails does so %.2f times; want %v", name, perUser, day.Tries)
 		}
 	}
 }
