@@ -110,15 +110,10 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	}
 
 	var hub telemetry.Hub
-	plane := proxy.New(proxy.Config{Recorder: &hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog, Limits: c.limits, Loops: loops()})
-	l.close = append(l.close, func() { shutdown(plane, c.log) })
-	if l.gateway, err = plane.ListenGateway(c.gatewayAddress, controller.MainGatewayPort); err != nil {
-		return nil, fmt.Errorf("ingress gateway: %w: choose another address with --gateway-address", err)
+	plane, err := l.listen(c, &hub)
+	if err != nil {
+		return nil, err
 	}
-	if l.xds, err = net.Listen("tcp", c.xdsAddress); err != nil {
-		return nil, fmt.Errorf("proxies of other processes: %w: choose another address with --xds-address", err)
-	}
-	l.close = append(l.close, func() { l.xds.Close() })
 	own, err := plane.ListenOutbound("127.0.0.1:0", mesh.Caller{Workload: mesh.Workload{Namespace: "kube-system", Name: "serin"}})
 	if err != nil {
 		return nil, err
@@ -177,6 +172,21 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	}
 	go apiserver.SettleMemory() // takes a moment, and nobody waits for it
 	return l, nil
+}
+
+// listen starts the proxy with its gateway, and the listener for those of other
+// processes.
+func (l *loop) listen(c loopConfig, hub *telemetry.Hub) (plane *proxy.Proxy, err error) {
+	plane = proxy.New(proxy.Config{Recorder: hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog, Limits: c.limits, Loops: loops()})
+	l.close = append(l.close, func() { shutdown(plane, c.log) })
+	if l.gateway, err = plane.ListenGateway(c.gatewayAddress, controller.MainGatewayPort); err != nil {
+		return nil, fmt.Errorf("ingress gateway: %w: choose another address with --gateway-address", err)
+	}
+	if l.xds, err = net.Listen("tcp", c.xdsAddress); err != nil {
+		return nil, fmt.Errorf("proxies of other processes: %w: choose another address with --xds-address", err)
+	}
+	l.close = append(l.close, func() { l.xds.Close() })
+	return plane, nil
 }
 
 // lead returns when this process may act on objects that other processes keep as

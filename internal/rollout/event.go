@@ -15,8 +15,8 @@ type Event struct {
 
 	// What the release was at when it happened.
 	At      time.Time `json:"at"`
-	Run     int64     `json:"run,omitempty"` // Run.Number
-	Phase   Phase     `json:"phase"`         // after the look in which it happened
+	Run     int64     `json:"run,omitempty"`     // Run.Number
+	Phase   Phase     `json:"phase"`             // after the look in which it happened
 	Outcome Outcome   `json:"outcome,omitempty"` // of the run, when it has ended
 	Stable  Revision  `json:"stable,omitempty"`
 	Canary  Revision  `json:"canary,omitempty"`
