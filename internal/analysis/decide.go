@@ -36,6 +36,9 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 	if wait == "" {
 		wait = j.doubt(policy)
 	}
+	if wait == "" {
+		wait = j.unseen(policy, nextShare)
+	}
 	switch {
 	case j.Failed.Kind != "":
 		e.Verdict, e.Reason = Fail, j.Failed.Reason

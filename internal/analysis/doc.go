@@ -7,7 +7,7 @@
 //   - Does the canary fail more than stable? failure.go: a conditional
 //     e-process (eprocess.go says what that is).
 //   - Is it slower than the policy tolerates? latency.go: the same test on
-//     requests over thresholds.
+//     requests over thresholds; and while it warms up, warmup.go.
 //   - Is either so in one endpoint? strata.go, which also says how the chance of
 //     a false alarm is shared out: a version that is neither worse nor slower is
 //     failed with probability at most Policy.FalseAlarm over the whole run.

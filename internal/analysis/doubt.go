@@ -29,6 +29,9 @@ func (j *Judge) doubt(policy Policy) string {
 	if policy.LatencyTolerance <= 0 {
 		return ""
 	}
+	if early := j.early(policy); early != "" {
+		return early
+	}
 	if asked(j.Latency.eProcess, latencyPart) {
 		return j.Latency.text(policy.LatencyTolerance) + text
 	}

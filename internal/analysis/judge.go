@@ -29,6 +29,7 @@ type Judge struct {
 	Own     ownLoad       `json:"own,omitzero"`
 	Failure failureTest   `json:"failure"`
 	Latency latencyTest   `json:"latency"`
+	Early   latencyTest   `json:"early,omitzero"` // see warmup.go
 	Strata  []stratumTest `json:"strata,omitempty"`
 	Cost    costTally     `json:"cost"` // without Block
 	Bound   boundTest     `json:"bound"`
@@ -42,8 +43,9 @@ type Judge struct {
 // its block: the canary has another share of it than of users' requests, and a
 // block has one split. Its failures cost no user anything.
 type ownLoad struct {
-	Total Counts `json:"total"`
-	Block Counts `json:"block"`
+	Total Counts      `json:"total"`
+	Block Counts      `json:"block"`
+	Early latencyTest `json:"early,omitzero"`
 }
 
 // failure is a Fail; the zero value is none.
@@ -124,9 +126,7 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	}
 	j.observeOwn(policy, seen.Own.Counts)
 	j.Pace = j.Pace.add(seen.CanaryRequests+seen.Own.CanaryRequests, now)
-	if warm {
-		j.Latency = j.Latency.observe(canary, stable, policy.LatencyTolerance, j.Share)
-	}
+	j = j.observeLatency(policy, &seen, canary, stable, warm)
 	j = j.observeStrata(policy, "", seen.Strata, j.Share, seen.ByUser, warm)
 	j = j.observeStrata(policy, ownStratum, seen.Own.Strata, ownShare, false, warm)
 	j.Checks = j.Checks.observe(policy, &seen, now)
@@ -181,7 +181,7 @@ func (j Judge) endBlock(policy Policy) Judge {
 func (j Judge) endBlocks(policy Policy) Judge {
 	j = j.endBlock(policy)
 	j.Failure = j.Failure.endStretch()
-	j.Latency = j.Latency.endBlock()
+	j.Latency, j.Early = j.Latency.endBlock(), j.Early.endBlock()
 	j.Strata = append([]stratumTest(nil), j.Strata...)
 	for k := range j.Strata {
 		j.Strata[k].Failure = j.Strata[k].Failure.endStretch()

@@ -14,7 +14,8 @@ type Policy struct {
 	// run and all its endpoints: 0 < FalseAlarm <= 0.5.
 	FalseAlarm float64
 	// Tolerance is the share of all user requests that the next step may
-	// cost at most, 0 to 1. 0 asks for no evidence beyond the checks.
+	// cost at most, 0 to 1. 0 asks for no evidence beyond the checks and a
+	// first look at latency.
 	Tolerance float64
 	// Confidence with which Tolerance must hold, 0 < Confidence < 1.
 	Confidence float64
@@ -25,9 +26,10 @@ type Policy struct {
 	// LatencyTolerance is how much slower than stable the canary may be: 0.1
 	// = its requests may take 10 % longer. 0 or less: latency is not compared.
 	LatencyTolerance float64
-	// Warmup delays the comparison of latency, as fresh processes are slow:
-	// it begins when the canary has answered the requests, and the time since
-	// the run's first sample is over, whichever is later. Processes that are
+	// Warmup delays failing the canary for its latency, as fresh processes are
+	// slow; meanwhile latency can delay a Pass alone, see warmup.go. It is over
+	// when the canary has answered the requests, and the time since the run's
+	// first sample has passed, whichever is later. Processes that are
 	// added at later steps are few among warm ones, and not excused.
 	Warmup         time.Duration
 	WarmupRequests int64

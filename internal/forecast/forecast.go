@@ -92,15 +92,10 @@ func (c Case) Play() (*Forecast, error) {
 	if err := c.prepare(f); err != nil {
 		return nil, err
 	}
-	good := traffic.Day{Rate: c.Rate, Stable: c.Errors, Canary: c.Errors}
+	good := traffic.Day{Rate: c.Rate, Stable: c.Errors, Canary: c.Errors, StableTakes: usual(1), CanaryTakes: usual(1)}
 	bad := good
 	bad.Canary += c.Regression
-	if c.Slower > 0 {
-		good.StableTakes, good.CanaryTakes = usual(1), usual(1)
-		bad.StableTakes, bad.CanaryTakes = good.StableTakes, usual(1+c.Slower)
-	} else {
-		c.Plan.Policy.LatencyTolerance = 0 // both take as long: nothing to compare
-	}
+	bad.CanaryTakes = usual(1 + c.Slower)
 	f.Bad = outlook(c.playAll(&bad, 0))
 	runs := c.playAll(&good, 1<<32)
 	f.Good = outlook(runs)

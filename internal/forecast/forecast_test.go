@@ -73,6 +73,23 @@ func TestASlowerVersionIsFound(t *testing.T) {
 	}
 }
 
+// TestAPlanShorterThanTheWarmUp: latency fails nobody before it is over, but a
+// version that looks slower waits for that, and one that does not goes on.
+func TestAPlanShorterThanTheWarmUp(t *testing.T) {
+	plan := plain(5*time.Second, 10, 25, 50)
+	plan.Policy.Tolerance = 0.05
+	plan.Policy.Warmup, plan.Policy.WarmupRequests = 30*time.Second, 50
+	for _, slower := range []float64{1, 5, 600} {
+		f := play(t, Case{Plan: plan, Rate: 20, Slower: slower})
+		if f.Bad.RolledBack < 0.98 || f.Bad.Why != string(analysis.Latency) {
+			t.Errorf("%v times as slow: %+v; want all rolled back by latency", 1+slower, f.Bad)
+		}
+		if f.Good.Promoted < 0.99 || f.Good.PromotionTook.P50 > 30*time.Second {
+			t.Errorf("good: %+v; want all promoted before the warm-up is over", f.Good)
+		}
+	}
+}
+
 func TestTheSeedDecides(t *testing.T) {
 	c := Case{Plan: plain(time.Minute, 10), Rate: 20, Errors: 0.01, Regression: 0.05, Runs: 50, Seed: 3}
 	if diff := cmp.Diff(play(t, c), play(t, c)); diff != "" {

@@ -115,7 +115,7 @@ func (p *Plan) policy(s *State) analysis.Policy {
 	case ABTest, BlueGreen:
 		policy.Shares = []float64{1}
 		if p.Load.Rate <= 0 { // no two sides that compare
-			policy.Tolerance = 0
+			policy.Tolerance, policy.LatencyTolerance = 0, 0
 		}
 		policy.DirectUsers = p.Strategy == ABTest
 	case Canary, Mirror, Replicas, "":
