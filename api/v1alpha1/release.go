@@ -590,10 +590,10 @@ type Budget struct {
 // stable (toStable), or both.
 type Check struct {
 	// success-rate: answers without 5xx, in percent; error-rate: the others.
-	// duration-p50, -p90, -p95, -p99: quantiles of the duration, in
-	// milliseconds. cpu, memory: what a pod uses on average, in thousandths of
-	// a processor and in MiB. restarts: of the pods' containers. With a template
-	// or scrape: any name.
+	// duration-p50, -p90, -p95, -p99: quantiles of what users wait for answers,
+	// in milliseconds; failures have no part in them. cpu, memory: what a pod
+	// uses on average, in thousandths of a processor and in MiB. restarts: of the
+	// pods' containers. With a template or scrape: any name.
 	// +kubebuilder:validation:MinLength=1
 	Metric string `json:"metric"`
 

@@ -57,7 +57,7 @@ type Metric string
 const (
 	SuccessRate Metric = "success-rate" // answers without failure, in percent
 	ErrorRate   Metric = "error-rate"   // failed requests, in percent
-	DurationP50 Metric = "duration-p50" // quantiles of the duration, in milliseconds
+	DurationP50 Metric = "duration-p50" // quantiles of the answers' duration, failures left out, in milliseconds
 	DurationP90 Metric = "duration-p90"
 	DurationP95 Metric = "duration-p95"
 	DurationP99 Metric = "duration-p99"

@@ -61,7 +61,8 @@ type Samples struct {
 	// Counts are of requests that a weighted split sent to one of the two
 	// sides: these alone compare the versions fairly.
 	Counts
-	// Latency of the same requests, failed ones included.
+	// Latency of those that did not fail: what users wait for answers. How long
+	// a failure takes says how it failed, not how fast the version is.
 	CanaryLatency, StableLatency Histogram
 	// ByUser: the split keeps users on their side. Then Users, not requests, are
 	// the evidence that the canary is worse.

@@ -342,10 +342,10 @@ func (t *Tally) addSample(r *Request, side Side, failed bool, e *endpointTally) 
 	if !t.compares(r) { // chosen by somebody, not at random: it does not compare the sides
 		if side == CanarySide {
 			s.DirectRequests++
+			took(&s.DirectLatency, r.Duration, failed)
 			if failed {
 				s.DirectFailures++
 			}
-			s.DirectLatency.Observe(r.Duration)
 		}
 		return
 	}
@@ -377,7 +377,7 @@ func addCanary(c *analysis.Counts, latency *analysis.Histogram, d time.Duration,
 	if failed {
 		c.CanaryFailures++
 	}
-	latency.Observe(d)
+	took(latency, d, failed)
 }
 
 func addStable(c *analysis.Counts, latency *analysis.Histogram, d time.Duration, failed bool) {
@@ -385,7 +385,15 @@ func addStable(c *analysis.Counts, latency *analysis.Histogram, d time.Duration,
 	if failed {
 		c.StableFailures++
 	}
-	latency.Observe(d)
+	took(latency, d, failed)
+}
+
+// took counts what a user waited for an answer. A failure is none: one that
+// comes at once, as in an outage, makes nothing faster.
+func took(latency *analysis.Histogram, d time.Duration, failed bool) {
+	if !failed {
+		latency.Observe(d)
+	}
 }
 
 // stratum is the endpoint's part of the samples that are being counted.

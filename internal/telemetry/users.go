@@ -25,7 +25,7 @@ func (u *users) add(to *analysis.Users, r *Request, place uint64, side Side, fai
 	fresh := func(s *userSet) bool { return r.User == 0 || s.add(key) }
 	count(requests, fresh(&u.seen))
 	count(failures, failed && fresh(&u.failed))
-	if warm && fresh(&u.timed) {
+	if warm && !failed && fresh(&u.timed) {
 		latency.Observe(r.Duration)
 	}
 	return to

@@ -93,7 +93,7 @@ const (
 	forStable
 )
 
-// Durations of the spell's requests; nil when nobody measures them. They are
+// Durations of the spell's requests that did not fail; nil when nobody measures them. They are
 // overwritten by the next spell.
 func (s *Spell) Durations() (canary, stable *analysis.Histogram) {
 	if s.run.day.StableTakes == nil {
@@ -107,11 +107,11 @@ func (s *Spell) Durations() (canary, stable *analysis.Histogram) {
 	return &s.canary, &s.stable
 }
 
-// take draws the durations of requests.
+// take draws the durations of requests that did not fail.
 func (s *Spell) take(ofCanary, ofStable *rand.Rand, n analysis.Counts, canary, stable *analysis.Histogram) {
 	c, o := s.run.takes(s.From)
-	c.Draw(ofCanary, n.CanaryRequests, canary)
-	o.Draw(ofStable, n.StableRequests, stable)
+	c.Draw(ofCanary, n.CanaryRequests-n.CanaryFailures, canary)
+	o.Draw(ofStable, n.StableRequests-n.StableFailures, stable)
 }
 
 // mostWoken bounds the looks per tick, as each one takes a while.
