@@ -95,7 +95,8 @@ type ReleaseSpec struct {
 	SessionAffinity *SessionAffinity `json:"sessionAffinity,omitempty"`
 
 	// Copies of requests that the canary gets before its first share; their
-	// answers are compared and thrown away.
+	// answers are compared and thrown away. The strategy Mirror copies all
+	// requests without it.
 	// +optional
 	Mirror *Mirror `json:"mirror,omitempty"`
 

@@ -50,7 +50,8 @@ func (a *admission) admit(ctx context.Context, req apiserver.Request) (warnings 
 		if err := controller.Check(r); err != nil {
 			return nil, err
 		}
-		return a.admitAmong(ctx, req, r)
+		warnings, err := a.admitAmong(ctx, req, r)
+		return append(warnings, controller.Warnings(r)...), err
 	case "flagger.app":
 		return admitTemplate(req)
 	}

@@ -12,6 +12,7 @@ import (
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/rollout"
 	"serin.dev/serin/internal/telemetry"
 )
 
@@ -63,6 +64,63 @@ func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 	f("steps:", "dependsOn: [catalog, catalog]\nsteps:", "spec.dependsOn[1]: catalog is there already")
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: sales, min: "1"}]`, `checks[0].metric: "sales" is unknown`)
 	f("steps:", "service: {gateways: [a/b/c]}\nsteps:", `spec.service.gateways[0]: "a/b/c" is no reference to a Gateway`)
+	f("steps:", "strategy: Replicas\nservice: {gateways: [public]}\nsteps:", "spec.service.gateways: the strategy Replicas makes no route")
+	f("steps:", "strategy: Replicas\nservice: {match: [{uri: {prefix: /}}]}\nsteps:", "spec.service.match: the strategy Replicas makes no route")
+	f("steps:", "webhooks: [{name: a, type: rollout, url: 'http://'}]\nsteps:", `spec.webhooks[0].url: "http://" names no host`)
+	f("steps:", "webhooks: [{name: a, type: rollout, url: 'http://a', timeout: -1s}]\nsteps:", "spec.webhooks[0].timeout: -1s is negative")
+	f("interval: 10s", "interval: 1ms", "spec.judge.interval: 1ms is shorter than 250ms")
+	f("steps:", "sessionAffinity: {cookieName: 'a b;', maxAge: 1}\nsteps:", `spec.sessionAffinity.cookieName: "a b;" is not the name of a cookie`)
+	f("steps:", "gates: [{name: a b, at: Start, manual: {}}]\nsteps:", `spec.gates[0].name: "a b" has a space in it`)
+	f("steps:", "gates: [{name: a, at: Start, manual: {approvers: ['']}}]\nsteps:", "spec.gates[0].manual.approvers[0]: is empty")
+}
+
+// TestAnErrorIsSaidOnceAndOfTheFieldThatItIsIn: the routes are made of several
+// fields, and each is in more than one of them.
+func TestAnErrorIsSaidOnceAndOfTheFieldThatItIsIn(t *testing.T) {
+	f := func(old, new, want string) {
+		t.Helper()
+		r := &v1alpha1.Release{Spec: *spec(t, strings.Replace(goodSpec, old, new, 1))}
+		r.Spec.Service.Name, r.Spec.Service.Port = "music", 80
+		err := Check(r)
+		if err == nil || strings.Count(err.Error(), "\n") > 0 || !strings.Contains(err.Error(), want) {
+			t.Errorf("with %s:\n%v\nwant one line, with %q", new, err, want)
+		}
+	}
+	const service = "service: {gateways: [public], match: [{uri: {prefix: /a}}, {uri: {prefix: /b}}]}\n"
+	const wrong = "{headers: {x: {regex: '('}}}"
+	f("steps:", service+"preview: ["+wrong+"]\nsteps:", "spec.preview[0].headers[x].regex: ")
+	f("steps:", service+"preview: [{headers: {y: {exact: a}}}, "+wrong+"]\nsteps:", "spec.preview[1].headers[x].regex: ")
+	f("steps:", service+"strategy: ABTest\niterations: 1\nmatch: ["+wrong+"]\nsteps:", "spec.match[0].headers[x].regex: ")
+	f("steps:", "service: {gateways: [public], match: [{uri: {prefix: /a}}, "+wrong+"]}\npreview: [{headers: {y: {exact: a}}}]\nsteps:", "spec.service.match[1].headers[x].regex: ")
+	f("steps:", "service: {delegation: true}\npreview: ["+wrong+"]\nsteps:", "spec.preview[0].headers[x].regex: ")
+	f("steps:", "cohort: {header: 'a b'}\nsteps:", "spec.cohort.header: ")
+	f("steps:", "cohort: {cookie: 'a b'}\nsteps:", "spec.cohort.cookie: ")
+	f("steps:", "cohort: {}\nsteps:", "spec.cohort: set header or cookie")
+	f("[10, 50]", `["abc"]`, `spec.steps[0]: share "abc"`)
+	f("steps:", "strategy: Mirror\niterations: 1\nmirror: {share: x}\nsteps:", `spec.mirror.share: share "x"`)
+}
+
+func TestTheMirrorCopiesAllRequestsUnlessTold(t *testing.T) {
+	p, err := planOf(spec(t, strings.Replace(goodSpec, "steps:", "strategy: Mirror\niterations: 1\nsteps:", 1)))
+	if err != nil || p.Mirror != rollout.All {
+		t.Errorf("mirror = %v, %v; want all", p.Mirror, err)
+	}
+}
+
+func TestWhatHasNoEffectIsAWarning(t *testing.T) {
+	f := func(old, new, want string) {
+		t.Helper()
+		got := strings.Join(Warnings(&v1alpha1.Release{Spec: *spec(t, strings.Replace(goodSpec, old, new, 1))}), "\n")
+		if want == "" && got != "" || !strings.HasPrefix(got, want) {
+			t.Errorf("with %s: warnings %q, want %q", new, got, want)
+		}
+	}
+	f("steps: [10, 50]", "steps: [10, 50]", "")
+	f("steps: [10, 50]", "strategy: BlueGreen\nsteps: [10, 25, 50]", "")
+	f("steps: [10, 50]", "strategy: BlueGreen\nsteps: [10, 50]", "spec.steps: the strategy BlueGreen has no steps")
+	f("steps:", "strategy: Canary\niterations: 3\nsteps:", "spec.iterations: the strategy Canary counts none")
+	f("steps:", "iterations: 3\nmirror: {}\nsteps:", "")
+	f("steps:", "webhooks: [{name: a, url: 'http://a', timeout: 0s}]\nsteps:", "spec.webhooks[0].timeout: 0s stands for the default, 10s")
 }
 
 func TestCauseNamesEndpointRatesAndAnExample(t *testing.T) {

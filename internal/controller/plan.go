@@ -9,9 +9,7 @@ import (
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/analysis"
-	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/rollout"
-	"serin.dev/serin/internal/translate/istio"
 )
 
 // Check reports what makes a Release impossible to work with, for the moment
@@ -19,28 +17,12 @@ import (
 // objects are not looked at, because they may be applied later.
 func Check(r *v1alpha1.Release) error {
 	_, err := planOf(&r.Spec)
-	return errors.Join(err, checkReferences(r), checkRoutes(r))
+	return withoutEchoes(err, checkReferences(r), checkRoutes(r))
 }
 
 // PlanOf reads how a Release wants its runs to go. The Release must have its
 // defaults. Errors name the field and what to change, one line each.
 func PlanOf(r *v1alpha1.Release) (rollout.Plan, error) { return planOf(&r.Spec) }
-
-// checkRoutes looks at what the user wrote into the routes of the split.
-func checkRoutes(r *v1alpha1.Release) error {
-	routes, err := kube.RoutesOf(r)
-	if err != nil {
-		return err
-	}
-	inSpec := strings.NewReplacer("spec.http[0].match", "spec.service.match", "spec.http[0].", "spec.service.http.", "spec.trafficPolicy", "spec.service.trafficPolicy", "spec.hosts", "spec.service.hosts", "spec.gateways", "spec.service.gateways")
-	var errs []error
-	for _, vs := range routes {
-		for _, f := range istio.Errors(istio.Validate(vs)) {
-			errs = append(errs, fmt.Errorf("%s: %s", inSpec.Replace(f.Path), inSpec.Replace(f.Message)))
-		}
-	}
-	return errors.Join(errs...)
-}
 
 // Plan is how a Release wants its runs to go, for those who predict one. Unset
 // fields must have the defaults that the API gives them.
@@ -68,13 +50,17 @@ func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {
 	}
 	if spec.Mirror != nil {
 		p.Mirror = r.share("spec.mirror.share", spec.Mirror.Share.String())
+	} else if p.Strategy == rollout.Mirror {
+		p.Mirror = rollout.All
 	}
 	for _, w := range spec.Webhooks {
 		p.Hooks = append(p.Hooks, rollout.Hook{Name: w.Name, Type: rollout.HookType(w.Type), Expires: w.Expires.Duration})
 	}
 	r.users()
 	r.autoscaler()
-	if err := errors.Join(append(r.errs, p.Validate())...); err != nil {
+	r.gateways()
+	r.texts()
+	if err := withoutEchoes(errors.Join(r.errs...), p.Validate()); err != nil {
 		return rollout.Plan{}, err
 	}
 	return p, nil
