@@ -354,7 +354,8 @@ type Run struct {
 	// +optional
 	Reason string `json:"reason,omitempty"`
 
-	// Set when a fault decided the run.
+	// Set when failed requests decided the run: where they were, beside the
+	// reason.
 	// +optional
 	Cause *Cause `json:"cause,omitempty"`
 }

@@ -66,14 +66,10 @@ func printHistory(w io.Writer, runs []v1alpha1.Run, now time.Time) error {
 	t.row("OUTCOME", "FROM", "TO", "CANARY", "FAILED", "DECIDED", "EFFECT", "AFTER", "ENDED", "REASON")
 	for _, run := range runs {
 		from, to := live.VersionNames(run.From, run.To)
-		reason := run.Reason
-		if run.Cause != nil {
-			reason = run.Cause.Summary
-		}
 		t.row(run.Outcome, from, to,
 			fmt.Sprint(run.Canary.Requests), fmt.Sprintf("%d (%s)", run.Canary.Failures, live.Rate(run.Canary)),
 			milliseconds(run.DecisionMillis), milliseconds(run.EffectMillis), fmt.Sprint(run.CanaryRequestsAfterEffect),
-			duration.HumanDuration(now.Sub(run.Ended.Time))+" ago", reason)
+			duration.HumanDuration(now.Sub(run.Ended.Time))+" ago", run.Reason)
 	}
 	return t.flush()
 }

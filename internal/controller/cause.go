@@ -6,8 +6,20 @@ import (
 	"time"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/analysis"
 	"serin.dev/serin/internal/telemetry"
 )
+
+// explains gives a cause where failed requests are the reason. What a version
+// that was rolled back for something else failed besides would mislead.
+func explains(kind analysis.Kind, canary v1alpha1.Version, endpoints []telemetry.Endpoint) *v1alpha1.Cause {
+	switch kind {
+	case analysis.Failures, analysis.Budget:
+		return causeOf(canary, endpoints)
+	case analysis.Latency, analysis.Checked, analysis.Hook:
+	}
+	return nil
+}
 
 // causeOf explains a rollback by what the tally saw: the endpoint with the
 // most failures on the canary, both sides of it, and one failed request. It

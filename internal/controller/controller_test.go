@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/analysis"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/rollout"
@@ -134,6 +135,19 @@ func TestCauseNamesEndpointRatesAndAnExample(t *testing.T) {
 	want := "v2 fails 50.0 % of GET /songs/{id} (4 of 8 requests), stable 0.0 % (0 of 90); for example GET /songs/7 answered 500 at 12:00:01.000Z"
 	if c.Summary != want {
 		t.Errorf("summary = %q\nwant      %q", c.Summary, want)
+	}
+}
+
+// TestACauseIsNotGivenForSomethingElse: a slow version may have failed requests
+// as well, which are not why it was rolled back.
+func TestACauseIsNotGivenForSomethingElse(t *testing.T) {
+	endpoints := []telemetry.Endpoint{{Name: "GET /", Canary: telemetry.Count{Requests: 9, Failures: 1}}}
+	for kind, want := range map[analysis.Kind]bool{
+		analysis.Failures: true, analysis.Budget: true, analysis.Latency: false, analysis.Checked: false, analysis.Hook: false,
+	} {
+		if got := explains(kind, v1alpha1.Version{Label: "v2"}, endpoints); (got != nil) != want {
+			t.Errorf("decided by %s: cause %+v; want one: %v", kind, got, want)
+		}
 	}
 }
 

@@ -390,7 +390,7 @@ func (d *Deliver) advance(rel *kube.Delivery, run *delivery, next rollout.State)
 		d.Metrics.ended(&next.Run)
 	}
 	if next.Run.Failed && !was.Run.Failed {
-		run.journal.Cause = causeOf(run.journal.To, run.tally.Endpoints())
+		run.journal.Cause = explains(next.Run.Evidence.Kind, run.journal.To, run.tally.Endpoints())
 	}
 }
 

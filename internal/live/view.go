@@ -290,7 +290,7 @@ func (v View) rest() []line {
 // ended draws how a run ended and why.
 func (v View) ended(run *v1alpha1.Run) []line {
 	from, to := VersionNames(run.From, run.To)
-	lines := append([]line{v.outcome(run)}, wrap(line{text("  ")}, why(run), v.Width)...)
+	lines := append([]line{v.outcome(run)}, wrap(line{text("  ")}, run.Reason, v.Width)...)
 	for i := range run.Commands {
 		lines = append(lines, wrap(labelled("ordered"), v.ordered(&run.Commands[i]), v.Width)...)
 	}
@@ -307,8 +307,8 @@ func (v View) ended(run *v1alpha1.Run) []line {
 // told is ended for a log: no columns.
 func (v View) told(run *v1alpha1.Run) []string {
 	out := []string{v.outcome(run).render(0, false)}
-	if w := why(run); w != "" {
-		out = append(out, "  why: "+Plain(w))
+	if run.Reason != "" {
+		out = append(out, "  why: "+Plain(run.Reason))
 	}
 	if run.Cause != nil && run.Cause.Example != nil {
 		out = append(out, "  example: "+Plain(v.example(run.Cause.Example)))
@@ -317,13 +317,6 @@ func (v View) told(run *v1alpha1.Run) []string {
 		out = append(out, "  ordered: "+Plain(v.ordered(&run.Commands[i])))
 	}
 	return append(out, "  cost: "+Plain(cost(run)))
-}
-
-func why(run *v1alpha1.Run) string {
-	if run.Cause != nil {
-		return run.Cause.Summary
-	}
-	return run.Reason
 }
 
 // cost says what the run cost users, and how fast it was.
