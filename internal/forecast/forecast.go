@@ -2,6 +2,7 @@ package forecast
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -16,7 +17,8 @@ import (
 // Case is what is imagined.
 type Case struct {
 	Plan rollout.Plan
-	// Rate of requests to the service, per second, more than 0.
+	// Rate of requests to the service, per second, more than 0 and at most
+	// MostRate.
 	Rate float64
 	// Errors is the share of stable's requests that fail, Regression how many
 	// more of a bad version's do: 0 to 1, and so is their sum.
@@ -28,7 +30,7 @@ type Case struct {
 	// the canary itself while BlueGreen tests it. They matter to no other
 	// strategy, and are more than 0 in theirs.
 	Matched, Tests float64
-	// Runs of each version, at least 1.
+	// Runs of each version, from 1 to MostRuns.
 	Runs int
 	Seed uint64
 }
@@ -38,6 +40,13 @@ type Case struct {
 func usual(factor float64) *traffic.Durations {
 	return traffic.LogNormal(time.Duration(factor*float64(40*time.Millisecond)), 0.4)
 }
+
+// MostRate and MostRuns bound what is imagined: beyond, it would take hours, and
+// tell no more.
+const (
+	MostRate = 10_000
+	MostRuns = 10_000
+)
 
 // Longest is how long a run is followed.
 const Longest = 7 * 24 * time.Hour
@@ -86,7 +95,8 @@ type Step struct {
 	Requests int64
 }
 
-// Play makes the forecast. The same case gives the same one on every machine.
+// Play makes the forecast. An error about the case names the flag of 'serin
+// simulate' that sets it. The same case gives the same one on every machine.
 func (c Case) Play() (*Forecast, error) {
 	f := &Forecast{}
 	if err := c.prepare(f); err != nil {
@@ -106,8 +116,17 @@ func (c Case) Play() (*Forecast, error) {
 
 // prepare checks the case and leaves out of the plan what cannot be imagined.
 func (c *Case) prepare(f *Forecast) error {
-	if c.Rate <= 0 || c.Runs < 1 || c.Errors < 0 || c.Regression < 0 || c.Errors+c.Regression > 1 || c.Slower < 0 {
-		return errors.New("the rate and the runs must be more than 0, rates of failure from 0 to 100 % in all, and a slowdown not negative")
+	switch { // so that what is not a number is refused, too
+	case !(c.Rate > 0 && c.Rate <= MostRate):
+		return fmt.Errorf("--rps: %v is not above 0 and at most %d", c.Rate, MostRate)
+	case c.Runs < 1 || c.Runs > MostRuns:
+		return fmt.Errorf("--runs: %d is not from 1 to %d", c.Runs, MostRuns)
+	case !(c.Errors >= 0 && c.Errors <= 1):
+		return fmt.Errorf("--baseline-errors: %s is not from 0 to 100 %%", percent(c.Errors))
+	case !(c.Regression >= 0 && c.Errors+c.Regression <= 1):
+		return fmt.Errorf("--regression: with --baseline-errors, %s is more than 100 %%, or it is negative", percent(c.Errors+c.Regression))
+	case !(c.Slower >= 0):
+		return fmt.Errorf("--latency: %s is negative", percent(c.Slower))
 	}
 	p := &c.Plan
 	switch p.Strategy {

@@ -1,6 +1,7 @@
 package forecast
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,25 @@ func TestAPlanShorterThanTheWarmUp(t *testing.T) {
 		}
 		if f.Good.Promoted < 0.99 || f.Good.PromotionTook.P50 > 30*time.Second {
 			t.Errorf("good: %+v; want all promoted before the warm-up is over", f.Good)
+		}
+	}
+}
+
+// TestWhatCannotBeImaginedIsRefused at once, with the flag that asks for it.
+func TestWhatCannotBeImaginedIsRefused(t *testing.T) {
+	for flag, c := range map[string]Case{
+		"--rps: NaN":               {Rate: math.NaN(), Runs: 1},
+		"--rps: 1e+09":             {Rate: 1e9, Runs: 1},
+		"--rps: 0":                 {Runs: 1},
+		"--runs: 100000000":        {Rate: 1, Runs: 1e8},
+		"--runs: 0":                {Rate: 1},
+		"--baseline-errors: 200 %": {Rate: 1, Runs: 1, Errors: 2},
+		"--regression: ":           {Rate: 1, Runs: 1, Errors: 0.5, Regression: 0.6},
+		"--latency: -100 %":        {Rate: 1, Runs: 1, Slower: -1},
+	} {
+		c.Plan = plain(time.Minute, 10)
+		if _, err := c.Play(); err == nil || !strings.HasPrefix(err.Error(), flag) {
+			t.Errorf("%+v is refused with %v; want %s", c, err, flag)
 		}
 	}
 }
