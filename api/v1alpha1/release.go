@@ -538,7 +538,7 @@ type LatencyRule struct {
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:Format=duration
 	// +optional
-	WarmUp metav1.Duration `json:"warmUp,omitempty"`
+	WarmUp metav1.Duration `json:"warmUp,omitzero"`
 }
 
 // Load is own load.
