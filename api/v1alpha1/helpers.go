@@ -35,6 +35,9 @@ const (
 	ConditionEnoughTraffic = "EnoughTraffic"
 )
 
+// Worker reports whether nobody calls the workload.
+func (s *ReleaseSpec) Worker() bool { return s.Service.Port == 0 }
+
 // SetCondition adds or changes a condition; the transition time moves only
 // when the status does. A nil ok stands for Unknown.
 func (s *ReleaseStatus) SetCondition(kind string, ok *bool, reason, message string, generation int64, now time.Time) {

@@ -46,8 +46,11 @@ type ReleaseSpec struct {
 	// The workload whose new versions are released.
 	Target Target `json:"target"`
 
-	// How users reach the workload.
-	Service Service `json:"service"`
+	// How users reach the workload. Left out for workers, which nobody calls, such
+	// as those of a queue: strategy Replicas then releases them, and checks and
+	// webhooks alone judge them.
+	// +optional
+	Service Service `json:"service,omitzero"`
 
 	// How the version meets its users: Canary by growing shares; ABTest by who
 	// they are (match); BlueGreen all at once, after it was judged without

@@ -41,6 +41,10 @@ type Policy struct {
 	// nothing to compare them with, each that fails counts as caused by it.
 	DirectUsers bool
 
+	// ChecksAlone: there are no requests, so that none is waited for, and the
+	// checks and hooks decide.
+	ChecksAlone bool
+
 	// Checks are limits in Flagger's manner, looked at once per Interval.
 	Checks []Check
 	// FailureLimit is the number of failed looks that fails the run; at

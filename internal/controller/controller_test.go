@@ -23,6 +23,7 @@ func spec(t *testing.T, text string) *v1alpha1.ReleaseSpec {
 	if err := yaml.UnmarshalStrict([]byte(text), out); err != nil {
 		t.Fatalf("%v in:\n%s", err, text)
 	}
+	out.Service.Port = 80 // the API asks for one
 	return out
 }
 
@@ -47,7 +48,8 @@ func TestPlanReadsPercentsAsShares(t *testing.T) {
 func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 	f := func(old, new, want string) {
 		t.Helper()
-		err := Check(&v1alpha1.Release{Spec: *spec(t, strings.Replace(goodSpec, old, new, 1))})
+		r := &v1alpha1.Release{Spec: *spec(t, strings.Replace(goodSpec, old, new, 1))}
+		err := Check(r)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("with %s: error = %v, want one that says %q", new, err, want)
 		}
@@ -73,6 +75,20 @@ func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 	f("steps:", "sessionAffinity: {cookieName: 'a b;', maxAge: 1}\nsteps:", `spec.sessionAffinity.cookieName: "a b;" is not the name of a cookie`)
 	f("steps:", "gates: [{name: a b, at: Start, manual: {}}]\nsteps:", `spec.gates[0].name: "a b" has a space in it`)
 	f("steps:", "gates: [{name: a, at: Start, manual: {approvers: ['']}}]\nsteps:", "spec.gates[0].manual.approvers[0]: is empty")
+}
+
+func TestAReleaseWithoutUsersNamesWhatNeedsThem(t *testing.T) {
+	f := func(more, want string) {
+		t.Helper()
+		s := spec(t, more+goodSpec)
+		s.Service = v1alpha1.Service{}
+		if err := Check(&v1alpha1.Release{Spec: *s}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("with %s: error = %v, want one that says %q", more, err, want)
+		}
+	}
+	f("", "spec.service: is missing: say at which port users call it")
+	f("strategy: Replicas", `spec.judge.checks: nothing tells a bad version`)
+	f("strategy: Replicas\npreview: [{uri: {prefix: /}}]", "spec.service: is missing, and without it nobody's requests are routed")
 }
 
 // TestAnErrorIsSaidOnceAndOfTheFieldThatItIsIn: the routes are made of several
@@ -270,7 +286,7 @@ func TestAnObjectStandsAsItsProxiesSay(t *testing.T) {
 }
 
 func TestAReleaseIsLeftWhenNoProxySendsToItsStableCopy(t *testing.T) {
-	r := &v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Target: v1alpha1.Target{Name: "music"}}}
+	r := &v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Target: v1alpha1.Target{Name: "music"}, Service: v1alpha1.Service{Port: 80}}}
 	r.Namespace = "default"
 	rel := &kube.Delivery{Release: r, Names: kube.NamesOf(r)}
 	route := map[mesh.Origin]int64{{Kind: "VirtualService", Namespace: "default", Name: "music"}: 1}

@@ -522,6 +522,9 @@ func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rol
 	if !rel.Stable.Exists {
 		return nil
 	}
+	if rel.Release.Spec.Worker() {
+		return d.API.LeaveTraffic(ctx, rel)
+	}
 	if err := d.API.MakeSides(ctx, rel); err != nil {
 		return err
 	}

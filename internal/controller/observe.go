@@ -40,13 +40,17 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 }
 
 // workload is ready when its Deployment says so and the proxies know enough of
-// its pods: traffic that is sent to it then arrives.
+// its pods: traffic that is sent to it then arrives. Proxies know no workers.
 func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) rollout.Workload {
 	out := rollout.Workload{Message: w.Message}
 	if !w.Exists {
 		return out
 	}
 	out.Revision = rollout.Revision(w.Revision)
+	if rel.Release.Spec.Worker() {
+		out.Pods, out.Wanted, out.Ready = w.Available, w.Replicas, w.Ready
+		return out
+	}
 	of, all := d.Acks.Endpoints(backend(rel, service), w.Template)
 	out.Pods, out.Wanted = int32(all), w.Replicas
 	if !w.Ready {

@@ -28,6 +28,9 @@ func unserved(rel *kube.Delivery, s *rollout.State) string {
 	if side.Available > 0 {
 		return ""
 	}
+	if rel.Release.Spec.Worker() {
+		return "no pod can work: " + side.Message
+	}
 	return "no pod can serve users: " + side.Message
 }
 

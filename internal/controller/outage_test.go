@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/rollout"
 )
@@ -12,7 +13,8 @@ import (
 func TestUsersAreServedByTheSideThatTheyAreSentTo(t *testing.T) {
 	up := func(name string) kube.Workload { return kube.Workload{Exists: true, Available: 1, Message: name} }
 	down := func(name string) kube.Workload { return kube.Workload{Exists: true, Message: name} }
-	all := kube.Delivery{Target: up("target"), Stable: up("stable"), Warm: up("warm")}
+	served := v1alpha1.ReleaseSpec{Service: v1alpha1.Service{Port: 80}}
+	all := kube.Delivery{Release: &v1alpha1.Release{Spec: served}, Target: up("target"), Stable: up("stable"), Warm: up("warm")}
 	without := func(name string) *kube.Delivery {
 		d := all
 		switch name {

@@ -34,6 +34,7 @@ func planOf(spec *v1alpha1.ReleaseSpec) (rollout.Plan, error) {
 	r := &specReader{spec: spec}
 	p := rollout.Plan{
 		Strategy:       rollout.Strategy(spec.Strategy),
+		Worker:         spec.Worker(),
 		Steps:          r.shares("spec.steps", v1alpha1.Texts(spec.Steps)),
 		Hold:           spec.Hold.Duration,
 		Iterations:     int(spec.Iterations),
@@ -234,6 +235,9 @@ func (r *specReader) clock(field, text string) time.Duration {
 // users checks the fields that say which users meet the canary.
 func (r *specReader) users() {
 	s := r.spec
+	if s.Worker() && (len(s.Preview) > 0 || s.Cohort != nil || s.SessionAffinity != nil) {
+		r.wrong("spec.service", "is missing, and without it nobody's requests are routed: remove spec.preview, spec.cohort and spec.sessionAffinity")
+	}
 	byMatch := s.Strategy == string(rollout.ABTest)
 	if byMatch && len(s.Match) == 0 {
 		r.wrong("spec.match", "is missing: say whose requests get the canary, such as [{headers: {x-canary: {exact: insider}}}]")

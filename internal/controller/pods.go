@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/rollout"
@@ -16,21 +17,31 @@ type divided struct {
 	since          RouteAck
 }
 
-// divided says since when both sides have the pods that the state asks for,
-// behind the users' Service and in every proxy.
-func (d *Deliver) divided(rel *kube.Delivery, run *delivery, want rollout.World) (since RouteAck, ok bool) {
+// taking counts the pods of both sides that take users' requests, in the snapshot
+// that every proxy runs, or work, as of now.
+func (d *Deliver) taking(rel *kube.Delivery) (canary, stable int32, in RouteAck) {
+	if rel.Release.Spec.Worker() {
+		return rel.Target.Available, rel.Stable.Available, RouteAck{At: time.Now()}
+	}
 	service := backend(rel, rel.Names.Service)
-	canary, applied := d.Acks.Pods(service, rel.Names.Target)
-	stable, _ := d.Acks.Pods(service, rel.Names.Stable)
+	canary, in = d.Acks.Pods(service, rel.Names.Target)
+	stable, _ = d.Acks.Pods(service, rel.Names.Stable)
+	return canary, stable, in
+}
+
+// divided says since when both sides have the pods that the state asks for,
+// behind the users' Service and in every proxy where there are users.
+func (d *Deliver) divided(rel *kube.Delivery, run *delivery, want rollout.World) (since RouteAck, ok bool) {
+	canary, stable, applied := d.taking(rel)
 	asked := divided{traffic: want.Traffic, canary: want.CanaryPods, stable: want.StablePods, since: run.divided.since}
-	ok = applied.Snapshot != 0 &&
+	ok = !applied.At.IsZero() && (rel.Target.Running <= want.CanaryPods || !rel.Release.Spec.Worker()) &&
 		rel.Target.Replicas == want.CanaryPods && canary <= want.CanaryPods && canary >= rel.Target.Enough &&
 		(rel.Stable.Replicas == want.StablePods || want.StablePods == 0) && stable >= max(1, rel.Stable.Enough)
 	switch {
 	case !ok:
 		run.divided = divided{}
 		return RouteAck{}, false
-	case run.divided != asked || run.divided.since.Snapshot == 0:
+	case run.divided != asked || run.divided.since.At.IsZero():
 		asked.since = applied
 		run.divided = asked
 	}
@@ -84,9 +95,7 @@ func (d *Deliver) shrink(ctx context.Context, rel *kube.Delivery, state rollout.
 	if !want.ByPods || !want.Split {
 		return nil
 	}
-	service := backend(rel, rel.Names.Service)
-	canary, _ := d.Acks.Pods(service, rel.Names.Target)
-	stable, _ := d.Acks.Pods(service, rel.Names.Stable)
+	canary, stable, _ := d.taking(rel)
 	if rel.Target.Replicas > want.CanaryPods && (state.Phase == rollout.RollingBack || stable >= want.StablePods) {
 		if err := d.API.ScaleTarget(ctx, rel, want.CanaryPods); err != nil {
 			return err

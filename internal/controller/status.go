@@ -74,7 +74,7 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		out.WaitingFor, out.Wait = reason, string(s.Wait)
 	}
 	addHistory(out, run, say)
-	setConditions(out, s, unserved(rel, &s), say, rel.Release.Generation, now)
+	setConditions(out, s, servesText(rel), unserved(rel, &s), say, rel.Release.Generation, now)
 	setEnoughTraffic(out, run, rel.Release.Generation, now)
 	return out, nil
 }
@@ -83,6 +83,9 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 // of it.
 func setEnoughTraffic(out *v1alpha1.ReleaseStatus, run *delivery, generation int64, now time.Time) {
 	p := &run.pace
+	if run.plan.Worker {
+		return
+	}
 	if p.news(generation) {
 		p.generation = generation
 		p.told, _ = p.rate.perSecond()
@@ -155,7 +158,15 @@ func addHistory(out *v1alpha1.ReleaseStatus, run *delivery, say func(string) str
 	out.History = out.History[:min(len(out.History), maxHistory)]
 }
 
-func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, unserved string, say func(string) string, generation int64, now time.Time) {
+// servesText is what the stable version does.
+func servesText(rel *kube.Delivery) string {
+	if rel.Release.Spec.Worker() {
+		return "does all the work"
+	}
+	return "serves users"
+}
+
+func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, serves, unserved string, say func(string) string, generation int64, now time.Time) {
 	yes, no := true, false
 	out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
 	if s.Phase == rollout.Initializing || s.Phase == "" {
@@ -164,7 +175,7 @@ func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, unserved string
 		return
 	}
 	if unserved == "" {
-		out.SetCondition(v1alpha1.ConditionReady, &yes, "Serving", nameOf(out.Stable)+" serves users", generation, now)
+		out.SetCondition(v1alpha1.ConditionReady, &yes, "Serving", nameOf(out.Stable)+" "+serves, generation, now)
 	} else {
 		out.SetCondition(v1alpha1.ConditionReady, &no, reasonNotServing, unserved, generation, now)
 	}

@@ -129,6 +129,9 @@ func (c *Case) prepare(f *Forecast) error {
 		return fmt.Errorf("--latency: %s is negative", percent(c.Slower))
 	}
 	p := &c.Plan
+	if p.Worker {
+		return errors.New("without spec.service there are no requests to imagine: a worker is judged by its checks and webhooks alone")
+	}
 	switch p.Strategy {
 	case rollout.Canary, rollout.Replicas, "":
 		if p.Skip {

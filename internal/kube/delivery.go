@@ -284,7 +284,7 @@ func firstLine(s string) string {
 }
 
 func (c *Client) route(d *Delivery) Route {
-	n, r := d.Names, Route{Exists: true}
+	n, r := d.Names, Route{Exists: !d.Release.Spec.Worker()}
 	for _, name := range routeNames(d.Release) {
 		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(n.Namespace).Get(name)
 		if err != nil || vs.DeletionTimestamp != nil {

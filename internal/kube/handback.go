@@ -106,6 +106,9 @@ func (c *Client) restoreService(ctx context.Context, d *Delivery) error {
 		return nil // deleted by the user: nothing to restore
 	}
 	if have.Labels[LabelRelease] == d.Release.Name {
+		if d.Release.Spec.Worker() {
+			return nil // it is on its way out already
+		}
 		target, err := c.deployment(d, d.Names.Target)
 		if err != nil {
 			return err

@@ -34,6 +34,9 @@ const (
 // ask for, with every kind of route that its spec has. An error names the field
 // of the spec.
 func RoutesOf(r *v1alpha1.Release) ([]metav1.Object, error) {
+	if r.Spec.Worker() {
+		return nil, nil
+	}
 	d := &Delivery{Release: r, Names: NamesOf(r)}
 	routes, err := routesFor(d, rollout.Traffic{Share: rollout.Percent, Match: len(r.Spec.Match) > 0}, true)
 	if err != nil {
@@ -366,6 +369,9 @@ func ownMeta(d *Delivery, name string) metav1.ObjectMeta {
 
 // routeNames are the names of the VirtualServices that a Release needs.
 func routeNames(r *v1alpha1.Release) []string {
+	if r.Spec.Worker() {
+		return nil
+	}
 	n := NamesOf(r)
 	if r.Spec.Service.Delegation || len(gatewaysOf(r)) == 0 {
 		return []string{n.Service}

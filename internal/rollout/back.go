@@ -69,8 +69,8 @@ func (r *step) restore() {
 	newer := target != "" && target != s.Canary && target != s.Stable && target != s.Rejected
 	switch {
 	case !r.acked:
-		r.stall("%s: waiting for the proxies to send all traffic to the stable version", s.Run.Reason)
-	case s.Asked.After(s.Run.Started) && in.Now.Sub(s.Acked) < drain:
+		r.stall("%s: waiting for %s", s.Run.Reason, r.plan.either("the proxies to send all traffic to the stable version", "the canary's pods to end"))
+	case !r.plan.Worker && s.Asked.After(s.Run.Started) && in.Now.Sub(s.Acked) < drain:
 		r.pause(WaitTime, s.Acked.Add(drain), "%s: the last requests to the canary are finished", s.Run.Reason)
 	case s.Traffic.Warm || s.Touched && !back && !newer:
 		// A newer version may be the repair, so it need not wait for this.

@@ -54,9 +54,9 @@ func (w *Workload) holds(need int32) bool {
 }
 
 // stranded reports whether no stable pod could answer what the canary answers
-// now. Where nobody counts pods it is false.
+// now. Where nobody counts pods it is false, and a worker's work can wait.
 func (r *step) stranded() bool {
-	return r.in.Stable.Pods == 0 && r.in.Target.Pods > 0
+	return !r.plan.Worker && r.in.Stable.Pods == 0 && r.in.Target.Pods > 0
 }
 
 // pods are so many as a share of the traffic needs.
@@ -79,9 +79,13 @@ func (r *step) countPods() {
 	}
 }
 
-// recountPods follows the user, or the autoscaler.
+// recountPods follows the user, or the autoscaler. The routes of a release that
+// became a worker during a run are gone: nothing is left but its pods.
 func (r *step) recountPods() {
 	s, in := &r.s, r.in
+	if r.plan.Worker && s.Split && !s.ByPods {
+		s.ByPods, s.Pods = true, max(1, in.Stable.Wanted)
+	}
 	if !s.ByPods {
 		return
 	}

@@ -22,7 +22,7 @@ const (
 // that of versions that never fail.
 func (p *Plan) AtRate(perSecond float64) (slow string, impossible error) {
 	share, requests := p.first()
-	if requests == 0 || p.Skip {
+	if requests == 0 || p.Skip || p.Worker {
 		return "", nil
 	}
 	if p.Load.Rate > 0 && (p.Load.UpTo == 0 || p.Load.UpTo >= 2*requests) {

@@ -55,6 +55,7 @@ func (r *step) initialize() {
 		r.miss(before)
 		return
 	}
+	serves := r.plan.serves()
 	ready := in.Stable.Ready && in.Stable.Revision == s.Stable
 	if newer := in.Target.Revision; !ready && !s.Split && !s.Adopted && newer != "" {
 		s.Stable = newer // it serves all users already, and may be the repair of the copy
@@ -62,13 +63,13 @@ func (r *step) initialize() {
 	switch {
 	case !s.Split && (ready || in.Ack.OK): // the latter: our route is live already
 		r.askFor(Traffic{})
-		r.stall("waiting for the proxies to send the traffic to the stable copy")
+		r.stall("waiting for %s", r.plan.either("the proxies to send the traffic to the stable copy", "the target's pods to leave their work to the stable copy"))
 	case !s.Split:
 		r.stall("waiting for the stable copy: %s", orElse(in.Stable.Message, "its pods are not ready"))
 	case !r.acked:
-		r.stall("waiting for the proxies to send the traffic to the stable copy")
+		r.stall("waiting for %s", r.plan.either("the proxies to send the traffic to the stable copy", "the target's pods to leave their work to the stable copy"))
 	default:
-		r.tell(false, "Initialized", "the stable copy with revision %s serves all users", s.Stable)
+		r.tell(false, "Initialized", "the stable copy with revision %s %s", s.Stable, serves)
 		r.enter(Idle)
 	}
 }
@@ -83,17 +84,18 @@ func (r *step) idle() {
 		s.Rejected = ""
 	}
 	s.Next = false
+	serves := r.plan.serves()
 	switch {
 	case target == "":
 		before := s.Reason
-		r.wait("", "the target does not exist; revision %s serves all users", s.Stable)
+		r.wait("", "the target does not exist; revision %s %s", s.Stable, serves)
 		r.miss(before)
 	case target == s.Stable:
-		r.wait("", "revision %s serves all users", s.Stable)
+		r.wait("", "revision %s %s", s.Stable, serves)
 	case target == s.Rejected && s.Run.BySet != "":
-		r.wait("", "revision %s serves all users; %s is tried again when %s has another version: %s", s.Stable, target, s.Run.BySet, s.Run.Reason)
+		r.wait("", "revision %s %s; %s is tried again when %s has another version: %s", s.Stable, serves, target, s.Run.BySet, s.Run.Reason)
 	case target == s.Rejected && s.Run.Outcome == Reverted:
-		r.wait("", "revision %s serves all users again, and %s is not tried until the target changes: %s", s.Stable, target, s.Run.Reason)
+		r.wait("", "revision %s %s again, and %s is not tried until the target changes: %s", s.Stable, serves, target, s.Run.Reason)
 	case target == s.Rejected && s.Run.To == target:
 		r.wait("", "revision %s was %s and is not tried again until the target changes: %s", target, s.Run.Outcome.words(), s.Run.Reason)
 	case target == s.Rejected:
@@ -112,6 +114,9 @@ func (r *step) idle() {
 		r.begin(target)
 	}
 }
+
+// serves says what the stable version does.
+func (p *Plan) serves() string { return p.either("serves all users", "does all the work") }
 
 // begin starts a run.
 func (r *step) begin(target Revision) {

@@ -24,12 +24,17 @@ const (
 	// Mirror: copies of requests for Plan.Iterations, then promotion.
 	Mirror Strategy = "Mirror"
 	// Replicas: a growing share of the pods, by Plan.Steps, without a route.
+	// The one strategy of a Worker.
 	Replicas Strategy = "Replicas"
 )
 
 // Plan is how a release wants its runs to go. It may change during a run.
 type Plan struct {
 	Strategy Strategy
+	// Worker: nobody calls the pods, which find their work themselves, such as
+	// in a queue. The canary is judged by the checks and hooks alone, and it is
+	// promoted when the new stable pods are ready.
+	Worker bool
 	// Steps are the canary's shares in Canary and Replicas, ascending, each
 	// above 0. After the last one is judged good the version is promoted.
 	// The other strategies leave them alone.
@@ -94,6 +99,14 @@ type Load struct {
 // users. A test before them is none.
 func (p *Plan) NumSteps() int { return len(p.steps()) }
 
+// either is what is said of a release with users, or of a worker.
+func (p *Plan) either(users, worker string) string {
+	if p.Worker {
+		return worker
+	}
+	return users
+}
+
 // steps are the canary's shares: of all requests, of the matched ones in
 // ABTest, of the pods in Replicas.
 func (p *Plan) steps() []Share {
@@ -126,6 +139,10 @@ func (p *Plan) policy(s *State) analysis.Policy {
 		for n := first; n <= p.NumSteps(); n++ {
 			policy.Shares = append(policy.Shares, p.next(n, s.Pods))
 		}
+	}
+	if p.Worker {
+		policy.ChecksAlone = true
+		policy.FalseAlarm, policy.Tolerance, policy.LatencyTolerance = 0, 0, 0
 	}
 	switch {
 	case s.Traffic.Mirror > 0:

@@ -87,7 +87,7 @@ func (p *player) do(out *strings.Builder, words []string) {
 		p.holds["acks"] = foreign
 	case "copy": // copy REVISION: a stable copy exists already
 		p.in.Stable = Workload{Revision: Revision(args[0]), Ready: true}
-	case "look": // look [after=D] [times=N] [canary=FAILED/ALL] [stable=FAILED/ALL] [own-canary=FAILED/ALL] [own-stable=FAILED/ALL] [ms=N] [live=N]; own load comes while it is wanted
+	case "look": // look [after=D] [times=N] [canary=FAILED/ALL] [stable=FAILED/ALL] [own-canary=FAILED/ALL] [own-stable=FAILED/ALL] [ms=N] [live=N] [value=N|error]; own load comes while it is wanted
 		p.look(out, args)
 	case "crash": // crash [lost]: the process dies; what was stored is read again, or was lost
 		if len(args) > 0 {
@@ -198,6 +198,8 @@ func (p *player) setPlan(out *strings.Builder, args []string) {
 			plan.Mirror = p.share(value)
 		case "iterations":
 			plan.Iterations = int(p.number(value))
+		case "worker":
+			plan.Worker = value == "on"
 		case "skip":
 			plan.Skip = value == "on"
 		case "hold":
@@ -250,6 +252,8 @@ func (p *player) setPolicy(key, value string) {
 		policy.Budget = int64(f)
 	case "success-rate":
 		policy.Checks = append(policy.Checks, analysis.Check{Metric: analysis.SuccessRate, Min: &f})
+	case "restarts":
+		policy.Checks = append(policy.Checks, analysis.Check{Metric: "restarts", External: true, Max: &f})
 	case "duration-p99":
 		policy.Checks = append(policy.Checks, analysis.Check{Metric: analysis.DurationP99, Max: &f})
 	default:
@@ -387,6 +391,12 @@ func (p *player) look(out *strings.Builder, args []string) {
 			mirrored = Mirrored{Differ: p.number(failed), Compared: p.number(all), Example: "header x-a"}
 		case "ms":
 			latency = time.Duration(p.number(value)) * time.Millisecond
+		case "value": // value=N|error: what the first check measures
+			m := analysis.Measured{At: p.in.Now, Err: "no answer"}
+			if value != "error" {
+				m = analysis.Measured{At: p.in.Now, Canary: float64(p.number(value)), HasCanary: true}
+			}
+			samples.Measured = append(samples.Measured, m)
 		case "live":
 			live = p.number(value)
 		default:

@@ -57,7 +57,12 @@ func (r *step) raise(n int) {
 		return
 	}
 	r.reach(n)
-	r.stall("waiting for the proxies to apply the split")
+	r.stall("waiting for %s", r.plan.applied())
+}
+
+// applied is what has to happen before a share is in effect.
+func (p *Plan) applied() string {
+	return p.either("the proxies to apply the split", "both sides to have their pods")
 }
 
 // reach asks for the traffic of a step, from 1.
@@ -112,7 +117,7 @@ func (r *step) advance() {
 	at := r.where()
 	switch still := r.still(); {
 	case !r.acked:
-		r.late(r.stall("%s: waiting for the proxies to apply the split", at))
+		r.late(r.stall("%s: waiting for %s", at, r.plan.applied()))
 	case still != "":
 		r.wait(WaitPerson, "%s: %s; %s", at, still, s.Evidence.Reason)
 	case !in.Target.Ready:

@@ -72,7 +72,7 @@ func (r *step) handOver() {
 }
 
 // finalize sends all traffic to the new stable pods and ends the run when it
-// was seen there. It does not give up: going back would need the same proxies.
+// was seen there; of a worker there is none, and its pods are ready. It does not give up: going back would need the same proxies.
 func (r *step) finalize() {
 	s, in := &r.s, r.in
 	ready := in.Stable.Ready && in.Stable.Revision == s.Canary
@@ -86,9 +86,11 @@ func (r *step) finalize() {
 	silent := in.Now.Sub(s.Quiet)
 	switch {
 	case !r.acked:
-		r.stall("waiting for the proxies to send all traffic to the new stable version")
+		r.stall("waiting for %s", r.plan.either("the proxies to send all traffic to the new stable version", "the canary's pods to leave their work to the new stable version"))
 	case !ready:
 		r.stall("waiting for the stable copy: %s", orElse(in.Stable.Message, "its pods are not ready"))
+	case r.plan.Worker:
+		r.finish(s.Run.Reason)
 	case !s.Served && silent >= quiet:
 		r.finish(fmt.Sprintf("%s; no request arrived for %v to see it serve", s.Run.Reason, quiet))
 	case !s.Served && in.Arrived == 0 && silent > drain:

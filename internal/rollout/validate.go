@@ -27,6 +27,9 @@ func (p *Plan) Validate() error {
 	p.validateGates(&f)
 	p.validateHooks(&f)
 	p.validateJudge(&f)
+	if p.Worker {
+		p.validateWorker(&f)
+	}
 	return errors.Join(f...)
 }
 
@@ -124,6 +127,28 @@ func (p *Plan) validateJudge(f *findings) {
 	for i := range j.Checks {
 		p.validateCheck(f, &j.Checks[i], fmt.Sprintf("spec.judge.checks[%d]", i))
 	}
+}
+
+// validateWorker checks that something tells a bad version, and that it needs no
+// requests.
+func (p *Plan) validateWorker(f *findings) {
+	f.check(p.Strategy == Replicas, "spec.service: is missing: say at which port users call it, such as {port: 8080}; where nobody does, say strategy: %s", Replicas)
+	f.check(p.Load.Rate <= 0, "spec.judge.load: nobody answers it without spec.service; leave it out")
+	f.check(p.Policy.Budget <= 0, "spec.judge.budget: there are no requests to fail without spec.service; leave it out")
+	judged := p.Skip
+	for i := range p.Policy.Checks {
+		c := &p.Policy.Checks[i]
+		f.check(c.External, "spec.judge.checks[%d].metric: there are no requests to measure %s by without spec.service; use cpu, memory or restarts, or say with template or scrape how it is measured", i, c.Metric)
+		judged = judged || c.Severity != analysis.Warn
+	}
+	for _, h := range p.Hooks {
+		switch h.Type {
+		case HookPreRollout, HookRollout, HookConfirmTrafficIncrease, HookConfirmPromotion:
+			judged = true
+		case HookConfirmRollout, HookPostRollout, HookRollback, HookEvent: // silence is consent, or they come too soon or too late
+		}
+	}
+	f.check(judged, "spec.judge.checks: nothing tells a bad version: without spec.service there are no requests to judge it by, so add a check, such as {metric: restarts, max: \"0\"}, or a webhook of type %s", HookRollout)
 }
 
 func (p *Plan) validateCheck(f *findings, c *analysis.Check, path string) {
