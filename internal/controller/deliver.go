@@ -413,12 +413,21 @@ func (d *Deliver) version(rel *kube.Delivery, run *delivery, rev rollout.Revisio
 // wording puts the names that people use in the place of revisions, which are
 // all that package rollout knows.
 func (d *Deliver) wording(rel *kube.Delivery, run *delivery) func(string) string {
-	var pairs []string
 	s := run.journal.State
+	names := map[rollout.Revision]string{}
+	alike := map[string]int{}
 	for _, rev := range []rollout.Revision{s.Stable, s.Canary, s.Rejected, s.Run.From, s.Run.To, rollout.Revision(rel.Target.Revision)} {
-		if v := d.version(rel, run, rev); rev != "" && v.Label != "" {
-			pairs = append(pairs, "revision "+string(rev), v.Label, string(rev), v.Label)
+		if v := d.version(rel, run, rev); rev != "" && v.Label != "" && names[rev] == "" {
+			names[rev] = v.Label
+			alike[v.Label]++
 		}
+	}
+	var pairs []string
+	for rev, name := range names {
+		if alike[name] > 1 { // as where only a ConfigMap was changed
+			name += "@" + string(rev[:min(7, len(rev))])
+		}
+		pairs = append(pairs, "revision "+string(rev), name, string(rev), name)
 	}
 	return strings.NewReplacer(pairs...).Replace
 }

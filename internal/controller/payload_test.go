@@ -178,3 +178,17 @@ func checkResults() []analysis.CheckResult {
 		{Metric: "sales", Err: "datadog: 403 Forbidden"},
 	}
 }
+
+// Two versions of one label, as where only a ConfigMap was changed, are told
+// apart by their revisions.
+func TestVersionsOfOneLabelAreToldApart(t *testing.T) {
+	rel, run := midRun(t)
+	const text = "revision bbb is taken back: aaa serves"
+	if got := new(Deliver).wording(rel, run)(text); got != "v2 is taken back: v1 serves" {
+		t.Error(got)
+	}
+	run.journal.To.Label = "v1"
+	if got := new(Deliver).wording(rel, run)(text); got != "v1@bbb is taken back: v1@aaa serves" {
+		t.Error(got)
+	}
+}

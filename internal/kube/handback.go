@@ -5,8 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
+
+// reasonHandedBack is that of the event that says that the target does not run
+// what its user wrote any more.
+const reasonHandedBack = "HandedBack"
 
 // HasToHandBack reports whether anybody is left to be served when a Release
 // goes: not where its target is gone as well, nor where another Release has it.
@@ -26,7 +31,7 @@ func (c *Client) HandBack(ctx context.Context, d *Delivery) (done bool, err erro
 	case d.Target.Replicas == 0:
 		return false, c.ScaleTarget(ctx, d, max(d.Stable.Replicas, 1))
 	case !d.Target.Ready:
-		return false, nil
+		return false, c.RefreshPods(ctx, d)
 	}
 	if err := c.dropScaler(ctx, d); err != nil {
 		return false, err
@@ -95,6 +100,10 @@ func (c *Client) restoreTarget(ctx context.Context, d *Delivery) error {
 	if err := c.replaceTemplate(ctx, want); err != nil {
 		return err
 	}
+	message := fmt.Sprintf("release %s was deleted before revision %s (%s) was promoted: deployment %s runs revision %s (%s) again, which serves users; apply your manifest again to bring the other to all of them",
+		d.Release.Name, d.Target.Template, d.Target.Version.Image, target.Name, d.Stable.Version.Revision, d.Stable.Version.Image)
+	c.Event(d.Release, true, reasonHandedBack, message)
+	c.events.Event(target, corev1.EventTypeWarning, reasonHandedBack, message)
 	return c.disown(ctx, deploymentsResource, want.Namespace, want.Name)
 }
 
