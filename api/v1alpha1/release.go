@@ -614,7 +614,7 @@ type Check struct {
 	ToStable *Relative `json:"toStable,omitempty"`
 
 	// abort: one bad look rolls back. count: so many as failureLimit do. warn:
-	// it is told.
+	// it is told, by an event and an alert, and decides nothing.
 	// +kubebuilder:default=count
 	// +kubebuilder:validation:Enum=abort;count;warn
 	// +optional

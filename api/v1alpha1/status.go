@@ -98,6 +98,11 @@ type ReleaseStatus struct {
 	// +optional
 	FailedChecks int32 `json:"failedChecks,omitempty"`
 
+	// What is wrong with checks and decides nothing now: a limit of severity warn
+	// that is missed, a metric that cannot be measured. Empty between runs.
+	// +optional
+	Warnings []string `json:"warnings,omitempty"`
+
 	// What the verdict rests on, in one line.
 	// +optional
 	Evidence string `json:"evidence,omitempty"`

@@ -945,6 +945,11 @@ func (in *ReleaseStatus) DeepCopyInto(out *ReleaseStatus) {
 		*out = new(Mirrored)
 		**out = **in
 	}
+	if in.Warnings != nil {
+		in, out := &in.Warnings, &out.Warnings
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Conditions != nil {
 		in, out := &in.Conditions, &out.Conditions
 		*out = make([]v1.Condition, len(*in))

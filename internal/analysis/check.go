@@ -26,6 +26,8 @@ type checkTest struct {
 	// Warnings counts failed looks of severity Warn.
 	Warnings int    `json:"warnings,omitempty"`
 	Warning  string `json:"warning,omitempty"`
+	// Concerns stand until a look ends them, over the steps.
+	Concerns []Concern `json:"concerns,omitempty"`
 
 	// A failed hook holds the step until Policy.Interval passed without one:
 	// HookFailing in the interval that began at HookSince, HookBad after it.
@@ -48,7 +50,7 @@ type checkWindow struct {
 func (t checkTest) nextStep(now time.Time) checkTest {
 	return checkTest{
 		Failed: t.Failed, Last: t.Last, Kind: t.Kind, Aborted: t.Aborted,
-		Warnings: t.Warnings, Warning: t.Warning, HookSince: now,
+		Warnings: t.Warnings, Warning: t.Warning, Concerns: t.Concerns, HookSince: now,
 	}
 }
 
@@ -72,6 +74,7 @@ func (t checkTest) observe(policy Policy, seen *Samples, now time.Time) checkTes
 	for i := range latest {
 		latest[i].Metric, latest[i].Severity = policy.Checks[i].Metric, policy.Checks[i].Severity
 	}
+	t.Concerns = standing(t.Concerns, policy.Checks)
 	failed := t.lookAtTraffic(policy, seen, begin, now)
 	for _, m := range seen.Measured {
 		if m.Check < 0 || m.Check >= len(latest) || !policy.Checks[m.Check].External {
@@ -174,6 +177,7 @@ func (t *checkTest) lookAt(i int, c Check, m Measured, requests int64) finding {
 		}
 	}
 	t.Latest[i] = r
+	t.concern(i, c, &r, f.text)
 	return f
 }
 

@@ -3,6 +3,7 @@ package analysis
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,7 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 		FailedChecks: j.Checks.Failed,
 		Warnings:     j.Checks.Warnings,
 		Warning:      j.Checks.Warning,
+		Concerns:     slices.Clone(j.Checks.Concerns),
 		Checks:       j.Checks.results(),
 	}
 	for _, r := range j.Bound.Regressions {

@@ -110,6 +110,9 @@ type Evidence struct {
 	// what the last one saw.
 	Warnings int    `json:"warnings,omitempty"`
 	Warning  string `json:"warning,omitempty"`
+	// Concerns are what people should know of the checks now, although it fails
+	// nothing.
+	Concerns []Concern `json:"concerns,omitempty"`
 	// Checks are the latest looks, in the order of Policy.Checks.
 	Checks []CheckResult `json:"checks,omitempty"`
 

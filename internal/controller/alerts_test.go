@@ -37,6 +37,9 @@ func TestAlertsCarryTheEvidenceByTheirSeverity(t *testing.T) {
 	e.Evidence.Checks = checkResults()
 	e.Evidence.LogE = 1000
 	show(true, "CheckFailed", "latency is 812")
+	show(true, "CheckWarned", "orders is 7, at least 10 is asked for")
+	show(true, "CheckNotMeasured", "orders could not be read: connection refused")
+	show(false, "CheckMeasured", "orders is measured again")
 	e.Traffic = rollout.Traffic{Share: rollout.All, Match: true}
 	show(false, "GateAsked", "gate qa is asked (at Promotion)")
 	e.Traffic = rollout.Traffic{Mirror: 1000}

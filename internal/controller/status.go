@@ -69,6 +69,9 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		out.FailedChecks = int32(s.Evidence.FailedChecks)
 		out.Verdict = s.Evidence.Verdict.String()
 		out.Evidence = say(s.Evidence.Reason)
+		for _, c := range s.Evidence.Concerns {
+			out.Warnings = append(out.Warnings, c.Text)
+		}
 	}
 	if s.Wait != "" {
 		out.WaitingFor, out.Wait = reason, string(s.Wait)

@@ -130,6 +130,11 @@ func (v View) run() []line {
 		verdict = "NoData"
 	}
 	lines = append(lines, wrap(labelled("verdict", painted(verdictPaint(verdict), verdict), text("  ")), evidence(&s), v.Width)...)
+	for _, warning := range s.Warnings {
+		if !strings.Contains(s.Evidence, warning) {
+			lines = append(lines, wrap(labelled("warning"), warning, v.Width)...)
+		}
+	}
 	lines = append(lines, v.strategy()...)
 	lines = append(lines, v.waiting()...)
 	lines = append(lines, v.set()...)

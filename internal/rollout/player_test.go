@@ -238,6 +238,15 @@ func (p *player) setPolicy(key, value string) {
 	case "warm-up":
 		policy.Warmup = p.duration(value)
 		return
+	case "check": // check=METRIC:LEAST:SEVERITY, of a provider
+		parts := strings.Split(value, ":")
+		least := float64(p.number(parts[1]))
+		c := analysis.Check{Metric: analysis.Metric(parts[0]), External: true, Min: &least}
+		if err := c.Severity.UnmarshalText([]byte(parts[2])); err != nil {
+			p.t.Fatal(err)
+		}
+		policy.Checks = append(policy.Checks, c)
+		return
 	}
 	f, err := strconv.ParseFloat(value, 64)
 	if err != nil {

@@ -202,7 +202,7 @@ func (r *step) watch() {
 	for _, what := range r.failed {
 		s.Judge = s.Judge.HookFailed(r.policy, what)
 	}
-	failedBefore := s.Evidence.FailedChecks
+	before := s.Evidence
 	next := 1.0
 	if r.s.undecided() {
 		next = r.plan.next(s.Step, s.Pods)
@@ -213,7 +213,8 @@ func (r *step) watch() {
 		s.Run.Mirrored = s.Run.Mirrored.Add(in.Mirrored)
 		s.Run.Spared = s.Evidence.Cost
 	}
-	if s.Evidence.FailedChecks > failedBefore && s.Evidence.Verdict != analysis.Fail {
+	r.concerns(before.Concerns)
+	if s.Evidence.FailedChecks > before.FailedChecks && s.Evidence.Verdict != analysis.Fail {
 		why := s.Evidence.Reason
 		if !judged { // there is nothing else to be said of it yet
 			why = fmt.Sprintf("%s (failed check %d of %d)", r.failed[len(r.failed)-1], s.Evidence.FailedChecks, r.policy.FailureLimit)
@@ -223,6 +224,32 @@ func (r *step) watch() {
 	if s.Evidence.Verdict == analysis.Fail {
 		r.fail()
 	}
+}
+
+// concerns tells what began to be wrong with a check that decides nothing now,
+// and that a metric can be measured again; before is what was told.
+func (r *step) concerns(before []analysis.Concern) {
+	now := r.s.Evidence.Concerns
+	for _, c := range now {
+		switch {
+		case slices.ContainsFunc(before, c.Same):
+		case c.Unmeasured:
+			r.tell(true, "CheckNotMeasured", "%s", c.Text)
+		default:
+			r.tell(true, "CheckWarned", "%s (of severity warn: it decides nothing)", c.Text)
+		}
+	}
+	for _, c := range before {
+		if c.Unmeasured && r.measured(c) && !slices.ContainsFunc(now, c.Same) {
+			r.tell(false, "CheckMeasured", "%s is measured again", c.Metric)
+		}
+	}
+}
+
+// measured reports whether a check that a concern is about gave a value.
+func (r *step) measured(c analysis.Concern) bool {
+	checks := r.s.Evidence.Checks
+	return c.Check < len(checks) && checks[c.Check].Metric == c.Metric && checks[c.Check].Verdict != analysis.NoData
 }
 
 // judged reports whether the canary answers requests by which it is judged.
