@@ -477,6 +477,11 @@ func sameStatus(a, b *v1alpha1.ReleaseStatus) bool {
 func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) error {
 	state := run.stored.State
 	want := state.Want()
+	if state.Phase == rollout.Initializing {
+		if err := d.API.Adopt(ctx, rel); err != nil {
+			return err
+		}
+	}
 	if rel.Target.Exists && rel.Target.Revision == string(state.Canary) || state.Phase == rollout.Initializing {
 		if rel.Target.Exists {
 			if err := d.API.KeepRevision(ctx, rel); err != nil {

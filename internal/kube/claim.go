@@ -91,11 +91,12 @@ func shared(a, b Names) string {
 }
 
 // isCopyOf reports whether the Deployment is the Release's stable copy: made by
-// Serin, or by Flagger for the Canary that owns the Release.
+// Serin, or by Flagger for the Canary that owns the Release. One that was restored
+// from a backup has no owner; see Adopt.
 func isCopyOf(r *v1alpha1.Release, dep *appsv1.Deployment) bool {
-	if dep.Labels[LabelRelease] == r.Name {
+	canary, owner := metav1.GetControllerOf(r), metav1.GetControllerOf(dep)
+	if dep.Labels[LabelRelease] == r.Name && (owner == nil || owner.Kind == "Release" && owner.Name == r.Name) {
 		return true
 	}
-	canary, owner := metav1.GetControllerOf(r), metav1.GetControllerOf(dep)
 	return canary != nil && owner != nil && canary.UID == owner.UID
 }

@@ -70,6 +70,15 @@ func TestTheStableCopyIsToldFromAnotherDeployment(t *testing.T) {
 	f(nil, labelled("reviews"), true)
 	f(nil, labelled("ratings"), false)
 	f(nil, appsv1.Deployment{}, false)
+	// The copy of another kind's, with our label; and one whose Release was another
+	// object of the same name.
+	labelledAs := func(kind string) appsv1.Deployment {
+		dep := labelled("reviews")
+		dep.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: "reviews", UID: "old", Controller: &yes}}
+		return dep
+	}
+	f(nil, labelledAs("Helm"), false)
+	f(nil, labelledAs("Release"), true)
 	// Flagger's own primary is taken over with its Canary.
 	primary := appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{OwnerReferences: canary}}
 	f(canary, primary, true)
