@@ -176,9 +176,10 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 
 // listen starts the proxy with its gateway, and the listener for those of other
 // processes.
-func (l *loop) listen(c loopConfig, hub *telemetry.Hub) (plane *proxy.Proxy, err error) {
-	plane = proxy.New(proxy.Config{Recorder: hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog, Limits: c.limits, Loops: loops()})
+func (l *loop) listen(c loopConfig, hub *telemetry.Hub) (*proxy.Proxy, error) {
+	plane := proxy.New(proxy.Config{Recorder: hub, Logger: c.log.With("part", "proxy"), AccessLog: c.accessLog, Limits: c.limits, Loops: loops()})
 	l.close = append(l.close, func() { shutdown(plane, c.log) })
+	var err error
 	if l.gateway, err = plane.ListenGateway(c.gatewayAddress, controller.MainGatewayPort); err != nil {
 		return nil, fmt.Errorf("ingress gateway: %w: choose another address with --gateway-address", err)
 	}
