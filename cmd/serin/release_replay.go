@@ -123,11 +123,19 @@ func replayRun(w io.Writer, r *record.Record) error {
 		fmt.Fprintf(w, "%s.\n", upperFirst(r.Cut))
 	}
 	if d := got.First; d != nil {
-		fmt.Fprintf(w, "%s: %d decisions are the same, then %s differ at %s:\n  recorded: %s\n  now:      %s\n",
+		fmt.Fprintf(w, "%s: %d decisions are the same, then another %s at %s:\n  recorded: %s\n  now:      %s\n",
 			name, got.Decisions, strings.Join(d.What, ", "), d.At.Format(time.RFC3339Nano), live.Plain(d.Recorded.String()), live.Plain(d.Now.String()))
 		return &exitError{code: exitFailure}
 	}
-	_, err = fmt.Fprintf(w, "%s: %d looks, %d decisions, all the same.\n", name, got.Looks, got.Decisions)
+	if got.End != "" {
+		fmt.Fprintf(w, "%s: %d looks, %d decisions, all the same, but %s.\n", name, got.Looks, got.Decisions, got.End)
+		return &exitError{code: exitFailure}
+	}
+	open := ""
+	if r.End == nil {
+		open = " The run had not ended."
+	}
+	_, err = fmt.Fprintf(w, "%s: %d looks, %d decisions, all the same.%s\n", name, got.Looks, got.Decisions, open)
 	return err
 }
 

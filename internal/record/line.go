@@ -48,6 +48,9 @@ type line struct {
 	Acked    *Acked          `json:"acked,omitempty"`
 	Seen     *Seen           `json:"seen,omitempty"` // with a decision
 
+	// Lost is how many lines could not be read here. Export alone writes it.
+	Lost int `json:"lost,omitempty"`
+
 	// Cut says that the record has become too long: from here on it holds the
 	// looks that decided something alone, each with the state before it.
 	Cut string `json:"cut,omitempty"`

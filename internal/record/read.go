@@ -3,8 +3,12 @@ package record
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
+	"reflect"
+	"slices"
+	"strings"
 
 	"serin.dev/serin/internal/rollout"
 )
@@ -44,31 +48,80 @@ type Step struct {
 func Parse(data []byte) (*Record, error) {
 	first, rest, _ := bytes.Cut(data, []byte("\n"))
 	h, err := readHeader(first)
-	if err != nil {
-		var doc struct {
-			Lines []json.RawMessage `json:"lines"`
-		}
-		if json.Unmarshal(data, &doc) != nil || len(doc.Lines) == 0 {
-			return nil, fmt.Errorf("this is no record of a run: %w", err)
-		}
-		if h, err = readHeader(doc.Lines[0]); err != nil {
-			return nil, fmt.Errorf("this is no record of a run: %w", err)
-		}
-		rest = nil
-		for _, l := range doc.Lines[1:] {
-			var one bytes.Buffer
-			if err := json.Compact(&one, l); err != nil {
-				return nil, err
-			}
-			rest = append(append(rest, one.Bytes()...), '\n')
-		}
+	if err == nil {
+		return readLines(h, rest)
 	}
+	var doc struct {
+		Format int               `json:"format"`
+		Lines  []json.RawMessage `json:"lines"`
+	}
+	if json.Unmarshal(data, &doc) != nil || len(doc.Lines) == 0 {
+		return nil, fmt.Errorf("this is no record of a run: %w", err)
+	}
+	if err := readable(doc.Format); err != nil {
+		return nil, fmt.Errorf("this is no record of a run: %w", err)
+	}
+	if h, err = readHeader(doc.Lines[0]); err != nil {
+		return nil, fmt.Errorf("this is no record of a run: %w", err)
+	}
+	rest = nil
+	for _, l := range doc.Lines[1:] {
+		var one bytes.Buffer
+		if err := json.Compact(&one, l); err != nil {
+			return nil, err
+		}
+		rest = append(append(rest, one.Bytes()...), '\n')
+	}
+	r, err := readLines(h, rest)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.is(data)
+}
+
+func readLines(h Header, data []byte) (*Record, error) {
 	r := &Record{Header: h}
-	r.read(rest)
-	if len(r.lines) == 0 {
+	r.read(data)
+	if !slices.ContainsFunc(r.lines, func(l line) bool { return l.Look != nil }) {
 		return nil, fmt.Errorf("the record of run %d holds no look", h.Run)
 	}
 	return r, nil
+}
+
+// is returns an error unless a document says the same as its lines, of which
+// Export made it: otherwise somebody changed what people read and not what is
+// replayed.
+func (r *Record) is(document []byte) error {
+	again, err := Export(r)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(again)
+	if err != nil {
+		return err
+	}
+	var said, is map[string]any
+	if err := errors.Join(json.Unmarshal(document, &said), json.Unmarshal(data, &is)); err != nil {
+		return err
+	}
+	delete(said, "lines")
+	delete(is, "lines")
+	var fields []string
+	for name := range is {
+		if !reflect.DeepEqual(said[name], is[name]) {
+			fields = append(fields, name)
+		}
+	}
+	for name := range said {
+		if _, known := is[name]; !known {
+			fields = append(fields, name)
+		}
+	}
+	if len(fields) == 0 {
+		return nil
+	}
+	slices.Sort(fields)
+	return fmt.Errorf("the document was changed after its export: by its lines, which are what is replayed, %s would be different", strings.Join(fields, ", "))
 }
 
 func readHeader(first []byte) (Header, error) {
@@ -76,13 +129,18 @@ func readHeader(first []byte) (Header, error) {
 	if err := json.Unmarshal(first, &l); err != nil {
 		return Header{}, err
 	}
-	switch {
-	case l.Record == nil:
+	if l.Record == nil {
 		return Header{}, fmt.Errorf("the first line does not say of which")
-	case l.Record.Format < 1 || l.Record.Format > format:
-		return Header{}, fmt.Errorf("its format is %d, and this Serin reads up to %d: use a newer one", l.Record.Format, format)
 	}
-	return *l.Record, nil
+	return *l.Record, readable(l.Record.Format)
+}
+
+// readable returns an error for a format that this package does not know.
+func readable(n int) error {
+	if n < 1 || n > format {
+		return fmt.Errorf("its format is %d, and this Serin reads up to %d: use a newer one", n, format)
+	}
+	return nil
 }
 
 // read takes in the lines after the first, up to the end.
@@ -91,16 +149,17 @@ func (r *Record) read(data []byte) {
 	for text := range bytes.Lines(data) {
 		var l line
 		if err := json.Unmarshal(text, &l); err != nil {
-			r.Lost++
-			whole = false
-			continue
+			l = line{Lost: 1}
+		}
+		if l.Look != nil && !whole && l.State == nil {
+			l = line{Lost: 1}
 		}
 		switch {
+		case l.Lost > 0:
+			r.Lost += l.Lost
+			whole = false
 		case l.State != nil:
 			whole = true
-		case l.Look != nil && !whole:
-			r.Lost++
-			continue
 		case l.Cut != "":
 			r.Cut = l.Cut
 		case l.End != nil:
@@ -127,7 +186,9 @@ func (r *Record) Steps() iter.Seq2[*Step, error] {
 				plan, err = planOf(l.Plan)
 			case l.State != nil:
 				state, inputs = &rollout.State{}, inputReader{}
-				err = json.Unmarshal(l.State, state)
+				if err = json.Unmarshal(l.State, state); err == nil {
+					err = state.Judge.Validate()
+				}
 			case l.Cut != "":
 				cut = true
 			case l.Look != nil && plan == nil:

@@ -326,3 +326,103 @@ func TestNamesAreRenamedAndValuesAreNot(t *testing.T) {
 		}
 	}
 }
+
+// TestAForgedDocumentIsRefused changes what people read of an export.
+func TestAForgedDocumentIsRefused(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.fails["v2"] = 0.3
+	w.release("v2")
+	export := func(r *Record) map[string]any {
+		doc, err := Export(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out map[string]any
+		if err := json.Unmarshal([]byte(toJSON(t, doc)), &out); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	whole := w.record(1)
+	f := func(name string, forge func(doc map[string]any), want string) {
+		t.Helper()
+		doc := export(whole)
+		forge(doc)
+		if _, err := Parse([]byte(toJSON(t, doc))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", name, err, want)
+		}
+	}
+	set := func(field string, value any) func(map[string]any) {
+		return func(doc map[string]any) { doc[field] = value }
+	}
+	if r := parse(t, []byte(toJSON(t, export(whole)))); r.End == nil || replay(t, r).End != "" {
+		t.Errorf("what Export made ends with %+v, %q", r.End, replay(t, r).End)
+	}
+	f("outcome", set("outcome", "promoted"), "outcome would be different")
+	f("reason", set("reason", "all is well"), "reason would be different")
+	f("cost", set("cost", 0), "cost would be different")
+	f("requests", set("requests", 1e6), "requests would be different")
+	f("run", set("run", 7), "run would be different")
+	f("format", set("format", 99), "its format is 99")
+	f("another field", set("approved", "boss"), "approved would be different")
+	f("timeline", func(doc map[string]any) { doc["timeline"] = doc["timeline"].([]any)[1:] }, "timeline would be different")
+	f("two", func(doc map[string]any) { delete(doc, "splits"); doc["cost"] = 0 }, "cost, splits would be different")
+	f("end", func(doc map[string]any) {
+		lines := doc["lines"].([]any)
+		doc["lines"] = lines[:len(lines)-1]
+	}, "ended, gaps, outcome")
+
+	// What a crash tore is lost in the document, too.
+	lines := bytes.SplitAfter(w.lines(1), []byte("\n"))
+	lines[len(lines)/2] = []byte("{\"loo\n")
+	torn := parse(t, bytes.Join(lines, nil))
+	again := parse(t, []byte(toJSON(t, export(torn))))
+	if torn.Lost == 0 || again.Lost != torn.Lost {
+		t.Errorf("%d lines lost, %d in the export", torn.Lost, again.Lost)
+	}
+}
+
+// TestAForgedEndIsFound changes the last line of a record.
+func TestAForgedEndIsFound(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.fails["v2"] = 0.3
+	w.release("v2")
+	f := func(forge func(*Record), want string) {
+		t.Helper()
+		r := w.record(1)
+		forge(r)
+		if got := replay(t, r); got.First != nil || !strings.Contains(got.End, want) || (want == "") != (got.End == "") {
+			t.Errorf("end: %q, want %q", got.End, want)
+		}
+	}
+	f(func(*Record) {}, "")
+	f(func(r *Record) { r.End = nil }, "has no end, and its looks come to one: rolled-back")
+	f(func(r *Record) { r.End.Outcome = rollout.Promoted }, "ends with promoted, and its looks with rolled-back")
+	f(func(r *Record) { r.End.At = r.End.At.Add(1) }, "ends at ")
+	f(func(r *Record) { r.End.Cost = 0 }, "a cost of 0 failed requests")
+	f(func(r *Record) { r.End.Seen.Failures-- }, "and its last look with")
+	f(func(r *Record) {
+		r.lines = r.lines[:len(r.lines)-2]
+	}, "its looks do not come to an end")
+}
+
+// TestCountsThatNobodyCanHaveSeenAreRefused before memory is asked for them.
+func TestCountsThatNobodyCanHaveSeenAreRefused(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.release("v2")
+	data := w.lines(1)
+	f := func(old, forged string) {
+		t.Helper()
+		if !bytes.Contains(data, []byte(old)) {
+			t.Fatalf("the record has no %s", old)
+		}
+		_, err := Replay(parse(t, bytes.ReplaceAll(data, []byte(old), []byte(forged))), rollout.Step)
+		if err == nil || !strings.Contains(err.Error(), "nobody counts") {
+			t.Errorf("%s: error %v", forged, err)
+		}
+	}
+	f(`"samples":{`, `"samples":{"canaryFailures":-5,`)
+	f(`"samples":{`, `"samples":{"own":{"stableRequests":4000000000000000000},`)
+	f(`"samples":{`, `"samples":{"directLatency":{"5":4294967295},`)
+	f(`"state":{`, `"state":{"judge":{"block":{"canaryRequests":4000000000000000000}},`)
+}

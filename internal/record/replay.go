@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -20,6 +21,9 @@ type Replayed struct {
 	// First is where the two part; nil = nowhere. The rest is not looked at:
 	// it follows from another state.
 	First *Difference
+	// End says what of the record's end is not what its looks come to; "" =
+	// nothing, or the run had not ended.
+	End string
 	// State after the last look.
 	State rollout.State
 }
@@ -38,6 +42,7 @@ type Difference struct {
 // count.
 func Replay(r *Record, step StepFunc) (*Replayed, error) {
 	out := &Replayed{Lost: r.Lost}
+	var seen *Seen
 	for look, err := range r.Steps() {
 		if err != nil {
 			return nil, err
@@ -59,17 +64,42 @@ func Replay(r *Record, step StepFunc) (*Replayed, error) {
 		}
 		if d != nil {
 			out.Decisions++
+			seen = look.Seen
 		}
 	}
+	out.End = r.End.differs(&out.State, seen)
 	return out, nil
+}
+
+// differs says how the recorded end, nil for none, differs from the state after
+// the last look, and from what had been measured until then.
+func (e *End) differs(s *rollout.State, seen *Seen) string {
+	switch {
+	case e == nil && on(s):
+		return ""
+	case e == nil:
+		return fmt.Sprintf("the record has no end, and its looks come to one: %s", s.Run.Outcome)
+	case on(s):
+		return fmt.Sprintf("the record ends with %s, and its looks do not come to an end", e.Outcome)
+	case e.Outcome != s.Run.Outcome:
+		return fmt.Sprintf("the record ends with %s, and its looks with %s", e.Outcome, s.Run.Outcome)
+	case !e.At.Equal(s.Run.Ended):
+		return fmt.Sprintf("the record ends at %v, and its looks at %v", e.At, s.Run.Ended)
+	case math.Abs(e.Cost-s.Cost()) > 1e-6*max(1, s.Cost()): // processors round differently
+		return fmt.Sprintf("the record ends with a cost of %.3g failed requests, and its looks with %.3g", e.Cost, s.Cost())
+	case seen != nil && (e.Seen.Requests != seen.Requests || e.Seen.Failures != seen.Failures):
+		return fmt.Sprintf("the record ends with %d requests to the canary, %d of which failed, and its last look with %d, %d",
+			e.Seen.Requests, e.Seen.Failures, seen.Requests, seen.Failures)
+	}
+	return ""
 }
 
 // decide lets step decide on a look. A state that no run was ever in, in a file
 // that somebody else wrote, may be more than step can take.
 func decide(step StepFunc, look *Step, s rollout.State) (next rollout.State, events []rollout.Event, err error) {
 	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the look of %v cannot be decided on: the record is damaged (%v)", look.Input.Now, p)
+		if recover() != nil {
+			err = fmt.Errorf("the look of %v cannot be decided on: the record is damaged", look.Input.Now)
 		}
 	}()
 	next, events = step(*look.Plan, s, look.Input)

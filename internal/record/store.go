@@ -201,17 +201,23 @@ func (s *Store) Open(namespace, release string, run int64) (io.ReadCloser, error
 		return nil, err
 	}
 	if len(runs) == 0 {
-		return nil, fmt.Errorf("release %s has no record: none of its runs began since Serin keeps them: %w", release, fs.ErrNotExist)
+		return nil, missing(fmt.Sprintf("release %s has no record: none of its runs began since Serin keeps them", release))
 	}
 	if run == 0 {
 		run = runs[len(runs)-1]
 	}
 	r, err := unpack(filepath.Join(s.dirOf(namespace, release), fileName(run)))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("run %d of release %s has no record; these have: %s: %w", run, release, listOf(runs), fs.ErrNotExist)
+		return nil, missing(fmt.Sprintf("run %d of release %s has no record; these have: %s", run, release, listOf(runs)))
 	}
 	return r, err
 }
+
+// missing says which record there is not, in full, and is fs.ErrNotExist.
+type missing string
+
+func (m missing) Error() string        { return string(m) }
+func (m missing) Is(target error) bool { return target == fs.ErrNotExist }
 
 func (s *Store) dirOf(namespace, release string) string {
 	// Both are names of objects of the API. A caller from outside may make

@@ -175,6 +175,9 @@ func (r *inputReader) read(look json.RawMessage) (rollout.Input, error) {
 	if next.Now.IsZero() {
 		return rollout.Input{}, fmt.Errorf("the look does not say when it was")
 	}
+	if err := next.Samples.Validate(); err != nil {
+		return rollout.Input{}, err
+	}
 	r.in = next
 	return next, nil
 }
