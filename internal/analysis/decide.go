@@ -93,6 +93,10 @@ func (j Judge) progress(policy Policy, e Evidence) Evidence {
 	more = max(1, math.Ceil(more))
 	e.Needed = j.Total.CanaryRequests + int64(more)
 	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary requests", j.Total.CanaryRequests, roughly(e.Needed))
+	if idle := j.Pace.idle(); idle >= silent {
+		e.Reason += fmt.Sprintf(", no request for %dm", idle/time.Minute)
+		return e
+	}
 	if j.Pace.Seconds >= 1 && j.Pace.Requests > 0 {
 		left := more / j.Pace.Requests * j.Pace.Seconds
 		e.Left = time.Duration(math.Ceil(min(left, 1e6))) * time.Second

@@ -251,14 +251,33 @@ type pace struct {
 	At       time.Time `json:"at,omitzero"`
 	Requests float64   `json:"requests"`
 	Seconds  float64   `json:"seconds"`
+	// Last is when a look saw requests last, or the step began.
+	Last time.Time `json:"last,omitzero"`
+}
+
+// silent is how long no request at all has to come until that is said instead
+// of an estimate, in which the rate fades away.
+const silent = time.Minute
+
+// idle is how long no request came.
+func (p pace) idle() time.Duration {
+	if p.Last.IsZero() {
+		return 0
+	}
+	return p.At.Sub(p.Last)
 }
 
 func (p pace) add(requests int64, now time.Time) pace {
 	const memory = 30 // seconds
 	spent := max(0, now.Sub(p.At).Seconds())
 	fade := math.Exp(-spent / memory)
+	last := p.Last
+	if requests > 0 || last.IsZero() || now.Before(last) {
+		last = now
+	}
 	return pace{
 		At:       now,
+		Last:     last,
 		Requests: p.Requests*fade + float64(requests),
 		Seconds:  p.Seconds*fade + spent,
 	}

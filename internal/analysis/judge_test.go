@@ -331,3 +331,23 @@ func TestJudgeSurvivesStorage(t *testing.T) {
 		}
 	}
 }
+
+// TestNoRequestIsSaidAndNotEstimated when the traffic stops.
+func TestNoRequestIsSaidAndNotEstimated(t *testing.T) {
+	policy := Policy{FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, Shares: []float64{0.5}}
+	j := Judge{}.NextStep(policy, 0.1, start)
+	seen := Samples{Counts: Counts{CanaryRequests: 1, StableRequests: 9}}
+	at := start
+	look := func(s Samples, after time.Duration, want string) {
+		t.Helper()
+		at = at.Add(after)
+		j = j.Observe(policy, s, at)
+		if e := j.Decide(policy, 0.5); !strings.Contains(e.Reason, want) || (e.Left > 0) != strings.Contains(want, "left") {
+			t.Errorf("after %v: %q, %v left; want %q", at.Sub(start), e.Reason, e.Left, want)
+		}
+	}
+	look(seen, time.Second, "left")
+	look(Samples{}, 50*time.Second, "left")
+	look(Samples{}, 4*time.Minute+10*time.Second, ", no request for 5m")
+	look(seen, time.Second, "left")
+}
