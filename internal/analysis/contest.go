@@ -107,6 +107,11 @@ func (c Contest) EndBlock(m Metric) Contest {
 	return c
 }
 
+// Requests are so many as were compared, of both versions.
+func (c Contest) Requests() int64 {
+	return c.Total.add(c.Block).counts().Requests()
+}
+
 // LogE is the natural logarithm of the evidence that the first version is
 // better, and of that for the second, each at its highest so far. Where that is
 // not so, it ever reaches ln(1/α) with a probability of at most α.

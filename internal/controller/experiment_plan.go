@@ -21,7 +21,10 @@ func CheckExperiment(x, before *v1alpha1.Experiment) error {
 	if before != nil && !sameSpec(&x.Spec, &before.Spec) {
 		return errors.New("spec: an experiment cannot be changed: delete it, which gives all traffic back, and make another one")
 	}
-	_, err := experimentPlan(&x.Spec)
+	plan, err := experimentPlan(&x.Spec)
+	if err == nil && before == nil {
+		err = plan.CheckWarmup()
+	}
 	if x.Spec.Service == nil {
 		return err
 	}
@@ -59,6 +62,9 @@ func experimentPlan(spec *v1alpha1.ExperimentSpec) (experiment.Plan, error) {
 	}
 	if spec.Judge.Skip {
 		r.wrong("spec.judge.skip", "an experiment is there to judge: remove it")
+	}
+	if spec.Judge.Load != nil {
+		r.wrong("spec.judge.load", "own load is for Releases, and an experiment sends none: remove it")
 	}
 	for i, c := range p.Policy.Checks {
 		if c.External {

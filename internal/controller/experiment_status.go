@@ -109,7 +109,8 @@ func setTrialConditions(out *v1alpha1.ExperimentStatus, s *experiment.State, gen
 	out.SetCondition(v1alpha1.ConditionChosen, &chosen, reason, s.Why, generation, now)
 }
 
-// trialVersions is what each version did. A share that is gone stays as it was.
+// trialVersions is what each version did. A share stays as it was when the
+// experiment ended; a dropped candidate has none.
 func trialVersions(t *kube.Trial, run *trial) []v1alpha1.ExperimentVersion {
 	s := &run.state
 	if len(s.Arms) == 0 {
@@ -124,6 +125,7 @@ func trialVersions(t *kube.Trial, run *trial) []v1alpha1.ExperimentVersion {
 		return v1alpha1.ExperimentVersion{Name: name}
 	}
 	measured := measuredShares(run)
+	split := s.Phase == experiment.Running || s.Outcome == experiment.AllDropped
 	stable := before(experiment.Stable)
 	rest := rollout.All
 	out := []v1alpha1.ExperimentVersion{stable}
@@ -133,7 +135,7 @@ func trialVersions(t *kube.Trial, run *trial) []v1alpha1.ExperimentVersion {
 			v.Version = w.Version
 		}
 		setSide(&v, &a.Seen)
-		if a.Share > 0 {
+		if split {
 			setSplit(&v.Split, a.Share, s, measured, i+1)
 		}
 		rest -= a.Share
@@ -147,7 +149,7 @@ func trialVersions(t *kube.Trial, run *trial) []v1alpha1.ExperimentVersion {
 		out[0].Version = w.Version
 	}
 	setSide(&out[0], &s.Stable)
-	if s.Phase == experiment.Running {
+	if split {
 		setSplit(&out[0].Split, rest, s, measured, 0)
 	}
 	return out
@@ -165,7 +167,9 @@ func setSide(v *v1alpha1.ExperimentVersion, seen *analysis.Side) {
 }
 
 func setSplit(split *v1alpha1.Split, asked rollout.Share, s *experiment.State, measured []float64, version int) {
-	split.Asked = shareText(asked)
+	if text := shareText(asked); text != split.Asked {
+		split.Asked, split.Measured = text, "" // what was measured was of another share
+	}
 	if s.Deadline.IsZero() { // nothing is waited for: the proxies have it
 		split.Acked = split.Asked
 	}

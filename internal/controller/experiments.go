@@ -25,6 +25,7 @@ type trial struct {
 
 	plan    experiment.Plan
 	tallies []*telemetry.Tally // by candidate, while they may have traffic
+	resumed bool               // it was left by another process, and not looked at since
 	settled bool               // all that have traffic were seen ready by this process
 	given   bool               // the target was seen with the winner's template
 	trouble string             // what holds it up; "" = nothing
@@ -121,7 +122,7 @@ func (d *Deliver) beginTrial(t *kube.Trial) *trial {
 			run.stored = experiment.State{}
 		}
 	}
-	run.state = run.stored
+	run.state, run.resumed = run.stored, run.stored.Phase != ""
 	return run
 }
 
@@ -162,7 +163,7 @@ func (d *Deliver) oneTrial(ctx context.Context, t *kube.Trial, run *trial) error
 		}
 	}
 	next, events := experiment.Step(plan, run.state, d.observeTrial(t, run, now))
-	run.state = next
+	run.state, run.resumed = next, false
 	if err := d.storeTrial(ctx, t, run, now); err != nil {
 		return err
 	}
@@ -194,7 +195,7 @@ func (d *Deliver) clearTrial(ctx context.Context, t *kube.Trial, run *trial) err
 func (d *Deliver) observeTrial(t *kube.Trial, run *trial, now time.Time) experiment.Input {
 	rel := t.Delivery
 	in := experiment.Input{
-		Now: now, Blocked: d.blocked(t), Cancel: cancelled(t),
+		Now: now, Resumed: run.resumed, Blocked: d.blocked(t), Cancel: cancelled(t),
 		Promoted: run.given, Removed: !slices.ContainsFunc(t.Candidates, func(c kube.TrialCandidate) bool { return c.Left }),
 		Candidates: make([]experiment.Observed, len(t.Candidates)),
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -66,6 +67,9 @@ func TestAnExperimentThatCannotWorkNamesTheField(t *testing.T) {
 	f("duration:", "service: {port: 80, portDiscovery: true}\nduration:", "spec.service: ")
 	f("duration:", "service: {port: 80, gateways: [public], match: [{urii: {prefix: /}}]}\nduration:", `spec.service.match[0]: unknown field "urii"`)
 
+	f("interval: 10s", "interval: 10s, latency: {warmUp: 30s}", "spec.duration: 30s is too short to choose by duration-p95: fresh processes have spec.judge.latency.warmUp, 30s, before it is compared; make it at least 1m0s")
+	f("failureLimit: 1", "failureLimit: 1, load: {rate: 10}", "spec.judge.load: own load is for Releases")
+
 	before, after := experimentSpec(t, goodExperiment), experimentSpec(t, strings.Replace(goodExperiment, "30s", "60s", 1))
 	if err := CheckExperiment(after, before); err == nil || !strings.Contains(err.Error(), "cannot be changed") {
 		t.Errorf("another duration: %v; want a refusal", err)
@@ -126,4 +130,35 @@ func TestAStateBelongsToItsPlan(t *testing.T) {
 			t.Errorf("arms %v: %v; want %v", tt.arms, got, tt.want)
 		}
 	}
+}
+
+// A candidate that was dropped has no share any more, and stable has it.
+func TestTheSharesOfAllVersionsAreTheWhole(t *testing.T) {
+	x := &kube.Trial{Experiment: experimentSpec(t, goodExperiment), Delivery: &kube.Delivery{}, Candidates: make([]kube.TrialCandidate, 2)}
+	arms := []experiment.Arm{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "old", Share: 20 * rollout.Percent}}
+	run := &trial{state: experiment.State{Phase: experiment.Running, Arms: arms}}
+	split := func() (asked, acked string) {
+		t.Helper()
+		run.status.Versions = trialVersions(x, run)
+		for _, v := range run.status.Versions {
+			asked, acked = asked+" "+v.Split.Asked, acked+" "+v.Split.Acked
+		}
+		return asked, acked
+	}
+	look := func(when, wantAsked, wantAcked string) {
+		t.Helper()
+		if asked, acked := split(); asked != wantAsked || acked != wantAcked {
+			t.Errorf("%s: asked%s, acknowledged%s; want%s and%s", when, asked, acked, wantAsked, wantAcked)
+		}
+	}
+	look("all are in", " 50 30 20", " 50 30 20")
+	arms[1].Share, arms[1].Dropped = 0, "it fails"
+	run.state.Deadline = time.Now()
+	look("one is dropped", " 70 30 0", " 50 30 20")
+	run.state.Deadline = time.Time{}
+	look("every proxy knows", " 70 30 0", " 70 30 0")
+	arms[0].Share, run.state.Phase, run.state.Outcome = 0, experiment.Finished, experiment.Compared
+	look("it is over", " 70 30 0", " 70 30 0")
+	run.state.Outcome = experiment.AllDropped
+	look("all are dropped", " 100 0 0", " 100 0 0")
 }

@@ -3,6 +3,8 @@ package experiment
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
@@ -142,8 +144,33 @@ func (m *machine) choose() {
 	m.end(NoDifference, m.undecided())
 }
 
+// uncompared says why the durations of versions i and j were not compared;
+// "" = they were. Failures always are.
+func (m *machine) uncompared(i, j int) string {
+	policy := &m.plan.Policy
+	if m.plan.Metric == analysis.ErrorRate || m.Contests[m.pair(min(i, j), max(i, j))].Requests() > 0 {
+		return ""
+	}
+	for _, v := range []int{i, j} {
+		switch n := m.seen(v).Requests; {
+		case n == 0:
+			return m.name(v) + " had no requests"
+		case v > 0 && n <= policy.WarmupRequests:
+			return fmt.Sprintf("%s answered %d requests, and they count after the first %d", m.name(v), n, policy.WarmupRequests)
+		}
+	}
+	switch {
+	case policy.Warmup <= 0:
+		return "there were too few requests"
+	case m.plan.Duration <= policy.Warmup:
+		return fmt.Sprintf("the experiment lasted %v, and fresh processes have %v to warm up", m.plan.Duration, policy.Warmup)
+	}
+	return fmt.Sprintf("too few requests came after the first %v, in which fresh processes warm up", policy.Warmup)
+}
+
 // undecided says between which versions there was no difference to be found:
-// the one that looks best, and those that it was not shown to be better than.
+// the one that looks best, and those that it was not shown to be better than;
+// and which of them it was not compared with.
 func (m *machine) undecided() string {
 	lead := 0
 	for i := range m.versions() {
@@ -151,13 +178,21 @@ func (m *machine) undecided() string {
 			lead = i
 		}
 	}
-	var same []string
+	var same, parts []string
 	for j := range m.versions() {
-		if j != lead && m.entered(j) && !(m.beats(lead, j) && !m.beats(j, lead)) {
-			same = append(same, m.value(j))
+		if j == lead || !m.entered(j) || m.beats(lead, j) && !m.beats(j, lead) {
+			continue
 		}
+		if why := m.uncompared(lead, j); why != "" {
+			parts = append(parts, fmt.Sprintf("durations of %s and %s were not compared: %s", m.name(lead), m.name(j), why))
+			continue
+		}
+		same = append(same, m.value(j))
 	}
-	return fmt.Sprintf("no difference was found between %s and %s", m.value(lead), list(same))
+	if len(same) > 0 {
+		parts = slices.Insert(parts, 0, fmt.Sprintf("no difference was found between %s and %s", m.value(lead), list(same)))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // measure is what a version did in the metric; a version without requests

@@ -76,6 +76,17 @@ func (p *Plan) Validate() error {
 	return errors.Join(errs...)
 }
 
+// CheckWarmup refuses a plan in which the best version is found by durations,
+// and most of the time is over before they are compared. It is apart from
+// Validate because it does not make impossible what began already.
+func (p *Plan) CheckWarmup() error {
+	if rank, _ := analysis.ContestRank(p.Metric); rank == 0 || p.Duration >= 2*p.Policy.Warmup {
+		return nil
+	}
+	return fmt.Errorf("spec.duration: %v is too short to choose by %s: fresh processes have spec.judge.latency.warmUp, %v, before it is compared; make it at least %v, or the warm-up shorter",
+		p.Duration, p.Metric, p.Policy.Warmup, 2*p.Policy.Warmup)
+}
+
 // policy is that of the judge of one candidate. What it has to show is that
 // the candidate may serve everybody.
 func (p *Plan) policy() analysis.Policy {

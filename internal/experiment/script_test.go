@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -108,7 +109,7 @@ func (p *player) do(out *strings.Builder, words []string) {
 	p.t.Helper()
 	args := words[1:]
 	switch words[0] {
-	case "plan": // plan NAME=SHARE... [duration=D] [metric=M] [promote]
+	case "plan": // plan NAME=SHARE... [duration=D] [metric=M] [warmup=D] [promote]
 		p.setPlan(out, args)
 	case "hold": // hold NAME|acks|promoted|removed WHY...: it does not follow any more
 		p.held[args[0]] = strings.Join(args[1:], " ")
@@ -122,12 +123,23 @@ func (p *player) do(out *strings.Builder, words []string) {
 		p.in.Target = args[0]
 	case "look": // look [times=N] [VERSION=FAILED/ALL[@MS]]...: each second
 		p.look(out, args)
-	case "crash": // the process dies; what was stored is read again
+	case "crash": // crash [store] [down=D]: the process dies; what was stored is read again
+		for _, arg := range args {
+			if arg == "store" { // counts were stored a moment before
+				p.stored = p.state
+				continue
+			}
+			down, err := time.ParseDuration(strings.TrimPrefix(arg, "down="))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.in.Now = p.in.Now.Add(down)
+		}
 		data, err := json.Marshal(p.stored)
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		p.state = State{}
+		p.state, p.in.Resumed = State{}, true
 		if err := json.Unmarshal(data, &p.state); err != nil {
 			p.t.Fatal(err)
 		}
@@ -146,6 +158,9 @@ func (p *player) setPlan(out *strings.Builder, args []string) {
 		switch key {
 		case "duration":
 			p.plan.Duration, err = time.ParseDuration(value)
+		case "warmup": // as the product has it: and 50 requests
+			p.plan.Policy.Warmup, err = time.ParseDuration(value)
+			p.plan.Policy.WarmupRequests = 50
 		case "metric":
 			p.plan.Metric = analysis.Metric(value)
 		case "promote":
@@ -159,7 +174,7 @@ func (p *player) setPlan(out *strings.Builder, args []string) {
 			p.t.Fatal(err)
 		}
 	}
-	if err := p.plan.Validate(); err != nil {
+	if err := errors.Join(p.plan.Validate(), p.plan.CheckWarmup()); err != nil {
 		fmt.Fprintln(out, err)
 	}
 }
@@ -178,6 +193,7 @@ func (p *player) look(out *strings.Builder, args []string) {
 		p.in.Now = p.in.Now.Add(time.Second)
 		p.observe(sides)
 		next, events := Step(p.plan, p.state, p.in)
+		p.in.Resumed = false
 		p.check(next)
 		for _, e := range events {
 			mark := "-"
@@ -256,14 +272,9 @@ func (p *player) clock(at time.Time) string {
 	return fmt.Sprintf("%02d:%02d", int(d.Minutes()), int(d.Seconds())%60)
 }
 
-// show prints a state where it is another one than what was shown, the time
-// that is left aside.
+// show prints a state where it is another one than what was shown.
 func (p *player) show(out *strings.Builder, s State) {
-	reason, _, _ := strings.Cut(s.Reason, " left")
-	if i := strings.LastIndex(reason, ", "); s.Phase == Running && i >= 0 {
-		reason = reason[:i]
-	}
-	line := fmt.Sprintf("%s%s: %s", s.Phase, sharesOf(s), reason)
+	line := fmt.Sprintf("%s%s: %s", s.Phase, sharesOf(s), s.Reason)
 	if !s.Deadline.IsZero() {
 		line += " [until " + p.clock(s.Deadline) + "]"
 	}

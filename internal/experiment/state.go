@@ -48,9 +48,12 @@ type State struct {
 	Target string `json:"target,omitempty"`
 	// Began is when every proxy had the shares for the first time.
 	Began time.Time `json:"began,omitzero"`
-	// Ends is when the candidates' time is over.
-	Ends  time.Time `json:"ends,omitzero"`
-	Ended time.Time `json:"ended,omitzero"` // when Finished began
+	// Ends is when the candidates' time is over. It moves on while the shares
+	// are not in effect, and while nobody looks.
+	Ends time.Time `json:"ends,omitzero"`
+	// Looked is when the candidates' requests were last counted.
+	Looked time.Time `json:"looked,omitzero"`
+	Ended  time.Time `json:"ended,omitzero"` // when Finished began
 
 	Arms []Arm `json:"arms,omitempty"` // in the order of Plan.Candidates
 	// Stable is what the running version did meanwhile.
@@ -135,6 +138,8 @@ func (s State) MustWrite(next State) bool {
 // Input is what was observed at one moment.
 type Input struct {
 	Now time.Time
+	// Resumed: this is the first look of a process at what another one left.
+	Resumed bool
 	// Blocked says what has the target, so that the experiment cannot begin.
 	Blocked string
 	// Cancel says why the experiment has to end.

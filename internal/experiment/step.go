@@ -122,6 +122,7 @@ func (m *machine) running() {
 		a.Gone = a.Gone || a.Dropped != "" && m.in.Unacked == ""
 	}
 	m.observe()
+	m.keepTime()
 	if m.interrupted() {
 		return
 	}
@@ -147,9 +148,21 @@ func (m *machine) running() {
 	case m.in.Unacked != "":
 		m.Reason = "waiting: " + m.in.Unacked
 	default:
-		m.Reason = fmt.Sprintf("%d of %d candidates are compared with stable, %v left",
-			m.alive(), len(m.Arms), m.Ends.Sub(m.in.Now).Round(time.Second))
+		m.Reason = fmt.Sprintf("%d of %d candidates are compared with stable", m.alive(), len(m.Arms))
 	}
+}
+
+// keepTime gives back to the candidates what does not count of their time:
+// while the shares were not in effect, and while no process looked.
+func (m *machine) keepTime() {
+	if !m.Ends.IsZero() && !m.Looked.IsZero() && (m.in.Resumed || m.in.Unacked != "") {
+		missed := m.in.Now.Sub(m.Looked)
+		m.Ends = m.Ends.Add(missed)
+		if m.in.Resumed {
+			m.tell(false, "ExperimentResumed", "for %v nobody counted the candidates' requests: they get as much time in addition", missed.Round(time.Second))
+		}
+	}
+	m.Looked = m.in.Now
 }
 
 // observe lets each judge look, and drops the candidates that were found worse.
