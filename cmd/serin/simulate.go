@@ -14,6 +14,7 @@ import (
 
 	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
@@ -128,7 +129,7 @@ func releaseIn(opts *options, file string) (string, *v1alpha1.ReleaseSpec, error
 			if err != nil {
 				return "", nil, fmt.Errorf("%s: %w", file, err)
 			}
-			return "Release " + r.Name, &r.Spec, nil
+			return "Release " + r.Name, &r.Spec, leftOut(opts, reader)
 		case "Canary":
 			var c flaggerv1.Canary
 			if err := yaml.Unmarshal(doc, &c); err != nil {
@@ -140,7 +141,27 @@ func releaseIn(opts *options, file string) (string, *v1alpha1.ReleaseSpec, error
 					return "", nil, fmt.Errorf("%s: %s", file, f)
 				}
 			}
-			return "Canary " + c.Name, &spec, nil
+			return "Canary " + c.Name, &spec, leftOut(opts, reader)
+		}
+	}
+}
+
+// leftOut warns of the plans that stand in a file behind the one that is played.
+func leftOut(opts *options, rest *utilyaml.YAMLReader) error {
+	for {
+		doc, err := rest.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var object metav1.PartialObjectMetadata
+		if err := yaml.Unmarshal(doc, &object); err != nil {
+			return err
+		}
+		if object.Kind == "Release" || object.Kind == "Canary" {
+			fmt.Fprintf(opts.ErrOut, "Warning: %s %s is left out: the first plan of a file is played\n", object.Kind, object.Name)
 		}
 	}
 }
