@@ -92,7 +92,7 @@ func (c *Client) scaler(d *Delivery) Scaler {
 	if ref == nil {
 		return s
 	}
-	s.Named, s.Floor = true, 1
+	s.Named, s.Floor = true, 1 // until it is read
 	kind := scalerKinds[ref.Kind]
 	watch := c.scalers[ref.Kind].watch()
 	if !watch.informer.HasSynced() {
@@ -119,10 +119,22 @@ func (c *Client) scaler(d *Delivery) Scaler {
 	default:
 		s.Least = number(s.own, kind.least, 0)
 	}
-	if s.stable != nil && s.Problem == nil {
-		s.Floor = max(1, number(s.stable, kind.least, 1))
-	}
+	s.Floor = floor(d.Release, kind, s.stable)
 	return s
+}
+
+// floor is the least number of pods that the stable copy may have: what its
+// autoscaler says, also while that cannot follow the target's any more, or what
+// the Release asks of one that is not there.
+func floor(r *v1alpha1.Release, kind scalerKind, stable *unstructured.Unstructured) int32 {
+	out := int32(1)
+	if least := r.Spec.Autoscaler.MinReplicas; least != nil {
+		out = max(out, *least)
+	}
+	if stable != nil && isScalerOf(r, stable) {
+		out = max(out, number(stable, kind.least, 1))
+	}
+	return out
 }
 
 // strays are autoscalers of the stable copy besides the one that is wanted.

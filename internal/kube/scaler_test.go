@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -64,6 +65,28 @@ func TestTheStableCopysAutoscalerNeverAsksForTooFew(t *testing.T) {
 	f("when it needs more than the user foresaw", hpa, ownHPA, "7/4", 4, Scaling{Run: 7, Stable: 8}, [2]int64{8, 8}, "7/8")
 	f("with a floor that a hand wrote", hpa, ownHPA, "7/many", 4, Scaling{Run: 7}, [2]int64{4, 6}, "7/4")
 	f("when the run is over", hpa, ownHPA, "7/4", 4, Scaling{}, [2]int64{2, 6}, "")
+}
+
+// A target's autoscaler that is gone, or another's in the copy's place, changes
+// nothing about how few pods serve users.
+func TestTheLeastNumberOutlivesTheTargetsAutoscaler(t *testing.T) {
+	f := func(what, ref, stable string, want int32) {
+		t.Helper()
+		d := release(t, "  target: {name: music}\n  service: {port: 80}\n  autoscaler: "+ref)
+		var copied *unstructured.Unstructured
+		if stable != "" {
+			copied = scalerFrom(t, strings.Replace(ownHPA, "{name: web}", stable, 1))
+		}
+		if got := floor(d.Release, scalerKinds[d.Release.Spec.Autoscaler.Kind], copied); got != want {
+			t.Errorf("%s: at least %d pods, want %d", what, got, want)
+		}
+	}
+	const hpa, bounded = "{kind: HorizontalPodAutoscaler, name: web}", "{kind: HorizontalPodAutoscaler, name: web, minReplicas: 3}"
+	f("no copy yet", hpa, "", 1)
+	f("the copy", hpa, "{name: web-stable, labels: {serin.dev/release: music}}", 2)
+	f("another's", hpa, "{name: web-stable, labels: {serin.dev/release: other}}", 1)
+	f("a copy that was deleted", bounded, "", 3)
+	f("a copy that is behind", bounded, "{name: web-stable, labels: {serin.dev/release: music}}", 3)
 }
 
 func TestTriggersMeasureTheStableCopy(t *testing.T) {

@@ -6,19 +6,28 @@ package rollout
 //
 // The guard waits in both directions of a run that goes on, and asks for the
 // pods that it waits for (World.CanaryPods, World.StablePods), as an autoscaler
-// sees no reason to start them before the traffic is there. It does not hold up
+// sees no reason to start them before the traffic is there. Nor does a run take
+// a step while the stable side lost pods that it needs for what it has, because
+// all of the traffic may have to go back to it. It does not hold up
 // the way back: a canary that has to go goes at once, even if the stable pods
 // will be short until they are scaled up, because too few good pods are a
 // matter of seconds. The one exception is a stable side without any ready pod:
 // then every request would fail, and the canary keeps its traffic until there
 // is one.
 
-// carries reports whether the canary has the pods for a step, from 1.
+// carries reports whether the canary has the pods for a step, from 1, and the
+// stable side those for its present share.
 func (r *step) carries(n int) bool {
 	s, in := &r.s, r.in
 	t := r.plan.traffic(n)
 	if s.ByPods || t.Match { // pods are the share; and nobody knows how many will match
 		return true
+	}
+	// Only its own number counts: how many its user wants is not the run's to
+	// raise as long as the traffic goes the other way.
+	if need := part(All-s.Traffic.Share, in.Stable.Wanted); !r.plan.Worker && (r.stranded() || !in.Stable.holds(need)) {
+		r.late(r.stall("before step %d (%v): waiting for the stable copy to carry what it has: %d of %d pods are ready", n, t.Share, in.Stable.Pods, max(1, need)))
+		return false
 	}
 	need := pods(t.Share, in)
 	if in.Target.holds(need) {
@@ -61,7 +70,11 @@ func (r *step) stranded() bool {
 
 // pods are so many as a share of the traffic needs.
 func pods(share Share, in *Input) int32 {
-	all := max(in.Stable.Wanted, in.Target.Wanted)
+	return part(share, max(in.Stable.Wanted, in.Target.Wanted))
+}
+
+// part is a share of so many pods, rounded up.
+func part(share Share, all int32) int32 {
 	return int32((int64(all)*int64(share) + int64(All) - 1) / int64(All))
 }
 
