@@ -110,7 +110,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		}
 	}()
 
-	lock, err := lockDir(cfg.DataDir)
+	lock, err := lockDir(ctx, cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
