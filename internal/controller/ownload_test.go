@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -61,23 +62,23 @@ func TestOwnLoadAsksBothVersionsByAnEvenChance(t *testing.T) {
 
 func TestOwnLoadRunsWhileItIsAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		running, begun := 0, 0
+		var running, begun atomic.Int32
 		finish := make(chan struct{})
 		o := ownLoad{send: func(ctx context.Context, _ load.Spec, _ func(load.Result)) (load.Report, error) {
-			running++
-			begun++
+			running.Add(1)
+			begun.Add(1)
+			defer running.Add(-1)
 			select {
 			case <-ctx.Done():
 			case <-finish:
 			}
-			running--
 			return load.Report{}, nil
 		}}
-		want := func(what string, nowRunning, everBegun int) {
+		want := func(what string, nowRunning, everBegun int32) {
 			t.Helper()
 			synctest.Wait()
-			if running != nowRunning || begun != everBegun {
-				t.Errorf("%s: %d of %d loads run; want %d of %d", what, running, begun, nowRunning, everBegun)
+			if running.Load() != nowRunning || begun.Load() != everBegun {
+				t.Errorf("%s: %d of %d loads run; want %d of %d", what, running.Load(), begun.Load(), nowRunning, everBegun)
 			}
 		}
 		specs := func() []load.Spec { return []load.Spec{{}} }
