@@ -60,6 +60,8 @@ func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: success-rate}]`, "checks[0]")
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: success-rate, min: "120"}]`, "checks[0].min: no success-rate is above 100 %")
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: duration-p99, max: "0"}]`, "checks[0].max: no duration is as short as that")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: sold, min: "1", scrape: {name: 'sold{a="b"}', port: 80}}]`, "checks[0].scrape.name: \"sold{a=\\\"b\\\"}\" is not the name of a metric")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: sold, min: "1", scrape: {name: sold, per: 1st, port: 80}}]`, `checks[0].scrape.per: "1st" is not the name of a metric`)
 	f("steps:", "service: {gateways: [public], match: [{urii: {prefix: /}}]}\nsteps:", `spec.service.match[0]: unknown field "urii"`)
 	f("steps:", "service: {gateways: [public], match: [{uri: {regex: '('}}]}\nsteps:", "spec.service.match[0].uri.regex: ")
 	f("steps:", "service: {gateways: [public], hosts: ['a b']}\nsteps:", `spec.service.hosts[0]: "a b"`)
@@ -137,6 +139,8 @@ func TestWhatHasNoEffectIsAWarning(t *testing.T) {
 	f("steps: [10, 50]", "strategy: BlueGreen\nsteps: [10, 50]", "spec.steps: the strategy BlueGreen has no steps")
 	f("steps:", "strategy: Canary\niterations: 3\nsteps:", "spec.iterations: the strategy Canary counts none")
 	f("steps:", "iterations: 3\nmirror: {}\nsteps:", "")
+	f("interval: 10s", "interval: 10s, latency: {warmUp: 1h}", "")
+	f("interval: 10s", "interval: 10s, latency: {warmUp: 2h}", "spec.judge.latency.warmUp: for 2h0m0s nobody is told")
 	f("steps:", "webhooks: [{name: a, url: 'http://a', timeout: 0s}]\nsteps:", "spec.webhooks[0].timeout: 0s stands for the default, 10s")
 }
 

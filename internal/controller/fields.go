@@ -6,7 +6,9 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
+	"time"
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
@@ -20,6 +22,7 @@ func (r *specReader) texts() {
 	if d := s.Judge.Interval.Duration; d != 0 && d < tick {
 		r.wrong("spec.judge.interval", "%v is shorter than %v, the time between two looks", d, tick)
 	}
+	r.scrapes()
 	for i, w := range s.Webhooks {
 		at := fmt.Sprintf("spec.webhooks[%d]", i)
 		if u, err := url.Parse(w.URL); err != nil || u.Host == "" || u.Hostname() == "" {
@@ -43,17 +46,40 @@ func (r *specReader) texts() {
 			}
 		}
 	}
-	if a := s.SessionAffinity; a != nil && !isCookieName(a.CookieName) {
+	if a := s.SessionAffinity; a != nil && !isToken(a.CookieName) {
 		r.wrong("spec.sessionAffinity.cookieName", "%q is not the name of a cookie: use letters, digits, - and _", a.CookieName)
 	}
 }
 
-// isCookieName asks the library that writes cookies: it drops one whose name is
-// no token.
-func isCookieName(name string) bool {
+// metricName is that of Prometheus' text format.
+var metricName = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*$`)
+
+// scrapes checks what is looked for in what pods show: no pod shows a metric of
+// another kind of name.
+func (r *specReader) scrapes() {
+	for i, c := range r.spec.Judge.Checks {
+		if c.Scrape == nil {
+			continue
+		}
+		at := fmt.Sprintf("spec.judge.checks[%d].scrape", i)
+		if name := c.Scrape.Name; !metricName.MatchString(name) {
+			r.wrong(at+".name", "%q is not the name of a metric: use letters, digits, _ and :, and say in labels which series", name)
+		}
+		if per := c.Scrape.Per; per != "" && !metricName.MatchString(per) {
+			r.wrong(at+".per", "%q is not the name of a metric: use letters, digits, _ and :", per)
+		}
+	}
+}
+
+// isToken asks the library that writes cookies: it drops one whose name is no
+// token (RFC 9110, section 5.6.2).
+func isToken(name string) bool {
 	c := http.Cookie{Name: name, Value: "x"}
 	return c.Valid() == nil
 }
+
+// longWarmUp is more than any process takes that is not broken.
+const longWarmUp = time.Hour
 
 // gateways refuses what only a route could do where there is none.
 func (r *specReader) gateways() {
@@ -83,6 +109,9 @@ func Warnings(r *v1alpha1.Release) []string {
 		if s.Iterations > 0 && s.Mirror == nil {
 			out = append(out, fmt.Sprintf("spec.iterations: the strategy %s counts none without spec.mirror: remove it", rollout.Strategy(s.Strategy)))
 		}
+	}
+	if d := s.Judge.Latency.WarmUp.Duration; d > longWarmUp {
+		out = append(out, fmt.Sprintf("spec.judge.latency.warmUp: for %v nobody is told that the new version is slow: a few minutes are enough for most", d))
 	}
 	for i, w := range s.Webhooks {
 		if w.Timeout.Duration == 0 {

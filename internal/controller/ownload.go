@@ -49,8 +49,14 @@ func (r *specReader) load() rollout.Load {
 	if strings.EqualFold(r.spec.Service.AppProtocol, "grpc") {
 		r.wrong("spec.judge.load", "sends plain HTTP, and spec.service.appProtocol is grpc: remove it, and let a load test of yours call the canary")
 	}
+	if r.spec.Judge.Skip {
+		r.wrong("spec.judge.load", "nothing is judged with skip, so there is nothing for own load to show: remove one of the two")
+	}
 	for i, req := range l.Requests {
 		at := fmt.Sprintf("spec.judge.load.requests[%d]", i)
+		if strings.ContainsFunc(req.Path, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
+			r.wrong(at+".path", "%q cannot be sent: write it as in a URL, with %%20 for a space", req.Path)
+		}
 		spec := ownSpec(req, [2]string{"stable", "canary"}, http.Header{})
 		if err := spec.Validate(); err != nil {
 			r.wrong(at, "%v", err)
