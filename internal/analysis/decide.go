@@ -92,18 +92,23 @@ func (j Judge) progress(policy Policy, e Evidence) Evidence {
 	more := (enough-j.Bound.logE(e.Delta))/perRequest - float64(j.Block.CanaryRequests+j.Own.Block.CanaryRequests)
 	more = max(1, math.Ceil(more))
 	e.Needed = j.Total.CanaryRequests + int64(more)
-	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary requests", j.Total.CanaryRequests, roughly(e.Needed))
+	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary requests", j.Total.CanaryRequests, max(roughly(e.Needed), j.Total.CanaryRequests+1))
 	if idle := j.Pace.idle(); idle >= silent {
 		e.Reason += fmt.Sprintf(", no request for %dm", idle/time.Minute)
 		return e
 	}
 	if j.Pace.Seconds >= 1 && j.Pace.Requests > 0 {
-		left := more / j.Pace.Requests * j.Pace.Seconds
-		e.Left = time.Duration(math.Ceil(min(left, 1e6))) * time.Second
-		e.Reason += fmt.Sprintf(", about %v left", e.Left)
+		if left := more / j.Pace.Requests * j.Pace.Seconds; left <= foreseeable.Seconds() {
+			e.Left = time.Duration(math.Ceil(left)) * time.Second
+			e.Reason += fmt.Sprintf(", about %v left", e.Left)
+		}
 	}
 	return e
 }
+
+// foreseeable is how far ahead the present rate of requests says anything: one
+// that would take longer has stopped, or is about to.
+const foreseeable = 7 * 24 * time.Hour
 
 // questions lists what was asked, of the endpoints only the one where most
 // speaks for a regression.

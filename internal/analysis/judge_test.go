@@ -351,3 +351,34 @@ func TestNoRequestIsSaidAndNotEstimated(t *testing.T) {
 	look(Samples{}, 4*time.Minute+10*time.Second, ", no request for 5m")
 	look(seen, time.Second, "left")
 }
+
+// TestAnEstimateThatCannotBeTrueIsNotSaid: of a rate that would take weeks, and
+// of fewer requests than there were already.
+func TestAnEstimateThatCannotBeTrueIsNotSaid(t *testing.T) {
+	policy := Policy{FalseAlarm: 0.001, Tolerance: 0.0001, Confidence: 0.95, Shares: []float64{0.5}}
+	j := Judge{}.NextStep(policy, 0.1, start)
+	at := start
+	for range 40 {
+		at = at.Add(4 * time.Minute)
+		j = j.Observe(policy, Samples{Counts: Counts{CanaryRequests: 1, StableRequests: 9}}, at)
+		e := j.Decide(policy, 0.5)
+		if e.Needed == 0 {
+			t.Fatalf("nothing is needed: %q", e.Reason)
+		}
+		if e.Left != 0 || strings.Contains(e.Reason, "left") {
+			t.Errorf("after %v: %q, %v left; want no estimate", at.Sub(start), e.Reason, e.Left)
+		}
+	}
+
+	policy.Tolerance = 0.01
+	j, at = Judge{}.NextStep(policy, 0.1, start), start
+	for range 2000 {
+		at = at.Add(time.Second)
+		j = j.Observe(policy, Samples{Counts: Counts{CanaryRequests: 1, StableRequests: 9}}, at)
+		e := j.Decide(policy, 0.5)
+		var have, about int64
+		if n, err := fmt.Sscanf(e.Reason, "collecting evidence: %d of about %d", &have, &about); n == 2 && err == nil && about <= have {
+			t.Errorf("after %v: %q", at.Sub(start), e.Reason)
+		}
+	}
+}

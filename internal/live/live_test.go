@@ -242,3 +242,19 @@ func TestVersionNamesTellVersionsApart(t *testing.T) {
 		}
 	}
 }
+
+// What is cut out of a reason takes along what it was joined by.
+func TestAReasonReadsAsASentence(t *testing.T) {
+	const told = "collecting evidence: 5 of about 71 canary requests, about 2m4s left"
+	for _, tt := range []struct{ reason, want string }{
+		{"step 1 of 1 (50 %): " + told + ", own load fills in", "own load fills in"},
+		{"step 1 of 1 (50 %): " + told + ", the 30 requests of own load are used up", "the 30 requests of own load are used up"},
+		{"test (no users): not enough evidence: " + told + ", own load fills in", "own load fills in"},
+		{"step 1 of 1 (50 %): frozen: audit; " + told, "frozen: audit"},
+		{"step 1 of 1 (50 %): " + told, ""},
+	} {
+		if got := reason(&v1alpha1.ReleaseStatus{Step: 1, Reason: tt.reason, Evidence: told}); got != tt.want {
+			t.Errorf("of %q: %q, want %q", tt.reason, got, tt.want)
+		}
+	}
+}

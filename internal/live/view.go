@@ -165,6 +165,9 @@ func reason(s *v1alpha1.ReleaseStatus) string {
 	if before == "not enough evidence" {
 		before = ""
 	}
+	if before == "" {
+		after = strings.TrimLeft(after, ",; ") // what it was joined to is not here
+	}
 	return strings.TrimSuffix(before+after, "; ")
 }
 

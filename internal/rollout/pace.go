@@ -29,14 +29,14 @@ func (p *Plan) AtRate(perSecond float64) (slow string, impossible error) {
 		return "", nil // half of own load is the canary's
 	}
 	if perSecond <= 0 {
-		return fmt.Sprintf("at present no request arrives, and step 1 (%v) needs about %d of the canary: send some, such as with serin load run", share, requests), nil
+		return fmt.Sprintf("at present no request arrives, and step 1 (%v) needs about %d of the canary: %ssend some, such as with serin load run", share, requests, p.moreLoad(requests)), nil
 	}
 	takes := seconds(float64(requests) / (perSecond * share.Fraction()))
 	if takes <= max(patience, p.Hold) && (p.StepDeadline == 0 || takes <= p.StepDeadline) {
 		return "", nil
 	}
 	slow = fmt.Sprintf("at the present %s req/s step 1 (%v) needs about %d requests of the canary: %s; %s",
-		strconv.FormatFloat(perSecond, 'g', 2, 64), share, requests, about(takes), p.sooner(perSecond, share))
+		strconv.FormatFloat(perSecond, 'g', 2, 64), share, requests, about(takes), p.moreLoad(requests)+p.sooner(perSecond, share))
 	if p.StepDeadline > 0 && takes/farBeyond > p.StepDeadline {
 		return slow, fmt.Errorf("spec.stepDeadline: step 1 is given up after %s; %s", about(p.StepDeadline), slow)
 	}
@@ -59,6 +59,15 @@ func (p *Plan) first() (Share, int64) {
 	}
 	share := p.Steps[0]
 	return share, p.Policy.Needs(share.Fraction(), next.Fraction(), 0)
+}
+
+// moreLoad says that own load's limit is what is too small for a first step
+// that needs so many requests of the canary; "" = there is no own load.
+func (p *Plan) moreLoad(requests int64) string {
+	if p.Load.Rate <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("own load would bring them if spec.judge.load.upTo, %d, were %d or more; or ", p.Load.UpTo, 2*requests)
 }
 
 // sooner says what makes the first step shorter.

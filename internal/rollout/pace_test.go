@@ -36,7 +36,8 @@ func TestAPlanSaysWhatItIsLikeAtARate(t *testing.T) {
 		{"none come, which the deadline may outlast", 0, within(time.Hour), "at present no request arrives", ""},
 		{"no evidence is asked for", 0.2, none, "", ""},
 		{"none come, and own load fills in", 0, func(p *Plan) { p.Load.Rate = 10 }, "", ""},
-		{"none come, and too little own load", 0, func(p *Plan) { p.Load = Load{Rate: 10, UpTo: 20} }, "at present no request arrives", ""},
+		{"none come, and too little own load", 0, func(p *Plan) { p.Load = Load{Rate: 10, UpTo: 20} }, "of the canary: own load would bring them if spec.judge.load.upTo, 20, were ", ""},
+		{"few come, and too little own load", 0.2, func(p *Plan) { p.Load = Load{Rate: 10, UpTo: 20} }, "own load would bring them if spec.judge.load.upTo, 20, were ", ""},
 		{"nothing is judged", 0.2, func(p *Plan) { p.Skip = true }, "", ""},
 		{"no shares are given", 0.2, func(p *Plan) { p.Strategy, p.Iterations = BlueGreen, 3 }, "", ""},
 	} {
