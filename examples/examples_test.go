@@ -90,6 +90,9 @@ func TestEveryImageIsBuiltIn(t *testing.T) {
 				continue
 			}
 			for _, c := range d.Spec.Template.Spec.Containers {
+				if len(c.Command) > 0 {
+					continue // it says itself what runs
+				}
 				if !slices.ContainsFunc(demoapp.Images(), func(i demoapp.Image) bool { return node.ImageMapping{Image: i.Pattern}.Matches(c.Image) }) {
 					t.Errorf("%s: no program for image %s", file, c.Image)
 				}
