@@ -136,7 +136,15 @@ func (f *file) pack() {
 		os.Remove(f.path + packed + ".new")
 		return
 	}
-	os.Remove(f.path)
+	f.unpacked()
+}
+
+// unpacked removes what was packed; if it has been removed meanwhile to make
+// room, the pack goes, too.
+func (f *file) unpacked() {
+	if err := os.Remove(f.path); errors.Is(err, fs.ErrNotExist) {
+		os.Remove(f.path + packed)
+	}
 }
 
 func packFile(path string) error {

@@ -426,3 +426,26 @@ func TestCountsThatNobodyCanHaveSeenAreRefused(t *testing.T) {
 	f(`"samples":{`, `"samples":{"directLatency":{"5":4294967295},`)
 	f(`"state":{`, `"state":{"judge":{"block":{"canaryRequests":4000000000000000000}},`)
 }
+
+// A record that has to go while it is packed does not come back.
+func TestARecordThatIsRemovedWhileItIsPackedIsGone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "0001.jsonl")
+	if err := os.WriteFile(path, []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := packFile(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	(&file{path: path, f: f}).unpacked()
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
