@@ -344,6 +344,9 @@ func (s *suite) complete(t *testing.T, q *question, ours, envoys *outcome) {
 		}
 	}
 	if envoys != nil {
+		if envoys.lost {
+			envoys.Flags = ours.Flags
+		}
 		level(ours, envoys)
 	}
 }
