@@ -17,7 +17,6 @@ type outcome struct {
 	answer
 	Visits []visit  // what endpoints saw, by time
 	Flags  string   // response flags of the record
-	lost   bool     // there is no record
 	copied []string // what mirrors saw, where it was told apart
 	id     string   // of the request
 	local  bool     // the answer was made by the proxy in its own words

@@ -338,14 +338,16 @@ func (s *suite) askUntil(t *testing.T, q *question, recorded string) string {
 
 // complete adds what the records tell.
 func (s *suite) complete(t *testing.T, q *question, ours, envoys *outcome) {
-	for i, o := range []*outcome{ours, envoys} {
-		if o != nil && !q.bytes {
-			s.parties[i].complete(t, &q.call, o)
-		}
+	if !q.bytes {
+		s.parties[0].complete(t, &q.call, ours)
 	}
 	if envoys != nil {
-		if envoys.lost {
-			envoys.Flags = ours.Flags
+		if envoy := s.parties[1]; !q.bytes && !envoy.recorded(&q.call, envoys) {
+			if s.lost.Add(1) > mayLose {
+				t.Errorf("%s recorded nothing of %s: %s", envoy.name(), envoys.id, q.text())
+			}
+			*envoys = *envoy.call(t, &q.call, q.sees)
+			envoy.complete(t, &q.call, envoys)
 		}
 		level(ours, envoys)
 	}
