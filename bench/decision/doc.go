@@ -4,6 +4,8 @@
 //	make bench-decision
 //	go run ./bench/decision -scenarios outage,equal -policies serin,flagger -runs 200 -null-runs 2000
 //
+// Rows are written as they come; -continue plays what is not there yet.
+//
 // A scenario (scenarios.go) is a day of requests to one service while the
 // canary has a fixed share of them. In each of its seeded runs every policy
 // watches the same requests until it rolls the canary back or lets it pass.

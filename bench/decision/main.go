@@ -21,6 +21,7 @@ type options struct {
 	scenarios, policies string
 	runs, nullRuns      int
 	out, from, docs     string
+	resume              bool
 }
 
 func run(args []string) error {
@@ -31,6 +32,7 @@ func run(args []string) error {
 	flags.IntVar(&o.runs, "runs", 1000, "runs of each scenario in which something is wrong")
 	flags.IntVar(&o.nullRuns, "null-runs", 20000, "runs of each scenario in which nothing is")
 	flags.StringVar(&o.out, "out", "bench/out/decision.json", "where the rows are written")
+	flags.BoolVar(&o.resume, "continue", false, "play only the scenarios that -out does not have yet from this commit")
 	flags.StringVar(&o.from, "from", "", "play nothing: show the rows of this `file`")
 	flags.StringVar(&o.docs, "docs", "", "write the tables into this `page`, too")
 	if err := flags.Parse(args); err != nil {
@@ -40,8 +42,8 @@ func run(args []string) error {
 	var err error
 	if o.from != "" {
 		r, err = readReport(o.from)
-	} else if r, err = compare(o); err == nil {
-		err = r.write(o.out)
+	} else {
+		r, err = compare(o)
 	}
 	if err != nil {
 		return err
@@ -52,7 +54,8 @@ func run(args []string) error {
 	return errors.Join(err, r.print(os.Stdout))
 }
 
-// compare plays all that was chosen.
+// compare plays all that was chosen, and writes the rows of each scenario when
+// it was played: whoever stops it keeps what there is.
 func compare(o options) (*report, error) {
 	if o.runs < 1 || o.nullRuns < 1 {
 		return nil, errors.New("-runs and -null-runs must be at least 1")
@@ -63,20 +66,29 @@ func compare(o options) (*report, error) {
 	if len(chosen) == 0 || len(r.policies) == 0 {
 		return nil, errors.New("no scenario or no policy has such a name")
 	}
+	if err := r.begin(o); err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	for i, s := range chosen {
+		r.scenarios = append(r.scenarios, s)
 		runs := o.runs
 		if !s.harm.real() {
 			runs = o.nullRuns
 		}
-		results := s.playShown(r.policies, runs)
-		for k, p := range r.policies {
-			r.page.Rows = append(r.page.Rows, s.sum(p, k, results))
+		if !r.has(s, runs) {
+			results := s.playShown(r.policies, runs)
+			for k, p := range r.policies {
+				r.page.Rows = append(r.page.Rows, s.sum(p, k, results))
+			}
 		}
-		r.scenarios = append(r.scenarios, s)
+		r.page.NotReached = r.shortfalls()
+		if err := r.write(o.out); err != nil {
+			return nil, err
+		}
 		fmt.Fprintf(os.Stderr, "%2d of %d: %s, %.0f s\n", i+1, len(chosen), s.name, time.Since(began).Seconds())
 	}
-	return r, r.finish()
+	return r, nil
 }
 
 // playShown plays all runs and says every ten seconds how many are done.

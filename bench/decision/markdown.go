@@ -26,12 +26,12 @@ func readReport(name string) (*report, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	for _, p := range policies() {
-		if r.has(func(x row) bool { return x.Policy == p.name }) {
+		if r.any(func(x row) bool { return x.Policy == p.name }) {
 			r.policies = append(r.policies, p)
 		}
 	}
 	for _, s := range scenarios() {
-		if r.has(func(x row) bool { return x.Scenario == s.name }) {
+		if r.any(func(x row) bool { return x.Scenario == s.name }) {
 			r.scenarios = append(r.scenarios, s)
 		}
 	}
@@ -124,7 +124,7 @@ func (r *report) peers() string {
 		share(tooMany), strings.Join(measures, ", "), fewer)
 }
 
-func (r *report) has(is func(row) bool) bool {
+func (r *report) any(is func(row) bool) bool {
 	for _, x := range r.page.Rows {
 		if is(x) {
 			return true

@@ -2,14 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -31,15 +34,43 @@ type page struct {
 	Rows       []row     `json:"rows"`
 }
 
-// finish adds what the rows depend on, and which numbers they do not reach.
-func (r *report) finish() error {
+// begin notes what the rows depend on. Asked to continue, it takes the rows
+// over that are there, if they are of the same commit.
+func (r *report) begin(o options) error {
 	commit, err := exec.Command("git", "describe", "--always", "--dirty").Output()
 	if err != nil {
 		return fmt.Errorf("git describe: %w", err)
 	}
 	r.page.Machine, r.page.Commit, r.page.Time = thisMachine(), strings.TrimSpace(string(commit)), time.Now().UTC().Truncate(time.Second)
-	r.page.NotReached = r.shortfalls()
+	if !o.resume {
+		return nil
+	}
+	before, err := readReport(o.out)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if before.page.Commit != r.page.Commit {
+		return fmt.Errorf("%s is of commit %s, this is %s: its rows are not continued", o.out, before.page.Commit, r.page.Commit)
+	}
+	r.page.Rows = before.page.Rows
 	return nil
+}
+
+// has reports whether all rows of the scenario are there, of that many runs;
+// what there is of it is dropped otherwise.
+func (r *report) has(s scenario, runs int) bool {
+	missing := func(p policy) bool {
+		x := r.row(s.name, p.name)
+		return x == nil || x.Runs != runs
+	}
+	if !slices.ContainsFunc(r.policies, missing) {
+		return true
+	}
+	r.page.Rows = slices.DeleteFunc(r.page.Rows, func(x row) bool { return x.Scenario == s.name })
+	return false
 }
 
 // print writes a table for people.
@@ -175,7 +206,7 @@ func (r *report) row(scenario, policy string) *row {
 	return nil
 }
 
-// write stores the page.
+// write stores the page, whole or not at all.
 func (r *report) write(name string) error {
 	data, err := json.MarshalIndent(r.page, "", "\t")
 	if err != nil {
@@ -184,7 +215,10 @@ func (r *report) write(name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(name, append(data, '\n'), 0o644)
+	if err := os.WriteFile(name+".part", append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(name+".part", name)
 }
 
 type machine struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,6 +37,49 @@ tenfold: kayenta exposes fewer failed users: 7.0, ours 8.0
 equal-one-percent: 0.2 % false rollbacks, promised are 0.1 %`
 	if got != want { // Flagger at 10s/2 rolls most good versions back, and is no measure
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestRowsAreThereWhenTheirScenarioWasPlayed(t *testing.T) {
+	o := options{scenarios: "equal-silent,all-fail", policies: "serin,kayenta", runs: 5, nullRuns: 3, out: filepath.Join(t.TempDir(), "rows.json")}
+	if _, err := compare(o); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := readReport(o.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(whole.page.Rows) != 4 {
+		t.Fatalf("%d rows were written; want 4", len(whole.page.Rows))
+	}
+	// What an earlier call left is not played again, unless of other runs.
+	half := *whole
+	half.page.Rows = slices.Clone(whole.page.Rows[:2])
+	half.page.Rows[0].FailedMean = 12345 // nobody would find this by playing
+	if err := half.write(o.out); err != nil {
+		t.Fatal(err)
+	}
+	o.resume = true
+	for _, runs := range []int{5, 6} {
+		if err := half.write(o.out); err != nil {
+			t.Fatal(err)
+		}
+		o.runs = runs
+		next, err := compare(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := next.row("all-fail-small-share", ours).FailedMean == 12345
+		if kept != (runs == 5) || len(next.page.Rows) != 4 {
+			t.Errorf("%d runs: rows\n%+v", runs, next.page.Rows)
+		}
+	}
+	half.page.Commit = "another"
+	if err := half.write(o.out); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := compare(o); err == nil || !strings.Contains(err.Error(), "of commit another") {
+		t.Errorf("rows of another commit: error %v; want one", err)
 	}
 }
 
