@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -43,25 +44,20 @@ func (a *admission) admit(ctx context.Context, req apiserver.Request) (warnings 
 		if req.Resource.Resource == "experiments" {
 			return nil, admitExperiment(req)
 		}
-		r := &v1alpha1.Release{}
-		if err := decode(req.Object, r); err != nil {
-			return nil, err
-		}
-		if err := controller.Check(r); err != nil {
-			return nil, err
-		}
-		warnings, err := a.admitAmong(ctx, req, r)
-		return append(warnings, controller.Warnings(r)...), err
+		return a.admitRelease(ctx, req)
 	case "flagger.app":
 		return admitTemplate(req)
 	}
 	return nil, nil
 }
 
-func (a *admission) admitAmong(ctx context.Context, req apiserver.Request, r *v1alpha1.Release) (warnings []string, err error) {
-	among := a.among.Load()
-	if among == nil {
-		return nil, nil
+// admitRelease refuses what an update brings, and never what is stored: an older
+// Serin may have taken what this one refuses, and it still has to be deleted,
+// which takes a finalizer off.
+func (a *admission) admitRelease(ctx context.Context, req apiserver.Request) (warnings []string, err error) {
+	r := &v1alpha1.Release{}
+	if err := decode(req.Object, r); err != nil {
+		return nil, err
 	}
 	var old *v1alpha1.Release
 	if req.Old != nil {
@@ -70,7 +66,15 @@ func (a *admission) admitAmong(ctx context.Context, req apiserver.Request, r *v1
 			return nil, err
 		}
 	}
-	return among.CheckAmong(ctx, r, old)
+	if old == nil || !reflect.DeepEqual(r.Spec, old.Spec) {
+		if err := controller.Check(r); err != nil {
+			return nil, err
+		}
+	}
+	if among := a.among.Load(); among != nil {
+		warnings, err = among.CheckAmong(ctx, r, old)
+	}
+	return append(warnings, controller.Warnings(r)...), err
 }
 
 func admitExperiment(req apiserver.Request) error {

@@ -15,14 +15,18 @@ import (
 
 // CheckExperiment reports what makes an Experiment impossible to work with, for
 // the moment at which it is applied: each line names a field and what to
-// change. before is the stored object; nil for a new one. Other objects are
-// not looked at, because they may be applied later.
+// change. before is the stored object, whose spec is not judged again, so that
+// it can be deleted whatever it says; nil for a new one. Other objects are not
+// looked at, because they may be applied later.
 func CheckExperiment(x, before *v1alpha1.Experiment) error {
-	if before != nil && !sameSpec(&x.Spec, &before.Spec) {
+	if before != nil {
+		if sameSpec(&x.Spec, &before.Spec) {
+			return nil
+		}
 		return errors.New("spec: an experiment cannot be changed: delete it, which gives all traffic back, and make another one")
 	}
 	plan, err := experimentPlan(&x.Spec)
-	if err == nil && before == nil {
+	if err == nil {
 		err = plan.CheckWarmup()
 	}
 	if x.Spec.Service == nil {

@@ -90,13 +90,16 @@ func (d *Deliver) trialStatus(t *kube.Trial, run *trial, now time.Time) (*v1alph
 	if len(s.Arms) > 0 {
 		out.Candidates = fmt.Sprintf("%d/%d", in, len(s.Arms))
 	}
+	if t.Experiment.DeletionTimestamp == nil { // one that is deleted needs no valid spec
+		yes := true
+		out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", t.Experiment.Generation, now)
+	}
 	setTrialConditions(out, s, t.Experiment.Generation, now)
 	return out, nil
 }
 
 func setTrialConditions(out *v1alpha1.ExperimentStatus, s *experiment.State, generation int64, now time.Time) {
-	yes, finished, chosen := true, s.Phase == experiment.Finished, s.Outcome == experiment.Chosen
-	out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
+	finished, chosen := s.Phase == experiment.Finished, s.Outcome == experiment.Chosen
 	out.SetCondition(v1alpha1.ConditionFinished, &finished, string(s.Phase), s.Reason, generation, now)
 	if !finished {
 		out.SetCondition(v1alpha1.ConditionChosen, nil, string(s.Phase), "the experiment is not over", generation, now)

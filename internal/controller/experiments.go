@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -145,14 +146,18 @@ func (d *Deliver) oneTrial(ctx context.Context, t *kube.Trial, run *trial) error
 	if run.state.Phase == experiment.Finished {
 		return d.clearTrial(ctx, t, run)
 	}
-	plan, err := experimentPlan(&x.Spec)
-	if err == nil && !runs(plan, run.stored) {
-		err = errors.New("spec.candidates: they were changed while the experiment was on: change them back, or delete it")
-	}
-	if err != nil {
+	plan, err := planOfTrial(x, run.stored)
+	switch {
+	case err == nil:
+		run.plan = plan
+	case deleted:
+		run.plan = experiment.Plan{Deadline: cmp.Or(max(0, x.Spec.ProgressDeadline.Duration), endingDeadline)}
+		if t.Candidates, err = d.API.CandidatesNamed(x, run.stored.Names()); err != nil {
+			return err
+		}
+	default:
 		return d.refuseTrial(ctx, t, run, err)
 	}
-	run.plan = plan
 	if err := d.API.SetExperimentFinalizer(ctx, x, true); err != nil {
 		return err
 	}
@@ -162,7 +167,7 @@ func (d *Deliver) oneTrial(ctx context.Context, t *kube.Trial, run *trial) error
 			return err
 		}
 	}
-	next, events := experiment.Step(plan, run.state, d.observeTrial(t, run, now))
+	next, events := experiment.Step(run.plan, run.state, d.observeTrial(t, run, now))
 	run.state, run.resumed = next, false
 	if err := d.storeTrial(ctx, t, run, now); err != nil {
 		return err
@@ -173,6 +178,20 @@ func (d *Deliver) oneTrial(ctx context.Context, t *kube.Trial, run *trial) error
 	}
 	d.hold(t, run)
 	return d.makeTrial(ctx, t, run)
+}
+
+// endingDeadline is for each wait of an experiment that is deleted, where its
+// spec, which cannot be worked with, has none: the field's default.
+const endingDeadline = 10 * time.Minute
+
+// planOfTrial is the plan of an experiment that is in a state. There may be none:
+// an older Serin may have stored what this one refuses.
+func planOfTrial(x *v1alpha1.Experiment, s experiment.State) (experiment.Plan, error) {
+	plan, err := experimentPlan(&x.Spec)
+	if err == nil && !runs(plan, s) {
+		err = errors.New("spec.candidates: they were changed while the experiment was on: change them back, or delete it")
+	}
+	return plan, err
 }
 
 // runs reports whether the state is one of the plan.
@@ -218,7 +237,7 @@ func (d *Deliver) observeTrial(t *kube.Trial, run *trial, now time.Time) experim
 	run.settled = run.settled || unready == ""
 	var base telemetry.Baseline
 	in.Unacked, base = d.unacked(t, run)
-	if in.Unacked == "" && !run.settled {
+	if in.Unacked == "" && !run.settled && run.stored.Phase == experiment.Running {
 		in.Unacked = unready
 	}
 	d.count(t, run, in.Unacked == "", base)
@@ -334,7 +353,7 @@ func (d *Deliver) makeTrial(ctx context.Context, t *kube.Trial, run *trial) erro
 		return nil
 	}
 	for i, pods := range want.Pods {
-		if !pods {
+		if !pods || t.Experiment.DeletionTimestamp != nil { // what is about to go is not made any more
 			continue
 		}
 		if err := d.API.MakeCandidate(ctx, t, i); err != nil {

@@ -120,6 +120,15 @@ func (s State) Want() World {
 	return w
 }
 
+// Names are those of the candidates that the experiment began with.
+func (s State) Names() []string {
+	var out []string
+	for _, a := range s.Arms {
+		out = append(out, a.Name)
+	}
+	return out
+}
+
 func (s State) shares() []rollout.Share {
 	out := make([]rollout.Share, len(s.Arms))
 	for i, a := range s.Arms {

@@ -82,7 +82,7 @@ func (m *machine) begin() {
 		m.Contests = make([]analysis.Contest, k*(k-1)/2)
 	}
 	m.Reason = "waiting for the candidates' pods"
-	m.tell(false, "ExperimentStarted", "to be compared with the running version: %s", list(names(m.Arms)))
+	m.tell(false, "ExperimentStarted", "to be compared with the running version: %s", list(m.Names()))
 }
 
 func (m *machine) starting() {
@@ -121,11 +121,11 @@ func (m *machine) running() {
 		a := &m.Arms[i]
 		a.Gone = a.Gone || a.Dropped != "" && m.in.Unacked == ""
 	}
-	m.observe()
-	m.keepTime()
-	if m.interrupted() {
+	if m.interrupted() { // nothing is judged any more, so there need be no plan
 		return
 	}
+	m.observe()
+	m.keepTime()
 	switch {
 	case m.alive() == 0:
 		m.conclude()
@@ -323,14 +323,6 @@ func (m *machine) sharesText() string {
 		parts = append(parts, a.Name+" "+shares[i].String())
 	}
 	return strings.Join(parts, ", ")
-}
-
-func names(arms []Arm) []string {
-	var out []string
-	for _, a := range arms {
-		out = append(out, a.Name)
-	}
-	return out
 }
 
 // list joins names as people do: "a", "a and b", "a, b and c".

@@ -76,17 +76,32 @@ func (c *Client) trial(x *v1alpha1.Experiment, releases []*Delivery) (*Trial, er
 			return nil, err
 		}
 	}
+	var names []string
 	for _, spec := range x.Spec.Candidates {
-		cd := TrialCandidate{Name: spec.Name, Object: x.Spec.Target.Name + "-" + x.Name + "-" + spec.Name}
+		names = append(names, spec.Name)
+	}
+	var err error
+	if t.Candidates, err = c.CandidatesNamed(x, names); err != nil {
+		return nil, err
+	}
+	t.Problem = c.trialProblem(t)
+	return t, nil
+}
+
+// CandidatesNamed are those of an experiment with these names, which need not be
+// in its spec any more.
+func (c *Client) CandidatesNamed(x *v1alpha1.Experiment, names []string) ([]TrialCandidate, error) {
+	var out []TrialCandidate
+	for _, name := range names {
+		cd := TrialCandidate{Name: name, Object: x.Spec.Target.Name + "-" + x.Name + "-" + name}
 		var err error
 		if cd.Workload, err = c.workload(x.Namespace, cd.Object, 100); err != nil {
 			return nil, err
 		}
 		cd.Left = c.candidateLeft(x, cd.Object)
-		t.Candidates = append(t.Candidates, cd)
+		out = append(out, cd)
 	}
-	t.Problem = c.trialProblem(t)
-	return t, nil
+	return out, nil
 }
 
 // standIn is a Delivery for a target that no Release has: users' own Service
