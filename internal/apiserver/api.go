@@ -85,7 +85,7 @@ func newAPI(cfg Config, db *database, creds credentials, l net.Listener, address
 	}
 	generic.AdmissionControl = admission
 	generic.BuildHandlerChainFunc = chainWith(cfg.Subresources, codecs)
-	crdOptions := etcdOptions(apiextensionsserver.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
+	crdOptions := definitionOptions()
 	generic.RESTOptionsGetter = db.options(crdOptions)
 	crds, err := (&apiextensionsserver.Config{
 		GenericConfig: generic,
@@ -178,6 +178,11 @@ func etcdOptions(codec runtime.Codec) *serveroptions.EtcdOptions {
 	options.EnableWatchCache = false
 	return options
 }
+// definitionOptions stores CustomResourceDefinitions.
+func definitionOptions() *serveroptions.EtcdOptions {
+	return etcdOptions(apiextensionsserver.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
+}
+
 
 // installBuiltins serves the kinds of the resources table, grouped by API group.
 func (a *api) installBuiltins(scheme *runtime.Scheme, codecs serializer.CodecFactory, opts genericregistry.RESTOptionsGetter, cfg Config) error {
@@ -249,7 +254,7 @@ func (a *api) addHooks() error {
 			return nil
 		},
 		"serin-namespaces":  func(ctx context.Context) error { return ensureNamespaces(ctx, a.admin) },
-		"serin-definitions": func(ctx context.Context) error { return ensureDefinitions(ctx, a.admin) },
+		"serin-definitions": func(ctx context.Context) error { return ensureDefinitions(ctx, a.admin, definitions) },
 		"serin-discovery":   groups.synced,
 	}
 	for name, hook := range hooks {

@@ -142,6 +142,9 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	undo = append(undo, db.close)
+	if err := seedDefinitions(ctx, db); err != nil {
+		return nil, err
+	}
 
 	s := &Server{
 		rest:       creds.clientConfig("https://" + net.JoinHostPort(host, port)),
