@@ -12,7 +12,6 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiextensionsserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	apiextensionsoptions "k8s.io/apiextensions-apiserver/pkg/cmd/server/options"
-	"k8s.io/apiextensions-apiserver/pkg/controller/openapiv3"
 	apiextensionsopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -178,11 +177,11 @@ func etcdOptions(codec runtime.Codec) *serveroptions.EtcdOptions {
 	options.EnableWatchCache = false
 	return options
 }
+
 // definitionOptions stores CustomResourceDefinitions.
 func definitionOptions() *serveroptions.EtcdOptions {
 	return etcdOptions(apiextensionsserver.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion))
 }
-
 
 // installBuiltins serves the kinds of the resources table, grouped by API group.
 func (a *api) installBuiltins(scheme *runtime.Scheme, codecs serializer.CodecFactory, opts genericregistry.RESTOptionsGetter, cfg Config) error {
@@ -239,9 +238,7 @@ func (a *api) serveDiscovery() {
 // addHooks starts what has to run once the server listens.
 func (a *api) addHooks() error {
 	definitions := a.crds.Informers.Apiextensions().V1().CustomResourceDefinitions()
-	// apiextensions publishes OpenAPI of CRDs only where version 2 is served.
-	openapi := openapiv3.NewController(definitions)
-	groups, err := newGroupDiscovery(definitions, a.server.DiscoveryGroupManager)
+	groups, err := newGroupDiscovery(definitions, a.server)
 	if err != nil {
 		return err
 	}
@@ -249,10 +246,6 @@ func (a *api) addHooks() error {
 		return err
 	}
 	hooks := map[string]func(context.Context) error{
-		"serin-openapi": func(ctx context.Context) error {
-			go openapi.Run(a.server.OpenAPIV3VersionedService, ctx.Done())
-			return nil
-		},
 		"serin-namespaces":  func(ctx context.Context) error { return ensureNamespaces(ctx, a.admin) },
 		"serin-definitions": func(ctx context.Context) error { return ensureDefinitions(ctx, a.admin, definitions) },
 		"serin-discovery":   groups.synced,

@@ -2,7 +2,9 @@ package apiserver
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,28 +14,37 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	informers "k8s.io/apiextensions-apiserver/pkg/client/informers/externalversions/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/controller/openapi/builder"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilversion "k8s.io/apimachinery/pkg/version"
-	"k8s.io/apiserver/pkg/endpoints/discovery"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/kube-openapi/pkg/cached"
+	"k8s.io/kube-openapi/pkg/spec3"
 )
 
-// groupDiscovery lists the groups of CRDs under /apis for clients that do not
-// ask for the aggregated form; those groups come and go with their CRDs.
+// groupDiscovery tells clients about the groups of CRDs, which come and go with
+// their CRDs: it lists them under /apis for clients that do not ask for the
+// aggregated form, and describes them under /openapi/v3.
+//
+// A description takes more to make than all else about a definition, and few
+// clients ask, so it is made when one does. apiextensions' own controller, which
+// makes each at start and at every change, is not run.
 type groupDiscovery struct {
 	definitions  informers.CustomResourceDefinitionInformer
-	groups       discovery.GroupManager
+	server       *server.GenericAPIServer
 	registration cache.ResourceEventHandlerRegistration
+	described    map[string][]string // versions by group; the informer's goroutine alone has it
 }
 
-func newGroupDiscovery(definitions informers.CustomResourceDefinitionInformer, groups discovery.GroupManager) (*groupDiscovery, error) {
-	d := &groupDiscovery{definitions: definitions, groups: groups}
+func newGroupDiscovery(definitions informers.CustomResourceDefinitionInformer, server *server.GenericAPIServer) (*groupDiscovery, error) {
+	d := &groupDiscovery{definitions: definitions, server: server, described: map[string][]string{}}
 	update := func(obj any) {
 		if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = gone.Obj
@@ -64,28 +75,61 @@ func (d *groupDiscovery) update(group string) {
 	if err != nil {
 		return // a lister reads memory and has no errors
 	}
-	var versions []string
+	serving := map[string][]*apiextensionsv1.CustomResourceDefinition{} // by version
 	for _, crd := range all {
 		if crd.Spec.Group != group || !established(crd) {
 			continue
 		}
 		for _, v := range crd.Spec.Versions {
-			if v.Served && !slices.Contains(versions, v.Name) {
-				versions = append(versions, v.Name)
+			if v.Served {
+				serving[v.Name] = append(serving[v.Name], crd)
 			}
 		}
 	}
-	if len(versions) == 0 {
-		d.groups.RemoveGroup(group)
+	d.describe(group, serving)
+	if len(serving) == 0 {
+		d.server.DiscoveryGroupManager.RemoveGroup(group)
 		return
 	}
-	slices.SortFunc(versions, func(a, b string) int { return utilversion.CompareKubeAwareVersionStrings(b, a) })
+	versions := slices.SortedFunc(maps.Keys(serving), func(a, b string) int { return utilversion.CompareKubeAwareVersionStrings(b, a) })
 	out := metav1.APIGroup{Name: group}
 	for _, v := range versions {
 		out.Versions = append(out.Versions, metav1.GroupVersionForDiscovery{GroupVersion: group + "/" + v, Version: v})
 	}
 	out.PreferredVersion = out.Versions[0]
-	d.groups.AddGroup(out)
+	d.server.DiscoveryGroupManager.AddGroup(out)
+}
+
+// describe replaces the OpenAPI documents of a group, one for each version.
+func (d *groupDiscovery) describe(group string, serving map[string][]*apiextensionsv1.CustomResourceDefinition) {
+	for _, version := range d.described[group] {
+		if len(serving[version]) == 0 {
+			d.server.OpenAPIV3VersionedService.DeleteGroupVersion(openAPIPath(group, version))
+		}
+	}
+	for version, definitions := range serving {
+		d.server.OpenAPIV3VersionedService.UpdateGroupVersionLazy(openAPIPath(group, version), cached.Once(cached.Func(
+			func() (*spec3.OpenAPI, string, error) {
+				document, err := openAPIOf(definitions, version)
+				return document, rand.Text(), err // never the tag of an earlier one
+			})))
+	}
+	d.described[group] = slices.Collect(maps.Keys(serving))
+}
+
+func openAPIPath(group, version string) string { return "apis/" + group + "/" + version }
+
+// openAPIOf describes one version of a group, of which these are the definitions.
+func openAPIOf(definitions []*apiextensionsv1.CustomResourceDefinition, version string) (*spec3.OpenAPI, error) {
+	var parts []*spec3.OpenAPI
+	for _, crd := range definitions {
+		part, err := builder.BuildOpenAPIV3(crd, version, builder.Options{IncludeSelectableFields: true})
+		if err != nil {
+			continue // what has no description is served all the same
+		}
+		parts = append(parts, part)
+	}
+	return builder.MergeSpecsV3(parts...)
 }
 
 func established(crd *apiextensionsv1.CustomResourceDefinition) bool {
