@@ -76,6 +76,7 @@ type loopConfig struct {
 // startLoop returns when everything works; stop must be called afterwards.
 func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	begun := time.Now()
+	apiserver.GrowMemory() // until everything works
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := &loop{cancel: cancel, failed: make(chan error, 1)}
 	defer func() {
@@ -198,7 +199,10 @@ func (l *loop) lead(ctx context.Context, c loopConfig) (*rest.Config, error) {
 	if len(c.etcdServers) == 0 {
 		return config, nil // the data directory is locked, and there is nobody else
 	}
-	lease, err := kube.AwaitLease(ctx, config, func(holder string) { c.standingBy(holder, l.server.KubeconfigPath()) })
+	lease, err := kube.AwaitLease(ctx, config, func(holder string) {
+		c.standingBy(holder, l.server.KubeconfigPath())
+		go apiserver.SettleMemory() // it may be long
+	})
 	if err != nil {
 		return nil, err
 	}

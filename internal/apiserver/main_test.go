@@ -24,6 +24,7 @@ const childDir = "SERIN_TEST_CHILD_DIR"
 
 func TestMain(m *testing.M) {
 	TuneProcess(slog.New(slog.DiscardHandler))
+	GrowMemory() // most of what the tests do is to start servers
 	if dir := os.Getenv(childDir); dir != "" {
 		os.Exit(serveAsChild(dir))
 	}
