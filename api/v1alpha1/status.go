@@ -374,7 +374,8 @@ type Cause struct {
 	// +optional
 	Endpoint string `json:"endpoint,omitempty"`
 
-	// Requests and failures of that endpoint on both sides.
+	// Requests and failures of that endpoint on both sides, failures that a
+	// retry masked included.
 	Canary Count `json:"canary"`
 	Stable Count `json:"stable"`
 
@@ -397,4 +398,8 @@ type Example struct {
 	Source     string           `json:"source,omitempty"`
 	Pod        string           `json:"pod,omitempty"`
 	DurationMS string           `json:"durationMS,omitempty"`
+
+	// A try of it failed, and a retry masked that: code is what the retry got.
+	// +optional
+	Masked bool `json:"masked,omitempty"`
 }

@@ -13,7 +13,11 @@ func (s *Samples) Validate() error {
 	latencies := []*Histogram{
 		&s.CanaryLatency, &s.StableLatency, &s.DirectLatency, &s.Own.CanaryLatency, &s.Own.StableLatency,
 	}
-	counts := []quad{quadOf(s.Counts), quadOf(s.Own.Counts), {s.DirectRequests, s.DirectFailures}}
+	counts := []quad{
+		quadOf(s.Counts), quadOf(s.Spared), quadOf(s.Counts.Less(s.Spared)), quadOf(s.Own.Counts),
+		{s.Spared.CanaryFailures - s.Spared.CanaryRequests, s.Spared.StableFailures - s.Spared.StableRequests},
+		{s.DirectRequests, s.DirectFailures, s.DirectSpared, s.DirectFailures - s.DirectSpared},
+	}
 	users := func(u *Users) {
 		if u != nil {
 			counts = append(counts, quadOf(u.Counts))
@@ -42,7 +46,10 @@ func (s *Samples) Validate() error {
 // Validate returns an error unless the judge can go on: one for a judge that
 // comes from outside, and that never judged.
 func (j *Judge) Validate() error {
-	waiting := []quad{quadOf(j.Block), quadOf(j.Own.Block), j.Failure.Stretch, {j.Failure.New[0], j.Failure.New[1]}}
+	waiting := []quad{
+		quadOf(j.Block), quadOf(j.Spared.Block), quadOf(j.Block.Less(j.Spared.Block)), quadOf(j.Own.Block),
+		j.Failure.Stretch, {j.Failure.New[0], j.Failure.New[1]},
+	}
 	latencies := []*latencyTest{&j.Latency, &j.Early, &j.Own.Early}
 	for i := range j.Strata {
 		t := &j.Strata[i]

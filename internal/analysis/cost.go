@@ -2,8 +2,10 @@ package analysis
 
 import "math"
 
-// costTally estimates how many failed requests the canary caused: those that
-// failed on it, less those that would have failed on stable at the same time.
+// costTally estimates how many failed requests of users the canary caused: those
+// that failed on it, less those that would have failed on stable at the same
+// time. It takes counts of what users met: a failure that a retry mended cost
+// nobody anything, on either side.
 //
 // The estimate of a block is e_c - n_c·e_s/n_s. It is right on average
 // whatever stable's failure rate does from block to block, so a shared outage

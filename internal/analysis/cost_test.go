@@ -86,3 +86,78 @@ func TestCostWithoutStable(t *testing.T) {
 		t.Errorf("no failure costs %v", c.cost())
 	}
 }
+
+// TestFailuresThatUsersWereSparedCostNothing: a third of the canary's first
+// tries fail, a retry mends each, and the canary is failed for it all the same.
+func TestFailuresThatUsersWereSparedCostNothing(t *testing.T) {
+	policy := Policy{FalseAlarm: 0.001, Budget: 1}
+	j := Judge{}.NextStep(policy, 0.5, start)
+	for !failed(j) && j.Total.CanaryRequests < 1000 {
+		seen := Samples{Counts: Counts{CanaryRequests: 3, CanaryFailures: 1, StableRequests: 3}}
+		seen.Spared.CanaryFailures = 1
+		j = j.Observe(policy, seen, start)
+	}
+	e := j.Decide(policy, 1)
+	if e.Kind != Failures || e.Cost != 0 || e.Counts.CanaryFailures == 0 || e.Users().CanaryFailures != 0 {
+		t.Errorf("%s, cost %v, %+v; want it failed for its failures, at no cost", e.Kind, e.Cost, e)
+	}
+	if !strings.Contains(e.Reason, "; retries spared users ") {
+		t.Errorf("reason %q does not say that no user met the failures", e.Reason)
+	}
+	if e := (Judge{}).NextStep(policy, 0.5, start).Observe(policy, Samples{DirectRequests: 9, DirectFailures: 9}, start).Decide(policy, 1); e.Cost != 0 {
+		t.Errorf("direct requests cost %v, want nothing: they are no users'", e.Cost)
+	}
+	policy.DirectUsers, policy.Budget = true, 5
+	j = Judge{}.NextStep(policy, 1, start).Observe(policy, Samples{DirectRequests: 9, DirectFailures: 9, DirectSpared: 5}, start)
+	if e := j.Decide(policy, 1); e.Cost != 4 || failed(j) {
+		t.Errorf("cost %v, %+v; want the 4 that users met, and a budget of 5 not spent", e.Cost, j.Failed)
+	}
+}
+
+// TestStableIsExpectedToFailAsUsersMetIt: what is subtracted from the canary's
+// failures is what users met on stable, of requests without its tries.
+func TestStableIsExpectedToFailAsUsersMetIt(t *testing.T) {
+	f := func(name string, share float64, looks []Samples, want float64) {
+		t.Helper()
+		policy := Policy{FalseAlarm: 1e-300}
+		j := Judge{}.NextStep(policy, share, start)
+		for i := range looks {
+			if err := looks[i].Validate(); err != nil {
+				t.Fatal(err)
+			}
+			j = j.Observe(policy, looks[i], start)
+		}
+		if got := j.Decide(policy, 1).Cost; math.Abs(got-want) > 1e-9 {
+			t.Errorf("%s: cost %v, want %v", name, got, want)
+		}
+		if want == 0 {
+			return
+		}
+		for i := range looks { // as an older record has them
+			looks[i].Spared = Counts{}
+		}
+		j = Judge{}.NextStep(policy, share, start)
+		for i := range looks {
+			j = j.Observe(policy, looks[i], start)
+		}
+		if got := j.Decide(policy, 1).Cost; math.Abs(got-want) < 1 {
+			t.Errorf("%s: cost %v without what users were spared; want it to matter", name, got)
+		}
+	}
+	f("stable's failures were masked", 0.5, []Samples{{
+		Counts: Counts{CanaryRequests: 100, CanaryFailures: 10, StableRequests: 100, StableFailures: 50},
+		Spared: Counts{StableFailures: 50},
+	}}, 10)
+	f("tries are no requests", 0.5, []Samples{{
+		Counts: Counts{CanaryRequests: 100, CanaryFailures: 20, StableRequests: 200, StableFailures: 110},
+		Spared: Counts{StableRequests: 100, StableFailures: 100},
+	}}, 10)
+	f("both alike", 0.5, []Samples{{
+		Counts: Counts{CanaryRequests: 150, CanaryFailures: 60, StableRequests: 100, StableFailures: 10},
+		Spared: Counts{CanaryRequests: 50, CanaryFailures: 50},
+	}}, 0)
+	f("stable gets nothing any more", 0.9, []Samples{
+		{Counts: Counts{CanaryRequests: 100, CanaryFailures: 10, StableRequests: 100, StableFailures: 60}, Spared: Counts{StableFailures: 50}},
+		{Counts: Counts{CanaryRequests: 1000, CanaryFailures: 200}},
+	}, 100)
+}

@@ -26,6 +26,7 @@ type Judge struct {
 	// Block collects requests of users whose cost, and what they prove good, is
 	// not reckoned yet.
 	Block   Counts        `json:"block"`
+	Spared  spared        `json:"spared,omitzero"`
 	Own     ownLoad       `json:"own,omitzero"`
 	Failure failureTest   `json:"failure"`
 	Latency latencyTest   `json:"latency"`
@@ -47,6 +48,15 @@ type ownLoad struct {
 	Block Counts      `json:"block"`
 	Early latencyTest `json:"early,omitzero"`
 }
+
+// spared is the part of what was seen since the run began, and of the block, that
+// users were spared: it is evidence, and costs nothing.
+type spared struct {
+	Total Counts `json:"total"`
+	Block Counts `json:"block,omitzero"`
+}
+
+func (s spared) add(seen Counts) spared { return spared{s.Total.Add(seen), s.Block.Add(seen)} }
 
 // failure is a Fail; the zero value is none.
 type failure struct {
@@ -110,7 +120,7 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	j.DirectTotal += seen.DirectRequests
 	j.DirectFailed += seen.DirectFailures
 	if policy.DirectUsers {
-		j.Cost.Direct += seen.DirectFailures
+		j.Cost.Direct += seen.DirectFailures - seen.DirectSpared
 	}
 	canary, stable := &seen.CanaryLatency, &seen.StableLatency
 	if seen.ByUser {
@@ -121,6 +131,7 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 		j.Failure = j.Failure.observe(seen.Counts, j.users().Requests(), j.Share)
 	}
 	j.Block = j.Block.Add(seen.Counts)
+	j.Spared = j.Spared.add(seen.Spared)
 	if j.Block.Requests() >= blockSize(j.Share, j.users().Requests()) {
 		j = j.endBlock(policy)
 	}
@@ -141,6 +152,11 @@ func (j *Judge) add(seen Counts) {
 
 // users are the requests of users since the run began.
 func (j *Judge) users() Counts { return j.Total.Less(j.Own.Total) }
+
+// spent is what the run has cost its users, that of the block included.
+func (j *Judge) spent() costTally {
+	return j.Cost.add(j.Block.Less(j.Spared.Block), j.users().Less(j.Spared.Total))
+}
 
 // observeOwn scores own load in blocks of its own.
 func (j *Judge) observeOwn(policy Policy, seen Counts) {
@@ -172,8 +188,8 @@ func (j *Judge) warm(policy Policy, now time.Time) bool {
 
 func (j Judge) endBlock(policy Policy) Judge {
 	j.Bound = j.Bound.add(j.Block, policy.deltas())
-	j.Cost = j.Cost.add(j.Block, j.users())
-	j.Block = Counts{}
+	j.Cost = j.spent()
+	j.Block, j.Spared.Block = Counts{}, Counts{}
 	return j
 }
 
@@ -206,6 +222,9 @@ func (j *Judge) verdict(policy Policy) failure {
 
 	if float64(j.Failure.Max) >= policy.limit(failuresPart) {
 		f := failure{Kind: Failures, AtOnce: true, Reason: "the canary " + compareText(j.Total) + ": worse" + chance}
+		if n := j.Spared.Total.CanaryFailures; n > 0 {
+			f.Reason += fmt.Sprintf("; retries spared users %d of its failures", n)
+		}
 		if t := j.mostFailures(); t != nil {
 			f.Stratum = t.Name
 			f.Reason += fmt.Sprintf("; %d of its failures in %s", t.seen().CanaryFailures, t.Name)
@@ -223,7 +242,7 @@ func (j *Judge) verdict(policy Policy) failure {
 		return failure{Kind: Latency, Stratum: t.Name, AtOnce: true,
 			Reason: t.Name + ": " + t.Latency.text(policy.LatencyTolerance) + chance}
 	}
-	if spent := j.Cost.add(j.Block, j.users()); policy.Budget > 0 && spent.sure() >= float64(policy.Budget) {
+	if spent := j.spent(); policy.Budget > 0 && spent.sure() >= float64(policy.Budget) {
 		if spent.Direct > 0 {
 			return failure{Kind: Budget, AtOnce: true, Reason: fmt.Sprintf(
 				"%d requests of those who were given the canary failed: the budget of %d is spent", spent.Direct, policy.Budget)}

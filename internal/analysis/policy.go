@@ -38,7 +38,8 @@ type Policy struct {
 	// Evidence.Cost), whether or not that is evidence enough. 0 = no limit.
 	Budget int64
 	// DirectUsers: the canary's direct requests are those of users. As there is
-	// nothing to compare them with, each that fails counts as caused by it.
+	// nothing to compare them with, each that a user saw fail counts as caused
+	// by it.
 	DirectUsers bool
 
 	// ChecksAlone: there are no requests, so that none is waited for, and the

@@ -59,8 +59,13 @@ func ratio(part, whole int64) float64 {
 // requests that were sent after every proxy acknowledged the present split.
 type Samples struct {
 	// Counts are of requests that a weighted split sent to one of the two
-	// sides: these alone compare the versions fairly.
+	// sides: these alone compare the versions fairly. A try that failed and was
+	// made again counts as failed: with more of them retries are used up.
 	Counts
+	// Spared is the part of Counts that users were spared: failures that a retry
+	// mended, and as requests the tries that were counted beside the user's own
+	// request, because the other side answered that one.
+	Spared Counts
 	// Latency of those that did not fail: what users wait for answers. How long
 	// a failure takes says how it failed, not how fast the version is.
 	CanaryLatency, StableLatency Histogram
@@ -78,6 +83,9 @@ type Samples struct {
 	// count for the checks, but not how it compares.
 	DirectRequests, DirectFailures int64
 	DirectLatency                  Histogram
+	// DirectSpared is the part of DirectFailures that users were spared: those
+	// that a retry mended, and those of requests that were no user's.
+	DirectSpared int64
 
 	// Own are requests that were sent to fill what users' leave missing. They
 	// are in none of the counts above.
@@ -170,6 +178,7 @@ type Measured struct {
 // Add returns the sum of two samples. It leaves both as they are.
 func (s Samples) Add(t Samples) Samples {
 	s.Counts = s.Counts.Add(t.Counts)
+	s.Spared = s.Spared.Add(t.Spared)
 	s.CanaryLatency.Merge(&t.CanaryLatency)
 	s.StableLatency.Merge(&t.StableLatency)
 	s.ByUser = s.ByUser || t.ByUser
@@ -177,6 +186,7 @@ func (s Samples) Add(t Samples) Samples {
 	s.DirectRequests += t.DirectRequests
 	s.DirectFailures += t.DirectFailures
 	s.DirectLatency.Merge(&t.DirectLatency)
+	s.DirectSpared += t.DirectSpared
 	s.Measured = append(slices.Clip(s.Measured), t.Measured...)
 	s.Strata = addStrata(s.Strata, t.Strata)
 	s.Own = s.Own.add(&t.Own)

@@ -67,6 +67,8 @@ type Evidence struct {
 	Counts Counts `json:"counts"`
 	// Own is the part of own load in them.
 	Own Counts `json:"own,omitzero"`
+	// Spared is the part of Counts that users were spared: see Samples.
+	Spared Counts `json:"spared,omitzero"`
 	// Direct are the canary's direct requests of the run, which the verdict
 	// rests on by the checks, and by the budget where they are users'.
 	Direct       int64 `json:"direct,omitempty"`
@@ -99,9 +101,9 @@ type Evidence struct {
 	// neither good enough nor worse enough, and more waiting will hardly help.
 	Overdue bool `json:"overdue,omitempty"`
 
-	// Cost is the cost of the release: about how many failed requests the
-	// canary caused, beyond those that would have failed on stable at the same
-	// time. Never negative.
+	// Cost is the cost of the release: about how many failed requests of users
+	// the canary caused, beyond those that would have failed on stable at the
+	// same time. Never negative.
 	Cost float64 `json:"cost,omitempty"`
 
 	// FailedChecks of this run: looks that failed, of FailureLimit.
@@ -119,6 +121,9 @@ type Evidence struct {
 	// Reason says the same in one line.
 	Reason string `json:"reason,omitempty"`
 }
+
+// Users returns the part of Counts that users met.
+func (e *Evidence) Users() Counts { return e.Counts.Less(e.Own).Less(e.Spared) }
 
 // Question is one question that the judge asks, with its e-value.
 type Question struct {

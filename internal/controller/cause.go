@@ -40,7 +40,12 @@ func causeOf(canary v1alpha1.Version, endpoints []telemetry.Endpoint) *v1alpha1.
 		c.Version, share(e.Canary), e.Name, e.Canary.Failures, e.Canary.Requests,
 		share(e.Stable), e.Stable.Failures, e.Stable.Requests)
 	if x := c.Example; x != nil {
-		c.Summary += fmt.Sprintf("; for example %s %s answered %d at %s", x.Method, x.Path, x.Code, x.Time.UTC().Format("15:04:05.000Z"))
+		at := x.Time.UTC().Format("15:04:05.000Z")
+		if x.Masked {
+			c.Summary += fmt.Sprintf("; for example a try of %s %s at %s, which a retry masked", x.Method, x.Path, at)
+			return c
+		}
+		c.Summary += fmt.Sprintf("; for example %s %s answered %d at %s", x.Method, x.Path, x.Code, at)
 	}
 	return c
 }
@@ -58,6 +63,10 @@ func example(r *telemetry.Request) *v1alpha1.Example {
 		Source:     r.Source.Name,
 		Pod:        r.Destination.Pod,
 		DurationMS: strconv.FormatFloat(float64(r.Duration)/float64(time.Millisecond), 'f', 1, 64),
+		Masked:     r.Masked != "" && !r.Failed(),
+	}
+	if x.Masked {
+		x.Pod = "" // of the retry
 	}
 	x.Time.Time = r.Start
 	return x

@@ -156,6 +156,18 @@ func TestCauseNamesEndpointRatesAndAnExample(t *testing.T) {
 	if c.Summary != want {
 		t.Errorf("summary = %q\nwant      %q", c.Summary, want)
 	}
+	c = causeOf(v1alpha1.Version{Label: "v2", Revision: "r2"}, []telemetry.Endpoint{{
+		Name:   "GET /songs/{id}",
+		Canary: telemetry.Count{Requests: 8, Failures: 4},
+		Stable: telemetry.Count{Requests: 90},
+		Example: &telemetry.Request{
+			Start: at, Method: "GET", Path: "/songs/7", Code: 200, Masked: "music", Destination: mesh.Workload{Pod: "music-2"},
+		},
+	}})
+	want = "v2 fails 50.0 % of GET /songs/{id} (4 of 8 requests), stable 0.0 % (0 of 90); for example a try of GET /songs/7 at 12:00:01.000Z, which a retry masked"
+	if c.Summary != want || c.Example.Pod != "" {
+		t.Errorf("summary = %q of pod %q\nwant      %q of none: the pod that answered did not fail", c.Summary, c.Example.Pod, want)
+	}
 }
 
 // TestACauseIsNotGivenForSomethingElse: a slow version may have failed requests

@@ -26,8 +26,7 @@ type Course struct {
 	Decided     time.Duration
 	Step, Steps int
 	Reason      string
-	// Counts that were judged until then. Those of the canary are the requests
-	// that it answered, and the failed ones that users saw.
+	// Counts of users' requests until then, and of the failed ones that they saw.
 	Counts analysis.Counts
 	// Cost is about how many failed requests the canary caused.
 	Cost float64
@@ -187,7 +186,7 @@ func decided(s *rollout.State) rollout.Outcome {
 func (b *backtest) course(plan *rollout.Plan, s *rollout.State, now time.Time) Course {
 	c := Course{
 		Outcome: decided(s), Decided: now.Sub(b.began), Step: s.Step, Steps: plan.NumSteps(), Reason: s.Reason,
-		Counts: s.Evidence.Counts, Cost: s.Cost(),
+		Counts: s.Evidence.Users(), Cost: s.Cost(),
 	}
 	if c.Outcome != "" && s.Run.Reason != "" {
 		c.Reason = s.Run.Reason
@@ -212,6 +211,7 @@ func (b *backtest) observe(look *Step, had rollout.Share, compares bool) rollout
 	if has := b.state.Traffic.Share; compares && in.Ack.OK && has > 0 {
 		in.Samples = b.scale.samples(&seen.Samples, had.Fraction(), has.Fraction())
 		in.Samples.DirectRequests, in.Samples.DirectFailures = seen.Samples.DirectRequests, seen.Samples.DirectFailures
+		in.Samples.DirectSpared = seen.Samples.DirectSpared
 		in.Samples.DirectLatency = seen.Samples.DirectLatency
 		in.Samples.Measured = b.measured(look)
 		if b.state.Want().Load {

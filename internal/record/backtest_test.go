@@ -150,10 +150,16 @@ func TestScalingLosesNothing(t *testing.T) {
 				one.Strata = append(one.Strata, o)
 				add(&one, &o)
 			}
+			one.Spared = one.Counts // all, as tries beside the users' own requests where they can be
+			one.Spared.CanaryRequests, one.Spared.StableRequests = one.CanaryFailures, one.StableFailures/2
 			one.CanaryRequests++ // of no endpoint
 			one.CanaryLatency.Observe(time.Second)
 			seen = seen.Add(one)
-			got = got.Add(s.samples(&one, had, has))
+			scaled := s.samples(&one, had, has)
+			if err := scaled.Validate(); err != nil {
+				t.Fatalf("%+v: %v", scaled.Counts, err)
+			}
+			got = got.Add(scaled)
 		}
 		near := func(what string, n, of int64, factor float64) {
 			if d := float64(n) - float64(of)*factor; d < -5 || d > 5 {
@@ -165,6 +171,10 @@ func TestScalingLosesNothing(t *testing.T) {
 		near("canary's failures", got.CanaryFailures, seen.CanaryFailures, canary)
 		near("stable", got.StableRequests, seen.StableRequests, stable)
 		near("stable's failures", got.StableFailures, seen.StableFailures, stable)
+		near("canary's failures that users were spared", got.Spared.CanaryFailures, seen.Spared.CanaryFailures, canary)
+		near("canary's tries", got.Spared.CanaryRequests, seen.Spared.CanaryRequests, canary)
+		near("stable's failures that users were spared", got.Spared.StableFailures, seen.Spared.StableFailures, stable)
+		near("stable's tries", got.Spared.StableRequests, seen.Spared.StableRequests, stable)
 		near("canary's durations", got.CanaryLatency.Count(), got.CanaryRequests, 1)
 		near("stable's durations", got.StableLatency.Count(), got.StableRequests, 1)
 	}

@@ -210,9 +210,10 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 		Now: at, Target: work, Stable: work, Warm: work,
 		Ack: rollout.Ack{OK: true, Traffic: rollout.Traffic{Share: 1, Match: true, Mirror: 2, Warm: true}, Since: at},
 		Samples: analysis.Samples{
-			Counts: counts, CanaryLatency: h, StableLatency: h, ByUser: true, Users: users,
+			Counts: counts, Spared: analysis.Counts{CanaryRequests: 1, CanaryFailures: 1, StableRequests: 2, StableFailures: 2},
+			CanaryLatency: h, StableLatency: h, ByUser: true, Users: users,
 			Strata:         []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h, Users: users}},
-			DirectRequests: 1, DirectFailures: 2, DirectLatency: h,
+			DirectRequests: 1, DirectFailures: 2, DirectLatency: h, DirectSpared: 1,
 			Own: analysis.Own{
 				Counts: counts, CanaryLatency: h, StableLatency: h,
 				Strata: []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h, Users: users}},
@@ -400,10 +401,31 @@ func TestAForgedEndIsFound(t *testing.T) {
 	f(func(r *Record) { r.End.Outcome = rollout.Promoted }, "ends with promoted, and its looks with rolled-back")
 	f(func(r *Record) { r.End.At = r.End.At.Add(1) }, "ends at ")
 	f(func(r *Record) { r.End.Cost = 0 }, "a cost of 0 failed requests")
+	f(func(r *Record) { // as if retries had spared users the failures
+		for i := range r.lines {
+			r.lines[i].Look = spareAll(t, r.lines[i].Look)
+		}
+	}, "and its looks with 0")
 	f(func(r *Record) { r.End.Seen.Failures-- }, "and its last look with")
 	f(func(r *Record) {
 		r.lines = r.lines[:len(r.lines)-2]
 	}, "its looks do not come to an end")
+}
+
+// spareAll forges a look as if no user had met any of its failures.
+func spareAll(t *testing.T, look json.RawMessage) json.RawMessage {
+	t.Helper()
+	var in struct {
+		Samples struct{ CanaryFailures, StableFailures int64 }
+	}
+	if look == nil {
+		return nil
+	}
+	if err := json.Unmarshal(look, &in); err != nil {
+		t.Fatal(err)
+	}
+	with := fmt.Sprintf(`"samples":{"spared":{"canaryFailures":%d,"stableFailures":%d},`, in.Samples.CanaryFailures, in.Samples.StableFailures)
+	return bytes.Replace(look, []byte(`"samples":{`), []byte(with), 1)
 }
 
 // TestCountsThatNobodyCanHaveSeenAreRefused before memory is asked for them.
@@ -422,6 +444,10 @@ func TestCountsThatNobodyCanHaveSeenAreRefused(t *testing.T) {
 		}
 	}
 	f(`"samples":{`, `"samples":{"canaryFailures":-5,`)
+	f(`"samples":{`, `"samples":{"spared":{"canaryFailures":-5},`)
+	f(`"samples":{`, `"samples":{"spared":{"stableFailures":9999},`)              // more than failed
+	f(`"samples":{`, `"samples":{"directSpared":1,`)                              // likewise
+	f(`"state":{`, `"state":{"judge":{"spared":{"block":{"canaryFailures":1}}},`) // likewise
 	f(`"samples":{`, `"samples":{"own":{"stableRequests":4000000000000000000},`)
 	f(`"samples":{`, `"samples":{"directLatency":{"5":4294967295},`)
 	f(`"state":{`, `"state":{"judge":{"block":{"canaryRequests":4000000000000000000}},`)

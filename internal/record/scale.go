@@ -7,6 +7,7 @@ import "serin.dev/serin/internal/analysis"
 // none is lost.
 type scaler struct {
 	strata map[string]*stratumScale
+	spared stratumScale
 	most   float64 // the largest factor
 }
 
@@ -39,6 +40,15 @@ func (s *scaler) samples(seen *analysis.Samples, had, has float64) analysis.Samp
 	// Requests of no endpoint; where none are told apart, all of them.
 	scaled := s.stratum(&rest, canary, stable)
 	add(&out, &scaled)
+	out.Spared = s.spare(&seen.Spared, &out.Counts, canary, stable)
+	return out
+}
+
+// spare scales the part of the counts that users were spared.
+func (s *scaler) spare(seen, of *analysis.Counts, canary, stable float64) (out analysis.Counts) {
+	c, o := &s.spared.canary, &s.spared.stable
+	out.CanaryRequests, out.CanaryFailures = c.tries(seen.CanaryRequests, seen.CanaryFailures, canary, of.CanaryFailures)
+	out.StableRequests, out.StableFailures = o.tries(seen.StableRequests, seen.StableFailures, stable, of.StableFailures)
 	return out
 }
 
@@ -80,6 +90,18 @@ func (s *sideScale) counts(requests, failures int64, factor float64) (int64, int
 	s.failures += float64(failures) * factor
 	n := int64(s.requests + rounding)
 	failed := min(n, int64(s.failures+rounding))
+	s.requests -= float64(n)
+	s.failures -= float64(failed)
+	return n, failed
+}
+
+// tries multiplies failures that users were spared, which are most at most, and
+// those among them that count as requests of their own.
+func (s *sideScale) tries(requests, failures int64, factor float64, most int64) (int64, int64) {
+	s.requests += float64(requests) * factor
+	s.failures += float64(failures) * factor
+	failed := min(most, int64(s.failures+rounding))
+	n := min(failed, int64(s.requests+rounding))
 	s.requests -= float64(n)
 	s.failures -= float64(failed)
 	return n, failed

@@ -113,11 +113,14 @@ type Run struct {
 	FirstCanary time.Time
 }
 
-// Endpoint is what one endpoint did on both sides during a run.
+// Endpoint is what one endpoint did on both sides during a run, failures that a
+// retry mended included.
 type Endpoint struct {
 	Name           string // as EndpointName makes it
 	Canary, Stable Count
-	Example        *Request // a failed request of the canary; nil without one
+	// Example is a failed request of the canary, if there is one a user met; nil
+	// without one.
+	Example *Request
 }
 
 type endpointTally struct {
@@ -257,7 +260,6 @@ func (t *Tally) add(r *Request) {
 	failed := r.Failed()
 	t.mu.Lock()
 	t.addRun(r, side, failed)
-	e := t.addEndpoint(r, side, failed)
 	// What another try mended was no failure to a user, but it is one of the
 	// version: with less luck, or with retries used up, the next user meets it.
 	masked, at := r.Masked != "", side
@@ -267,10 +269,15 @@ func (t *Tally) add(r *Request) {
 			at = CanarySide
 		}
 	}
+	bad := failed || masked && at == side
+	e := t.addEndpoint(r, side, bad)
+	if masked && at != side {
+		t.addEndpoint(r, at, true)
+	}
 	if t.base.Snapshot != 0 && r.Snapshot >= t.base.Snapshot {
-		t.addSample(r, side, failed || masked && at == side, e)
+		t.addSample(r, side, bad, e)
 		if masked && at != side {
-			t.addSample(r, at, true, e)
+			t.addTry(r, at, e)
 		}
 	}
 	t.mu.Unlock()
@@ -300,7 +307,7 @@ func (t *Tally) addRun(r *Request, side Side, failed bool) {
 func (t *Tally) addEndpoint(r *Request, side Side, failed bool) *endpointTally {
 	e := t.endpoint(r)
 	e.sides[side].add(failed)
-	if failed && side == CanarySide && e.example == nil {
+	if failed && side == CanarySide && (e.example == nil || r.Failed() && !e.example.Failed()) {
 		e.example = r.Clone()
 	}
 	return e
@@ -331,6 +338,7 @@ func (t *Tally) newEndpoint() *endpointTally {
 	return e
 }
 
+// addSample counts a request on the side that answered the user.
 func (t *Tally) addSample(r *Request, side Side, failed bool, e *endpointTally) {
 	if side == StableSide && !r.Failed() {
 		if t.taken.Served == nil {
@@ -345,6 +353,7 @@ func (t *Tally) addSample(r *Request, side Side, failed bool, e *endpointTally) 
 			took(&s.DirectLatency, r.Duration, failed)
 			if failed {
 				s.DirectFailures++
+				count(&s.DirectSpared, !r.Failed() || !t.users(r, side))
 			}
 		}
 		return
@@ -353,7 +362,37 @@ func (t *Tally) addSample(r *Request, side Side, failed bool, e *endpointTally) 
 	if t.base.Mirrored {
 		return
 	}
-	stratum := t.stratum(e)
+	t.addCompared(r, side, failed, e)
+	if failed && !r.Failed() {
+		spare(&s.Spared, side, 0)
+	}
+}
+
+// addTry counts a try that failed on another side than the one that answered the
+// user: for the judge a request of its own, for users none.
+func (t *Tally) addTry(r *Request, side Side, e *endpointTally) {
+	if t.base.Mirrored {
+		return
+	}
+	t.addCompared(r, side, true, e)
+	spare(&t.taken.Samples.Spared, side, 1)
+}
+
+// spare counts a failure that users were spared, and the requests that it was
+// counted as beside the user's own.
+func spare(c *analysis.Counts, side Side, requests int64) {
+	if side == CanarySide {
+		c.CanaryRequests += requests
+		c.CanaryFailures++
+		return
+	}
+	c.StableRequests += requests
+	c.StableFailures++
+}
+
+// addCompared counts what compares the two sides.
+func (t *Tally) addCompared(r *Request, side Side, failed bool, e *endpointTally) {
+	s, stratum := &t.taken.Samples, t.stratum(e)
 	if side == CanarySide {
 		addCanary(&s.Counts, &s.CanaryLatency, r.Duration, failed)
 		addCanary(&stratum.Counts, &stratum.CanaryLatency, r.Duration, failed)

@@ -81,7 +81,8 @@ func (w *world) direct(since time.Duration) {
 		return
 	}
 	n := poisson(w.rand, w.Direct*tick.Seconds())
-	seen := analysis.Samples{DirectRequests: n, DirectFailures: w.copies(n, since)}
+	failed := w.copies(n, since)
+	seen := analysis.Samples{DirectRequests: n, DirectFailures: failed, DirectSpared: failed}
 	w.count(seen, 0, w.tally.base > 0)
 }
 
@@ -96,6 +97,7 @@ func (w *world) count(seen analysis.Samples, canary int64, current bool) {
 	t.samples.Counts = t.samples.Counts.Add(seen.Counts)
 	t.samples.DirectRequests += seen.DirectRequests
 	t.samples.DirectFailures += seen.DirectFailures
+	t.samples.DirectSpared += seen.DirectSpared
 	if t.cutOff {
 		t.late += canary
 	}
