@@ -337,8 +337,11 @@ func cost(run *v1alpha1.Run) string {
 	if own := run.Own.Canary; own.Requests > 0 {
 		out += ", and of own load " + number(own.Failures) + " of " + number(own.Requests)
 	}
-	if n := run.Cost.FailedRequests; n > 0 {
+	switch n := run.Cost.FailedRequests; {
+	case n > 0:
 		out += ", about " + number(n) + " because of the release"
+	case run.Canary.Failures > 0:
+		out += ", none because of the release: those of tests or outside of its steps do not count, nor those that stable fails, too"
 	}
 	if run.DecisionMillis > 0 {
 		out += "; decided " + Span(millis(run.DecisionMillis)) + " after the first request"
@@ -379,6 +382,9 @@ func (v View) example(e *v1alpha1.Example) string {
 		b.WriteString(" → " + strconv.Itoa(int(e.Code)))
 	} else {
 		b.WriteString(" → no answer")
+	}
+	if e.Masked {
+		b.WriteString(" after a failed try")
 	}
 	add := func(before, what, after string) {
 		if what != "" {
