@@ -566,9 +566,10 @@ func previews(s rollout.State) bool {
 	return false
 }
 
-// errNoTarget is shown while there is nothing to release.
-var errNoTarget = errors.New("create it, or name another target")
-
-func targetMissing(rel *kube.Delivery) error {
-	return fmt.Errorf("%s: %w", rel.Target.Message, errNoTarget)
+// targetMissing is shown while there is nothing to release.
+func targetMissing(rel *kube.Delivery, run *delivery) string {
+	if run.stored.State.Canary != "" {
+		return fmt.Sprintf("deployment %s was deleted", rel.Names.Target)
+	}
+	return fmt.Sprintf("deployment %s not found in namespace %s: create it, or name another target", rel.Names.Target, rel.Names.Namespace)
 }

@@ -23,13 +23,13 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 		run.settled = true
 	}
 	in.Ack = d.ack(rel, run)
-	if !rel.Target.Exists {
-		in.Target.Message = targetMissing(rel).Error()
-	}
 	if !run.stored.State.Split { // later the stable copy has as many as there are in all
 		in.Pods = max(rel.Target.Replicas, rel.Stable.Replicas)
 	}
 	counted := run.tally.Take()
+	if !d.API.TargetExists(rel) { // asked after counting, so that a deletion is seen no later than the requests that it fails
+		in.Target = rollout.Workload{Message: targetMissing(rel, run)}
+	}
 	in.Samples = counted.Samples
 	in.Mirrored = rollout.Mirrored(counted.Copies)
 	in.Arrived = counted.Arrived

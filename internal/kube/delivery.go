@@ -191,6 +191,12 @@ func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
 	return d, nil
 }
 
+// TargetExists looks again whether a Release has a target.
+func (c *Client) TargetExists(d *Delivery) bool {
+	dep, err := c.deployment(d, d.Names.Target)
+	return err == nil && dep.DeletionTimestamp == nil
+}
+
 // workload reads a Deployment of whose pods so many percent suffice.
 func (c *Client) workload(namespace, name string, suffices int32) (Workload, error) {
 	dep, err := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(namespace).Get(name)

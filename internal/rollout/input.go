@@ -90,7 +90,7 @@ type Workload struct {
 	// Pods are those of any revision that answer requests, Wanted those that
 	// are asked for. Wanted = 0: it is scaled away, or nobody counts.
 	Pods, Wanted int32
-	// Message says in one line why it is not ready.
+	// Message says in one line why it is not ready, or does not exist.
 	Message string
 }
 

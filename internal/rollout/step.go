@@ -193,6 +193,9 @@ func (r *step) watch() {
 		s.Run.Late += in.Late
 	}
 	judged := s.judged()
+	if in.Target.Revision == "" {
+		return // whoever deletes the pods makes requests fail, and hooks: retarget ends the run
+	}
 	if s.Phase != Starting && !judged || s.Phase == Starting && len(r.failed) == 0 {
 		return
 	}
@@ -291,7 +294,7 @@ func (r *step) retarget() {
 	case s.Stable:
 		r.rollBack(Aborted, fmt.Sprintf("the target was set back to the stable revision %s", s.Stable))
 	case "":
-		r.rollBack(Aborted, "the target does not exist any more")
+		r.rollBack(Aborted, orElse(r.in.Target.Message, "the target was deleted"))
 	default:
 		r.rollBack(Superseded, fmt.Sprintf("the target was changed to revision %s", target))
 	}

@@ -349,7 +349,7 @@ func (e *engine) makeStable() {
 func (e *engine) scaleUp() {
 	want, t := e.stored.Want(), &e.w.target
 	switch {
-	case !want.CanaryScaled:
+	case !want.CanaryScaled || t.rev == "":
 	case want.ByPods:
 		t.replicas = int(want.CanaryPods)
 	case t.replicas == 0:

@@ -65,6 +65,9 @@ func Random(seed uint64) (sc Scenario, bad bool) {
 	if chance(0.8) {
 		sc.Faults = randomFaults(r)
 	}
+	if chance(0.05) {
+		sc.People = append(sc.People, Act{At: seconds(2, 60), Delete: true})
+	}
 	return sc, bad
 }
 

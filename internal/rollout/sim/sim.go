@@ -43,6 +43,7 @@ type Scenario struct {
 type Act struct {
 	At      time.Duration    // more than 0
 	Target  rollout.Revision // deploy it
+	Delete  bool             // the target
 	Command rollout.Verb
 	Suspend string // "on", "off", "freeze", "thaw"
 }
@@ -155,7 +156,7 @@ func settled(w *world, api *api, since time.Duration) bool {
 		}
 	}
 	s, target := &api.state, w.target.rev
-	return s.Phase == rollout.Idle && (target == s.Stable || target == s.Rejected) &&
+	return s.Phase == rollout.Idle && (target == s.Stable || target == s.Rejected || target == "") &&
 		w.target.replicas == 0 && len(s.Calls) == 0
 }
 

@@ -121,7 +121,11 @@ func (w *world) delay(least, most time.Duration) time.Duration {
 func (w *world) advance(since time.Duration) {
 	w.now = w.now.Add(tick)
 	for _, a := range w.People {
-		if a.At > since-tick && a.At <= since && a.Target != "" {
+		switch due := a.At > since-tick && a.At <= since; {
+		case !due:
+		case a.Delete:
+			w.target = side{}
+		case a.Target != "":
 			w.target.rev = a.Target
 		}
 	}
@@ -140,7 +144,7 @@ func (w *world) misfortune() {
 	if w.chance(w.Faults.Scaling) {
 		w.autoscale()
 	}
-	if w.chance(w.Faults.GitOps) {
+	if w.chance(w.Faults.GitOps) && w.target.rev != "" {
 		w.target.replicas = w.userReplicas
 	}
 	for _, s := range []*side{&w.target, &w.stable, &w.warm} {
