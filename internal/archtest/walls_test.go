@@ -194,6 +194,10 @@ var rooms = map[string]room{
 	"test/parts": {
 		why: "tests of every room use it, so it must not bring them anything",
 	},
+	"test/story": {
+		others: []string{"github.com/google/go-cmp/", "golang.org/x/tools/txtar"},
+		why:    "tests of every room are told with it, so it must not bring them anything",
+	},
 	"test/e2e": {
 		why: "it meets the program as people do: by command line, API and HTTP",
 	},

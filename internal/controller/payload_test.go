@@ -3,41 +3,24 @@ package controller
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/analysis"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/rollout"
+	"serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what comes out into the test data")
 
 // recorded compares text with what a file of testdata holds.
 func recorded(t *testing.T, name, got string) {
 	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got; -rewrite records):\n%s", file, diff)
-	}
+	story.File(t, filepath.Join("testdata", name), got)
 }
 
 // midRun is a release at its second step, with a failed request.

@@ -1,35 +1,25 @@
 package main
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write what is generated to testdata")
+	"serin.dev/serin/test/story"
+)
 
 func TestEveryMarkerIsSaidInWords(t *testing.T) {
 	got, err := pages("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const golden = "testdata/widget.md"
-	if *rewrite {
-		if err := os.WriteFile(golden, got["widget.md"], 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if len(got) != 1 {
+		t.Errorf("%d pages, want 1", len(got))
 	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got["widget.md"])); diff != "" || len(got) != 1 {
-		t.Errorf("%d pages, want 1; %s (-want +got):\n%s", len(got), golden, diff)
-	}
+	story.File(t, "testdata/widget.md", string(got["widget.md"]))
 }
 
 func TestReferenceIsCurrent(t *testing.T) {

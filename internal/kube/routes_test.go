@@ -2,10 +2,7 @@ package kube
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,54 +12,25 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"serin.dev/serin/internal/rollout"
+	"serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what the code says into the stories")
 
 // A story is a txtar archive: spec.yaml is that of a Release, traffic.json what
 // the canary is to get, and the VirtualServices and DestinationRules that carry
 // it are recorded, or the error.
 func TestRoutes(t *testing.T) {
-	files, err := filepath.Glob("testdata/routes/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			story, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			part := func(name string) (data []byte) {
-				for _, f := range story.Files {
-					if f.Name == name {
-						data = f.Data
-					}
-				}
-				return data
-			}
-			d := release(t, string(part("spec.yaml")))
-			d.Target.Revision = "5d9f"
-			var want struct {
-				rollout.Traffic
-				Preview bool `json:"preview"`
-			}
-			if err := json.Unmarshal(part("traffic.json"), &want); err != nil {
-				t.Fatal(err)
-			}
-			got := playRoutes(t, d, want.Traffic, want.Preview)
-			if *rewrite {
-				story.Files = append(story.Files[:0:0], story.Files[0], story.Files[1], txtar.File{Name: "routes", Data: []byte(got)})
-				if err := os.WriteFile(file, txtar.Format(story), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if string(part("routes")) != got {
-				t.Errorf("routes are\n%s\nwant\n%s", got, part("routes"))
-			}
-		})
-	}
+	story.EachArchive(t, "testdata/routes/*.txtar", func(t *testing.T, told *txtar.Archive) {
+		d := release(t, story.Section(told, "spec.yaml"))
+		d.Target.Revision = "5d9f"
+		var want struct {
+			rollout.Traffic
+			Preview bool `json:"preview"`
+		}
+		if err := json.Unmarshal([]byte(story.Section(told, "traffic.json")), &want); err != nil {
+			t.Fatal(err)
+		}
+		story.SetSection(told, "routes", playRoutes(t, d, want.Traffic, want.Preview))
+	})
 }
 
 func playRoutes(t *testing.T, d *Delivery, want rollout.Traffic, preview bool) string {

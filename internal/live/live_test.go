@@ -2,24 +2,19 @@ package live
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 	"sigs.k8s.io/yaml"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what is drawn into testdata")
 
 // day is the date of every story; their files give times of day.
 const day = "2026-03-04T"
@@ -27,10 +22,10 @@ const day = "2026-03-04T"
 // TestViewDraws holds the pictures of testdata/view. Each file has a Release,
 // perhaps events, and pictures named "<width>" or "<width> color".
 func TestViewDraws(t *testing.T) {
-	eachStory(t, "testdata/view/*.txtar", func(t *testing.T, story *txtar.Archive) {
+	story.EachArchive(t, "testdata/view/*.txtar", func(t *testing.T, told *txtar.Archive) {
 		var v View
-		for i := range story.Files {
-			f := &story.Files[i]
+		for i := range told.Files {
+			f := &told.Files[i]
 			switch f.Name {
 			case "release.yaml":
 				v.Release = decode[v1alpha1.Release](t, f)
@@ -61,12 +56,12 @@ func TestViewDraws(t *testing.T) {
 // TestLogTells holds the stories of testdata/log: files "<time>" hold a
 // status at that time, and what the log says to it follows as "says".
 func TestLogTells(t *testing.T) {
-	eachStory(t, "testdata/log/*.txtar", func(t *testing.T, story *txtar.Archive) {
+	story.EachArchive(t, "testdata/log/*.txtar", func(t *testing.T, told *txtar.Archive) {
 		var log Log
 		var v View
 		var said []string
-		for i := range story.Files {
-			f := &story.Files[i]
+		for i := range told.Files {
+			f := &told.Files[i]
 			switch f.Name {
 			case "release.yaml":
 				v.Release = decode[v1alpha1.Release](t, f)
@@ -88,34 +83,6 @@ func TestLogTells(t *testing.T) {
 			}
 		}
 	})
-}
-
-func eachStory(t *testing.T, pattern string, play func(*testing.T, *txtar.Archive)) {
-	t.Helper()
-	files, err := filepath.Glob(pattern)
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories in %s: %v", pattern, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			before, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			story := txtar.Parse(before)
-			play(t, story)
-			after := txtar.Format(story)
-			if *rewrite {
-				if err := os.WriteFile(file, after, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(before), string(after)); diff != "" {
-				t.Errorf("what is shown differs (-recorded +now); read it, then go test ./internal/live -rewrite:\n%s", diff)
-			}
-		})
-	}
 }
 
 func decode[T any](t *testing.T, f *txtar.File) *T {

@@ -1,11 +1,8 @@
 package node
 
 import (
-	"flag"
 	"fmt"
 	"math/rand"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,9 +16,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/kubectl/pkg/util/podutils"
-)
 
-var rewrite = flag.Bool("rewrite", false, "record what the stories in testdata say now")
+	"serin.dev/serin/test/story"
+)
 
 // TestRollouts plays stories about one Deployment. A line is a command; the
 // indented lines after it are what followed, recorded with -rewrite.
@@ -32,44 +29,26 @@ var rewrite = flag.Bool("rewrite", false, "record what the stories in testdata s
 //	gone [n]                           n ending pods (all) are gone
 //	wait duration                      time passes
 func TestRollouts(t *testing.T) {
-	files, err := filepath.Glob("testdata/rollout/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no stories", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	story.Each(t, "testdata/rollout/*.txt", func(t *testing.T, told string) string {
+		sim := newSimulation()
+		var got strings.Builder
+		for line := range strings.Lines(told) {
+			if strings.HasPrefix(line, "  ") {
+				continue
 			}
-			sim := newSimulation()
-			var got strings.Builder
-			for line := range strings.Lines(string(data)) {
-				if strings.HasPrefix(line, "  ") {
-					continue
-				}
-				got.WriteString(line)
-				if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-					continue
-				}
-				if err := sim.do(strings.Fields(line)); err != nil {
-					t.Fatalf("%s: %v", line, err)
-				}
-				for _, said := range sim.settle(t) {
-					fmt.Fprintf(&got, "  %s\n", said)
-				}
+			got.WriteString(line)
+			if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+				continue
 			}
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
+			if err := sim.do(strings.Fields(line)); err != nil {
+				t.Fatalf("%s: %v", line, err)
 			}
-			if diff := cmp.Diff(string(data), got.String()); diff != "" {
-				t.Errorf("the story goes otherwise (-told +played):\n%s", diff)
+			for _, said := range sim.settle(t) {
+				fmt.Fprintf(&got, "  %s\n", said)
 			}
-		})
-	}
+		}
+		return got.String()
+	})
 }
 
 // simulation plays API and kubelet for the planner.

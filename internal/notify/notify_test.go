@@ -5,24 +5,21 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write the payloads that are sent into testdata")
+	"serin.dev/serin/test/story"
+)
 
 // example has all there is, with characters that mean something to some.
 func example() Alert {
@@ -37,27 +34,14 @@ func example() Alert {
 
 // TestPayloads compares what servers receive with what was recorded.
 func TestPayloads(t *testing.T) {
-	const recorded = "testdata/payloads.txtar"
-	archive, err := txtar.ParseFile(recorded)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, f := range archive.Files {
-		got := received(t, strings.TrimSuffix(f.Name, ".txt"))
-		if *rewrite {
-			archive.Files[i].Data = []byte(got)
-		} else if diff := cmp.Diff(string(f.Data), got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", f.Name, diff)
+	story.EachArchive(t, "testdata/payloads.txtar", func(t *testing.T, told *txtar.Archive) {
+		for i, f := range told.Files {
+			told.Files[i].Data = []byte(received(t, strings.TrimSuffix(f.Name, ".txt")))
 		}
-	}
-	if *rewrite {
-		if err := os.WriteFile(recorded, txtar.Format(archive), 0o644); err != nil {
-			t.Fatal(err)
+		if len(told.Files) != len(payloads()) {
+			t.Errorf("%d payloads are recorded, there are %d types", len(told.Files), len(payloads()))
 		}
-	}
-	if len(archive.Files) != len(payloads()) {
-		t.Errorf("%d payloads are recorded, there are %d types", len(archive.Files), len(payloads()))
-	}
+	})
 }
 
 // received is the request that a server of some type gets.

@@ -1,10 +1,7 @@
 package proxy
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,13 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what the stories of testdata tell now")
 
 // TestHealthStories plays the scripts of testdata/health: what becomes of
 // endpoints that fail, by outlier ejection and by active checks. A section is a
@@ -32,32 +27,15 @@ var rewrite = flag.Bool("rewrite", false, "write what the stories of testdata te
 //	call a outcomes        tries on a end: a status, grpc-N, connect, reset, timeout or refused, each ×N
 //	check a good|bad ...   active checks
 func TestHealthStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/health/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		stories, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range stories.Files {
-			f := &stories.Files[i]
+	story.EachArchive(t, "testdata/health/*.txtar", func(t *testing.T, told *txtar.Archive) {
+		for i := range told.Files {
+			f := &told.Files[i]
 			t.Run(f.Name, func(t *testing.T) {
-				script, want, _ := strings.Cut(string(f.Data), "----\n")
-				got := tell(t, script)
-				f.Data = []byte(script + "----\n" + got)
-				if diff := cmp.Diff(want, got); diff != "" && !*rewrite {
-					t.Errorf("%s: -want +got:\n%s", file, diff)
-				}
+				script, _, _ := strings.Cut(string(f.Data), story.Rule)
+				f.Data = []byte(script + story.Rule + tell(t, script))
 			})
 		}
-		if *rewrite {
-			if err := os.WriteFile(file, txtar.Format(stories), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	})
 }
 
 // teller plays one story.

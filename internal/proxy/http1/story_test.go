@@ -2,11 +2,8 @@ package http1
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,9 +13,8 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"serin.dev/serin/internal/proxy/wire"
+	"serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what happens into testdata")
 
 // TestStories holds testdata: each file is a story of one connection. "peer" is
 // what the other end says (parseScript), "do" what is called, "happens" what
@@ -28,31 +24,15 @@ var rewrite = flag.Bool("rewrite", false, "write what happens into testdata")
 // says is cut, unless the story says "# uncut" because cuts are its subject.
 func TestStories(t *testing.T) {
 	for dir, start := range map[string]func(*scriptConn, Loop) actor{"server": newServer, "client": newClient} {
-		files, err := filepath.Glob("testdata/" + dir + "/*.txtar")
-		if err != nil || len(files) == 0 {
-			t.Fatalf("no stories in %s: %v", dir, err)
-		}
-		for _, file := range files {
-			t.Run(dir+"/"+strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-				story, err := txtar.ParseFile(file)
-				if err != nil {
-					t.Fatal(err)
+		t.Run(dir, func(t *testing.T) {
+			story.EachArchive(t, "testdata/"+dir+"/*.txtar", func(t *testing.T, told *txtar.Archive) {
+				if len(told.Files) != 3 || told.Files[0].Name != "peer" || told.Files[1].Name != "do" || told.Files[2].Name != "happens" {
+					t.Fatal("want the files peer, do, happens")
 				}
-				if len(story.Files) != 3 || story.Files[0].Name != "peer" || story.Files[1].Name != "do" || story.Files[2].Name != "happens" {
-					t.Fatalf("%s: want the files peer, do, happens", file)
-				}
-				peer, do := string(story.Files[0].Data), string(story.Files[1].Data)
+				peer, do := string(told.Files[0].Data), string(told.Files[1].Data)
 				script := parseScript(t, peer)
 				got := play(t, script.segments, script.end, do, start)
-				if diff := cmp.Diff(string(story.Files[2].Data), got.tell()); diff != "" && !*rewrite {
-					t.Errorf("%s: -want +got:\n%s", file, diff)
-				}
-				story.Files[2].Data = []byte(got.tell())
-				if *rewrite {
-					if err := os.WriteFile(file, txtar.Format(story), 0o644); err != nil {
-						t.Fatal(err)
-					}
-				}
+				told.Files[2].Data = []byte(got.tell())
 				if strings.Contains(peer, "# uncut") {
 					return
 				}
@@ -60,13 +40,13 @@ func TestStories(t *testing.T) {
 					cut := play(t, segments, script.end, do, start)
 					cut.wrote, got.wrote = []string{strings.Join(cut.wrote, "")}, []string{strings.Join(got.wrote, "")}
 					if diff := cmp.Diff(got.tell(), cut.tell()); diff != "" {
-						t.Errorf("%s: cut at %d of %d: -whole +cut:\n%s", file, len(segments[0]), len(strings.Join(segments, "")), diff)
+						t.Errorf("cut at %d of %d: -whole +cut:\n%s", len(segments[0]), len(strings.Join(segments, "")), diff)
 						return false
 					}
 					return true
 				})
 			})
-		}
+		})
 	}
 }
 

@@ -3,12 +3,9 @@ package http2
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,10 +14,8 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/google/go-cmp/cmp"
+	"serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what was seen into testdata")
 
 // TestScripts plays what a hostile or clumsy peer sends, frame by frame, and
 // compares what comes back. A script is lines of commands; what came back is
@@ -38,29 +33,10 @@ var rewrite = flag.Bool("rewrite", false, "write what was seen into testdata")
 // that it is well. Lines that come again are written once: how many of them
 // arrive before a connection ends is chance.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			script, want, _ := strings.Cut(string(text), "----\n")
-			got := play(t, script)
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(script+"----\n"+got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("seen by the peer (-want +got):\n%s", diff)
-			}
-		})
-	}
+	story.Each(t, "testdata/*.txt", func(t *testing.T, told string) string {
+		script, _, _ := strings.Cut(told, story.Rule)
+		return script + story.Rule + play(t, script)
+	})
 }
 
 // TestStreamsResetForTheirFaultsAreCounted: some break the protocol, and many are

@@ -2,19 +2,15 @@ package wire
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write verdicts into testdata")
+	"serin.dev/serin/test/story"
+)
 
 // TestVerdicts holds the corpus of testdata. A section is one message: its
 // bytes with Go's escapes, where the ends of the file's lines mean nothing and
@@ -22,32 +18,13 @@ var rewrite = flag.Bool("rewrite", false, "write verdicts into testdata")
 // name of a section in answers may begin with "HEAD: " or another method.
 func TestVerdicts(t *testing.T) {
 	for kind, verdict := range map[string]func(name, message string) string{"requests": requestVerdict, "answers": answerVerdict} {
-		files, err := filepath.Glob("testdata/" + kind + "/*.txtar")
-		if err != nil || len(files) == 0 {
-			t.Fatalf("no corpus of %s: %v", kind, err)
-		}
-		for _, file := range files {
-			corpus, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
+		story.EachArchive(t, "testdata/"+kind+"/*.txtar", func(t *testing.T, told *txtar.Archive) {
+			for i := range told.Files {
+				f := &told.Files[i]
+				text, _, _ := strings.Cut(string(f.Data), story.Rule)
+				f.Data = []byte(text + story.Rule + verdict(f.Name, unescape(t, text)))
 			}
-			for i := range corpus.Files {
-				f := &corpus.Files[i]
-				t.Run(f.Name, func(t *testing.T) {
-					text, want, _ := strings.Cut(string(f.Data), "----\n")
-					got := verdict(f.Name, unescape(t, text))
-					f.Data = []byte(text + "----\n" + got)
-					if diff := cmp.Diff(want, got); diff != "" && !*rewrite {
-						t.Errorf("%s: -want +got:\n%s", file, diff)
-					}
-				})
-			}
-			if *rewrite {
-				if err := os.WriteFile(file, txtar.Format(corpus), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
+		})
 	}
 }
 

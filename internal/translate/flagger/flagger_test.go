@@ -1,11 +1,7 @@
 package flagger
 
 import (
-	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,38 +12,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what comes out into the test data")
-
-// archives runs a test on each txtar file of a folder. The test returns the
-// archive with its recorded output made anew.
-func archives(t *testing.T, dir string, test func(*testing.T, *txtar.Archive) *txtar.Archive) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata", dir, "*.txtar"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%d files in testdata/%s, %v", len(files), dir, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := txtar.Format(test(t, txtar.Parse(want)))
-			if bytes.Equal(got, want) {
-				return
-			}
-			if *rewrite {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			t.Errorf("%s (-want +got; -rewrite records):\n%s", file, cmp.Diff(string(want), string(got)))
-		})
-	}
-}
 
 func decode[T any](t *testing.T, data []byte) *T {
 	t.Helper()
@@ -61,7 +27,7 @@ func decode[T any](t *testing.T, data []byte) *T {
 // Each archive holds a Canary, and records the spec that is made of it and the
 // findings. A spec is recorded only where there is no error.
 func TestCanariesBecomeReleases(t *testing.T) {
-	archives(t, "release", func(t *testing.T, a *txtar.Archive) *txtar.Archive {
+	story.EachArchive(t, "testdata/release/*.txtar", func(t *testing.T, a *txtar.Archive) {
 		out := &txtar.Archive{Comment: a.Comment, Files: a.Files[:1]}
 		spec, findings := Release(decode[flaggerv1.Canary](t, a.Files[0].Data))
 		var text strings.Builder
@@ -80,7 +46,7 @@ func TestCanariesBecomeReleases(t *testing.T) {
 			}
 			out.Files = append(out.Files, txtar.File{Name: "release.yaml", Data: data})
 		}
-		return out
+		*a = *out
 	})
 }
 
@@ -89,7 +55,7 @@ func TestCanariesBecomeReleases(t *testing.T) {
 // Canary, or when it was deleted, and what the Canary's status says then
 // ("canary").
 func TestCanariesShowWhatTheirReleasesDo(t *testing.T) {
-	archives(t, "status", func(t *testing.T, a *txtar.Archive) *txtar.Archive {
+	story.EachArchive(t, "testdata/status/*.txtar", func(t *testing.T, a *txtar.Archive) {
 		out := &txtar.Archive{Comment: a.Comment}
 		canary := &flaggerv1.Canary{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at(t, "2026-11-02T10:00:00Z")}}
 		var spec v1alpha1.ReleaseSpec
@@ -125,7 +91,7 @@ func TestCanariesShowWhatTheirReleasesDo(t *testing.T) {
 			}
 			out.Files = append(out.Files, f, txtar.File{Name: "canary", Data: []byte(brief(status))})
 		}
-		return out
+		*a = *out
 	})
 }
 

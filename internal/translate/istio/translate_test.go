@@ -2,11 +2,9 @@ package istio_test
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -23,9 +21,8 @@ import (
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/mesh/meshtest"
 	"serin.dev/serin/internal/translate/istio"
+	"serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "record what the stories give as what they should give")
 
 // TestStories translates the objects of each story and asks where requests go.
 //
@@ -40,51 +37,36 @@ var rewrite = flag.Bool("rewrite", false, "record what the stories give as what 
 // stand for certificates. Where there is a section refused, the proxies take no
 // snapshot whose text has one of its lines, as if they could not run it.
 func TestStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("stories: %v, %v", files, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			in := section(archive, "endpoints")
-			var previous istio.Good
-			if before := section(archive, "before.yaml"); before != "" {
-				previous = istio.Translate(input(t, before, in, nil)).Good
-			}
-			given := input(t, section(archive, "objects.yaml"), in, previous)
-			accept := refusing(section(archive, "refused"))
-			out, err := istio.TranslateFor(given, accept)
-			record(t, archive, "error", text(err))
-			if err != nil {
-				out.Snapshot = &mesh.Snapshot{Version: 1}
-			}
-			if err := out.Snapshot.Validate(); err != nil {
-				t.Errorf("the snapshot is not valid: %v", err)
-			}
-			shuffled, err := istio.TranslateFor(shuffle(given), accept)
-			if err != nil {
-				shuffled.Snapshot = out.Snapshot
-			}
-			if diff := cmp.Diff(out.Snapshot.String(), shuffled.Snapshot.String()); diff != "" {
-				t.Errorf("the order of the objects matters (-given +shuffled):\n%s", diff)
-			}
-			if diff := cmp.Diff(out.Findings, shuffled.Findings); diff != "" {
-				t.Errorf("the order of the objects matters for findings (-given +shuffled):\n%s", diff)
-			}
-			record(t, archive, "snapshot", out.Snapshot.String())
-			record(t, archive, "findings", lines(out.Findings))
-			record(t, archive, "ask", answers(t, out.Snapshot, section(archive, "ask")))
-			if *rewrite {
-				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+	story.EachArchive(t, "testdata/*.txtar", func(t *testing.T, told *txtar.Archive) {
+		in := story.Section(told, "endpoints")
+		var previous istio.Good
+		if before := story.Section(told, "before.yaml"); before != "" {
+			previous = istio.Translate(input(t, before, in, nil)).Good
+		}
+		given := input(t, story.Section(told, "objects.yaml"), in, previous)
+		accept := refusing(story.Section(told, "refused"))
+		out, err := istio.TranslateFor(given, accept)
+		story.SetSection(told, "error", text(err))
+		if err != nil {
+			out.Snapshot = &mesh.Snapshot{Version: 1}
+		}
+		if err := out.Snapshot.Validate(); err != nil {
+			t.Errorf("the snapshot is not valid: %v", err)
+		}
+		shuffled, err := istio.TranslateFor(shuffle(given), accept)
+		if err != nil {
+			shuffled.Snapshot = out.Snapshot
+		}
+		if diff := cmp.Diff(out.Snapshot.String(), shuffled.Snapshot.String()); diff != "" {
+			t.Errorf("the order of the objects matters (-given +shuffled):\n%s", diff)
+		}
+		if diff := cmp.Diff(out.Findings, shuffled.Findings); diff != "" {
+			t.Errorf("the order of the objects matters for findings (-given +shuffled):\n%s", diff)
+		}
+		story.SetSection(told, "snapshot", out.Snapshot.String())
+		story.SetSection(told, "findings", lines(out.Findings))
+		story.SetSection(told, "ask", answers(t, out.Snapshot, story.Section(told, "ask")))
+	})
 }
 
 // refusing is what proxies say that cannot run some lines of snapshots.
@@ -104,35 +86,6 @@ func text(err error) string {
 		return ""
 	}
 	return err.Error() + "\n"
-}
-
-func section(a *txtar.Archive, name string) string {
-	for _, f := range a.Files {
-		if f.Name == name {
-			return string(f.Data)
-		}
-	}
-	return ""
-}
-
-// record compares what a story gave with what is recorded, or records it.
-func record(t *testing.T, a *txtar.Archive, name, got string) {
-	t.Helper()
-	if *rewrite {
-		for i := range a.Files {
-			if a.Files[i].Name == name {
-				a.Files[i].Data = []byte(got)
-				return
-			}
-		}
-		if got != "" {
-			a.Files = append(a.Files, txtar.File{Name: name, Data: []byte(got)})
-		}
-		return
-	}
-	if diff := cmp.Diff(section(a, name), got); diff != "" {
-		t.Errorf("%s (-recorded +got):\n%s", name, diff)
-	}
 }
 
 func lines(findings []istio.Finding) string {
@@ -428,7 +381,7 @@ func FuzzTranslate(f *testing.F) {
 			f.Fatal(err)
 		}
 		for _, name := range []string{"objects.yaml", "before.yaml"} {
-			f.Add([]byte(section(a, name)))
+			f.Add([]byte(story.Section(a, name)))
 		}
 	}
 	f.Fuzz(func(t *testing.T, objects []byte) {

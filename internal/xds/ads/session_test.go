@@ -1,22 +1,17 @@
 package ads
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/xds"
+	"serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "record the output of the stories anew")
 
 // TestSessionStories plays what a proxy says and a server is given, and records
 // what the session sends. A story begins with its protocol, delta or world:
@@ -28,28 +23,7 @@ var rewrite = flag.Bool("rewrite", false, "record the output of the stories anew
 //	ack TYPE                          the response under way was taken
 //	nack TYPE REASON                  it was not
 func TestSessionStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.story")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".story"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(want))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("the story went otherwise (-want +got); -rewrite records it:\n%s", diff)
-			}
-		})
-	}
+	story.Each(t, "testdata/*.story", play)
 }
 
 // play repeats the commands of a story with what they lead to. Lines that begin
