@@ -74,7 +74,7 @@ const (
 // regressions take long in any case and get little; those between are worth
 // about the same. See study_test.go for what this gives.
 func failureOdds() []alternative {
-	return []alternative{{1.25, 0.03}, {1.6, 0.1}, {2.5, 0.165}, {6, 0.155}, {16, 0.145}, {20000, 0.405}}
+	return []alternative{{1.25, 0.03}, {1.5, 0.12}, {2.25, 0.145}, {6, 0.155}, {16, 0.145}, {20000, 0.405}}
 }
 
 // failureTest is the e-process against "the canary fails no more than stable".
