@@ -109,7 +109,7 @@ func detailsOf(run *delivery, c rollout.HookCall, say func(string) string) hookD
 		Run: s.Run.Number, From: run.journal.From, To: run.journal.To, Outcome: string(s.Run.Outcome),
 		Phase: string(c.Phase), Step: c.Step, Steps: run.plan.NumSteps(),
 		Weight: json.Number(shareText(c.Traffic.Share)), Match: c.Traffic.Match,
-		Reason: say(s.Reason), Evidence: s.Evidence,
+		Reason: say(s.Reason), Evidence: s.Told(),
 	}
 	if c.Traffic.Mirror > 0 {
 		out.Mirror = json.Number(shareText(c.Traffic.Mirror))

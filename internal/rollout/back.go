@@ -11,7 +11,7 @@ func (r *step) rollBack(outcome Outcome, reason string) {
 	s := &r.s
 	s.Run.Outcome, s.Run.Reason, s.Run.Decided = outcome, reason, r.in.Now
 	s.Run.Effective = time.Time{}
-	s.Run.Evidence = s.Evidence
+	s.Run.Evidence = s.Told()
 	if outcome != Superseded {
 		s.Rejected = s.Canary
 	}

@@ -42,6 +42,11 @@ func checkStep(t *testing.T, plan Plan, was, next State, in Input, events []Even
 	checkCalls(t, plan, was, next)
 	checkLoad(t, plan, next, in)
 
+	for _, e := range events { // of copies nobody is told that they cost users anything
+		if e.Evidence.Cost > max(was.Cost(), next.Cost())+1e-9 {
+			t.Errorf("%s tells of a cost of %v; it was %v and is %v", e.Reason, e.Evidence.Cost, was.Cost(), next.Cost())
+		}
+	}
 	if (next.Canary == "") != (next.Phase == Idle || next.Phase == Initializing) {
 		t.Errorf("%s has canary %q", next.Phase, next.Canary)
 	}

@@ -9,7 +9,7 @@ import (
 func (r *step) promote(reason string) {
 	s := &r.s
 	s.Run.Outcome, s.Run.Reason, s.Run.Decided = Promoted, reason, r.in.Now
-	s.Run.Evidence = s.Evidence
+	s.Run.Evidence = s.Told()
 	s.Touched, s.Cleared, s.Passed = true, true, false
 	s.Part = 0
 	if r.plan.KeepWarm > 0 && !s.ByPods {

@@ -38,6 +38,13 @@ const (
 // caused: the judge's estimate, without the failures of copies.
 func (s State) Cost() float64 { return max(0, s.Evidence.Cost-s.Run.Spared) }
 
+// Told is the evidence as others are told of it: with Cost for what it cost.
+func (s State) Told() analysis.Evidence {
+	e := s.Evidence
+	e.Cost = s.Cost()
+	return e
+}
+
 // Wait is what kind of thing a release waits for.
 type Wait string
 

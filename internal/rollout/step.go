@@ -152,7 +152,7 @@ func (r *step) tell(warning bool, reason, format string, args ...any) {
 	r.events = append(r.events, Event{
 		Warning: warning, Reason: reason, Message: fmt.Sprintf(format, args...), At: r.in.Now,
 		Run: s.Run.Number, Phase: s.Phase, Stable: s.Stable, Canary: s.Canary,
-		Step: s.Step, Steps: r.plan.NumSteps(), Traffic: s.Traffic, Evidence: s.Evidence,
+		Step: s.Step, Steps: r.plan.NumSteps(), Traffic: s.Traffic, Evidence: s.Told(),
 	})
 }
 
