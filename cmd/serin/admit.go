@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -75,6 +76,47 @@ func (a *admission) admitRelease(ctx context.Context, req apiserver.Request) (wa
 		warnings, err = among.CheckAmong(ctx, r, old)
 	}
 	return append(warnings, controller.Warnings(r)...), err
+}
+
+// precheck refuses shares that the schema has four lines for.
+func precheck(req apiserver.Request) error {
+	if req.Resource.Group != v1alpha1.GroupVersion.Group || req.Subresource != "" {
+		return nil
+	}
+	var o struct {
+		Spec struct {
+			Steps, PromotionSteps, AbortSteps []any
+			Mirror                            struct{ Share any }
+			Candidates                        []struct{ Share any }
+		}
+	}
+	if err := decode(req.Object, &o); err != nil {
+		return nil // what should be a list is none: the schema says so
+	}
+	var errs []error
+	look := func(field string, share any) {
+		switch v := share.(type) {
+		case nil, string:
+		case float64:
+			if v != math.Trunc(v) {
+				errs = append(errs, fmt.Errorf("%s: %v is no whole number of percent: write it as text, \"%v%%\"", field, v, v))
+			}
+		default:
+			errs = append(errs, fmt.Errorf("%s: %v is no share: write percent, such as 25 or \"0.1%%\"", field, v))
+		}
+	}
+	s := &o.Spec
+	for field, list := range map[string][]any{"spec.steps": s.Steps, "spec.promotionSteps": s.PromotionSteps, "spec.abortSteps": s.AbortSteps} {
+		for i, share := range list {
+			look(fmt.Sprintf("%s[%d]", field, i), share)
+		}
+	}
+	look("spec.mirror.share", s.Mirror.Share)
+	for i, c := range s.Candidates {
+		look(fmt.Sprintf("spec.candidates[%d].share", i), c.Share)
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
 }
 
 func admitExperiment(req apiserver.Request) error {

@@ -94,7 +94,7 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	l.close = append(l.close, stopAPI)
 	l.server, err = apiserver.Start(apiCtx, apiserver.Config{
 		DataDir: c.dataDir, Listen: c.apiAddress, EtcdServers: c.etcdServers,
-		Logs: logs, Usage: usageOf(&here), Admit: judge.admit, Subresources: []apiserver.Subresource{recordsOf(records)}, Logger: c.log.With("part", "api"),
+		Logs: logs, Usage: usageOf(&here), Admit: judge.admit, Precheck: precheck, Subresources: []apiserver.Subresource{recordsOf(records)}, Logger: c.log.With("part", "api"),
 	})
 	if err != nil {
 		return nil, err

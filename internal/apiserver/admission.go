@@ -26,7 +26,12 @@ import (
 // passed its schema, and must not change it.
 type Admit func(ctx context.Context, req Request) (warnings []string, err error)
 
-// Request is what Admit judges: a creation or an update.
+// Precheck is asked before an object is held against its schema, of which several
+// lines may say one thing and none what to change. What it refuses is shown as
+// by Admit, in the schema's place. It must not change the object.
+type Precheck func(req Request) error
+
+// Request is what Admit and Precheck judge: a creation or an update.
 type Request struct {
 	Resource    schema.GroupVersionResource
 	Subresource string // "" or "status", "scale"
@@ -46,13 +51,32 @@ type admissionChain struct {
 	namespaces rest.Getter
 }
 
-var _ admission.ValidationInterface = (*admissionChain)(nil)
+var (
+	_ admission.MutationInterface   = (*admissionChain)(nil)
+	_ admission.ValidationInterface = (*admissionChain)(nil)
+)
 
 // permanentNamespaces cannot be deleted; clients take them for granted.
 var permanentNamespaces = []string{metav1.NamespaceDefault, metav1.NamespaceSystem}
 
 func (c *admissionChain) Handles(op admission.Operation) bool {
 	return op == admission.Create || op == admission.Update || op == admission.Delete
+}
+
+// Admit runs before the schema, and changes nothing.
+func (c *admissionChain) Admit(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if a.GetOperation() == admission.Delete || c.cfg.Precheck == nil {
+		return nil
+	}
+	return asInvalid(a, c.cfg.Precheck(requestOf(a)))
+}
+
+func requestOf(a admission.Attributes) Request {
+	return Request{
+		Resource: a.GetResource(), Subresource: a.GetSubresource(),
+		Namespace: a.GetNamespace(), Name: a.GetName(),
+		Object: a.GetObject(), Old: a.GetOldObject(), DryRun: a.IsDryRun(),
+	}
 }
 
 func (c *admissionChain) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
@@ -73,11 +97,7 @@ func (c *admissionChain) Validate(ctx context.Context, a admission.Attributes, _
 	if c.cfg.Admit == nil {
 		return nil
 	}
-	warnings, err := c.cfg.Admit(ctx, Request{
-		Resource: a.GetResource(), Subresource: a.GetSubresource(),
-		Namespace: a.GetNamespace(), Name: a.GetName(),
-		Object: a.GetObject(), Old: a.GetOldObject(), DryRun: a.IsDryRun(),
-	})
+	warnings, err := c.cfg.Admit(ctx, requestOf(a))
 	for _, w := range warnings {
 		warning.AddWarning(ctx, "", w)
 	}

@@ -42,6 +42,8 @@ type Config struct {
 
 	// Admit is asked about every object before it is stored; nil admits all.
 	Admit Admit
+	// Precheck is asked before that, and before the schema; nil refuses nothing.
+	Precheck Precheck
 
 	// Logger gets what the server has to say, at level debug: errors that
 	// matter to a caller are returned. Default: nothing is logged.
