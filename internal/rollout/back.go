@@ -21,7 +21,7 @@ func (r *step) rollBack(outcome Outcome, reason string) {
 		!(s.Run.Failed && s.Evidence.AtOnce) && r.healthy()
 	r.enter(RollingBack)
 	r.forget()
-	if need := pods(All, r.in); !s.ByPods && need > r.in.Stable.Wanted {
+	if need := pods(All, &r.in); !s.ByPods && need > r.in.Stable.Wanted {
 		s.StablePods = max(s.StablePods, need)
 	}
 	r.fall()
@@ -56,7 +56,7 @@ func (r *step) fall() {
 // restore waits until the stable version has all traffic, and its own revision
 // again. It does not give up: there is nowhere else to go.
 func (r *step) restore() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	if s.Traffic.Share > 0 && !r.fallen() {
 		return
 	}
@@ -83,7 +83,7 @@ func (r *step) restore() {
 // fallen takes the canary's share down and reports whether none is left to be
 // asked for.
 func (r *step) fallen() bool {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	if s.Gradual && !r.healthy() {
 		s.Gradual = false
 	}

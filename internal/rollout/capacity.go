@@ -18,7 +18,7 @@ package rollout
 // carries reports whether the canary has the pods for a step, from 1, and the
 // stable side those for its present share.
 func (r *step) carries(n int) bool {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	t := r.plan.traffic(n)
 	if s.ByPods || t.Match { // pods are the share; and nobody knows how many will match
 		return true
@@ -41,7 +41,7 @@ func (r *step) carries(n int) bool {
 // returns reports whether the stable side has the pods for all but what the
 // canary keeps.
 func (r *step) returns(keeps Share) bool {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	need := pods(All-keeps, in)
 	if s.ByPods {
 		_, need = divide(s.Pods, 0)
@@ -81,7 +81,7 @@ func part(share Share, all int32) int32 {
 // countPods notes whether pods are the shares, and how many there are in all.
 // The strategy of a run stays what it was at its start.
 func (r *step) countPods() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	s.ByPods = r.plan.Strategy == Replicas
 	if s.ByPods && s.Pods == 0 {
 		s.Pods = max(1, in.Stable.Wanted)
@@ -95,7 +95,7 @@ func (r *step) countPods() {
 // recountPods follows the user, or the autoscaler. The routes of a release that
 // became a worker during a run are gone: nothing is left but its pods.
 func (r *step) recountPods() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	if r.plan.Worker && s.Split && !s.ByPods {
 		s.ByPods, s.Pods = true, max(1, in.Stable.Wanted)
 	}

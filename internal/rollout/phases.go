@@ -38,7 +38,7 @@ func (r *step) move() {
 // initialize makes the stable copy, and gives it the traffic when it is ready.
 // It never ends by a deadline: without a copy there is nothing to go back to.
 func (r *step) initialize() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	r.countPods()
 	switch {
 	case s.Stable == "" && in.Stable.Revision != "":
@@ -173,7 +173,7 @@ func (p *Plan) words() string {
 // start waits for the canary's pods, and for all that has to be before it gets
 // traffic.
 func (r *step) start() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	if still := r.still(); still != "" {
 		r.wait(WaitPerson, "%s before the first step", still)
 		return

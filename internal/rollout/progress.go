@@ -110,7 +110,7 @@ func (r *step) where() string {
 
 // advance holds a step, or the test, until it is judged good, then goes on.
 func (r *step) advance() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	if !r.follow() {
 		return
 	}

@@ -27,7 +27,7 @@ func (r *step) promote(reason string) {
 // the traffic back. The canary keeps its share until then, so that the stable
 // side loses no capacity before it is back in full.
 func (r *step) takeOver() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	switch still := r.still(); {
 	case still != "":
 		r.wait(WaitPerson, "%s while the stable copy is rolled to revision %s", still, s.Canary)
@@ -74,7 +74,7 @@ func (r *step) handOver() {
 // finalize sends all traffic to the new stable pods and ends the run when it
 // was seen there; of a worker there is none, and its pods are ready. It does not give up: going back would need the same proxies.
 func (r *step) finalize() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	ready := in.Stable.Ready && in.Stable.Revision == s.Canary
 	if r.acked {
 		r.effective()

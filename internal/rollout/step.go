@@ -42,9 +42,9 @@ func Step(plan Plan, s State, in Input) (State, []Event) {
 		}
 		s = setBack(s.own(), in.Now)
 	}
-	r := &step{plan: &plan, in: &in, s: s.own(), was: s.Wait}
+	r := &step{plan: plan, in: in, s: s.own(), was: s.Wait}
 	r.s.Filling = false // it is decided at each look
-	r.policy = plan.policy(&r.s)
+	r.policy = r.plan.policy(&r.s)
 	if r.s.Phase == "" {
 		r.enter(Initializing)
 	}
@@ -127,9 +127,9 @@ func setBack(s State, now time.Time) State {
 
 // step is one call of Step under way.
 type step struct {
-	plan    *Plan
+	plan    Plan
 	policy  analysis.Policy
-	in      *Input
+	in      Input
 	s       State
 	was     Wait     // what the last look waited for, until that is accounted for
 	acked   bool     // the proxies have the asked traffic now
@@ -185,7 +185,7 @@ func (t Traffic) fraction() float64 {
 // watch judges the canary in every phase in which it has traffic, whatever else
 // is being waited for.
 func (r *step) watch() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	if s.Canary != "" && s.Run.FirstCanary.IsZero() && !in.FirstCanary.IsZero() {
 		s.Run.FirstCanary = later(stamp(in.FirstCanary), s.Run.Started)
 	}
