@@ -66,16 +66,17 @@ func (c *Case) play(day *traffic.Day, seed uint64) run {
 		length := min(max(soonest, w.now.Sub(w.state.Since)/finer).Truncate(soonest), latest)
 		from := requests.of(w.state.Phase, traffic)
 		began, spell := w.now, from.run.Next(length, from.share)
+		end := began.Add(length)
 		for at, seen := range spell.Looks(length) {
 			w.now = began.Add(at - spell.From)
 			if !testing {
 				w.out.failed += seen.CanaryFailures
 			}
 			if from.direct {
-				w.look(canary, asDirect(seen))
-			} else {
-				w.look(canary, *seen)
+				direct := asDirect(seen)
+				seen = &direct
 			}
+			w.look(canary, seen)
 			if w.over() || w.state.Traffic != traffic {
 				break // what is left of the spell would go elsewhere
 			}
@@ -83,8 +84,13 @@ func (c *Case) play(day *traffic.Day, seed uint64) run {
 		if w.over() {
 			break
 		}
-		w.now = began.Add(length)
-		w.look(canary, analysis.Samples{})
+		// A look that follows another at the same moment, sees nothing and
+		// answers nothing that was asked, changes nothing.
+		if w.now.Equal(end) && w.state.Traffic == traffic {
+			continue
+		}
+		w.now = end
+		w.look(canary, &analysis.Samples{})
 	}
 	w.out.took = w.now.Sub(w.first)
 	w.out.outcome, w.out.why = w.state.Run.Outcome, why(&w.state)
@@ -161,19 +167,19 @@ func (w *world) until(target rollout.Revision, phase rollout.Phase) {
 			return
 		}
 		w.now = w.now.Add(time.Second)
-		w.look(target, analysis.Samples{})
+		w.look(target, &analysis.Samples{})
 	}
 }
 
 // look lets the engine see the world, in which all that it wants is so.
-func (w *world) look(target rollout.Revision, seen analysis.Samples) {
+func (w *world) look(target rollout.Revision, seen *analysis.Samples) {
 	want := w.state.Want()
 	in := rollout.Input{
 		Now:     w.now,
 		Target:  rollout.Workload{Revision: target, Ready: want.CanaryScaled, Message: "scaled away"},
 		Stable:  rollout.Workload{Revision: want.StableRevision, Ready: want.StableRevision != ""},
 		Ack:     rollout.Ack{OK: want.Split, Traffic: want.Traffic, Since: w.state.Asked},
-		Samples: seen,
+		Samples: *seen,
 		Arrived: seen.Requests() + seen.DirectRequests,
 	}
 	before := w.point()
