@@ -14,14 +14,40 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// family makes config maps that own each other, in namespace default.
-type family struct {
-	t      *testing.T
-	client kubernetes.Interface
+// TestGarbageCollection tells its stories to one server, each in a namespace of
+// its own.
+func TestGarbageCollection(t *testing.T) {
+	client := client(t, start(t, Config{}).RESTConfig())
+	for _, story := range []struct {
+		name string
+		tell func(family)
+	}{
+		{"BackgroundDeletionTakesDescendantsAlong", backgroundDeletionTakesDescendantsAlong},
+		{"ForegroundDeletionGoesBottomUp", foregroundDeletionGoesBottomUp},
+		{"ForegroundDeletionDoesNotWaitForThoseThatDoNotBlock", foregroundDeletionDoesNotWaitForThoseThatDoNotBlock},
+		{"OrphansStay", orphansStay},
+		{"AnObjectStaysWhileOneOwnerDoes", anObjectStaysWhileOneOwnerDoes},
+		{"AnotherObjectOfTheOwnersNameIsNotTheOwner", anotherObjectOfTheOwnersNameIsNotTheOwner},
+		{"AnOwnerOfAnUnknownKindKeepsItsDependents", anOwnerOfAnUnknownKindKeepsItsDependents},
+	} {
+		t.Run(story.name, func(t *testing.T) { story.tell(newFamily(t, client)) })
+	}
 }
 
-func newFamily(t *testing.T) family {
-	return family{t, kubernetes.NewForConfigOrDie(start(t, Config{}).RESTConfig())}
+// family makes config maps that own each other, in one namespace.
+type family struct {
+	t         *testing.T
+	client    kubernetes.Interface
+	namespace string
+}
+
+func newFamily(t *testing.T, client kubernetes.Interface) family {
+	t.Helper()
+	ns, err := client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "family-"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return family{t, client, ns.Name}
 }
 
 func owner(cm *corev1.ConfigMap, blocks bool) metav1.OwnerReference {
@@ -30,7 +56,7 @@ func owner(cm *corev1.ConfigMap, blocks bool) metav1.OwnerReference {
 
 func (f family) create(name string, finalizers []string, owners ...metav1.OwnerReference) *corev1.ConfigMap {
 	f.t.Helper()
-	cm, err := f.client.CoreV1().ConfigMaps("default").Create(f.t.Context(), &corev1.ConfigMap{
+	cm, err := f.client.CoreV1().ConfigMaps(f.namespace).Create(f.t.Context(), &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: owners, Finalizers: finalizers},
 	}, metav1.CreateOptions{})
 	if err != nil {
@@ -41,7 +67,7 @@ func (f family) create(name string, finalizers []string, owners ...metav1.OwnerR
 
 func (f family) delete(name string, policy metav1.DeletionPropagation) {
 	f.t.Helper()
-	err := f.client.CoreV1().ConfigMaps("default").Delete(f.t.Context(), name, metav1.DeleteOptions{PropagationPolicy: &policy})
+	err := f.client.CoreV1().ConfigMaps(f.namespace).Delete(f.t.Context(), name, metav1.DeleteOptions{PropagationPolicy: &policy})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -49,7 +75,7 @@ func (f family) delete(name string, policy metav1.DeletionPropagation) {
 
 func (f family) get(name string) *corev1.ConfigMap {
 	f.t.Helper()
-	cm, err := f.client.CoreV1().ConfigMaps("default").Get(f.t.Context(), name, metav1.GetOptions{})
+	cm, err := f.client.CoreV1().ConfigMaps(f.namespace).Get(f.t.Context(), name, metav1.GetOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		f.t.Fatal(err)
 	}
@@ -65,7 +91,7 @@ func (f family) await(name, what string, want func(*corev1.ConfigMap) bool) {
 	const patience = 20 * time.Second // of a busy machine; it takes milliseconds
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
-	list, err := f.client.CoreV1().ConfigMaps("default").List(ctx, metav1.ListOptions{})
+	list, err := f.client.CoreV1().ConfigMaps(f.namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -78,7 +104,7 @@ func (f family) await(name, what string, want func(*corev1.ConfigMap) bool) {
 	if want(present) {
 		return
 	}
-	w, err := f.client.CoreV1().ConfigMaps("default").Watch(ctx, metav1.ListOptions{
+	w, err := f.client.CoreV1().ConfigMaps(f.namespace).Watch(ctx, metav1.ListOptions{
 		FieldSelector: "metadata.name=" + name, ResourceVersion: list.ResourceVersion,
 	})
 	if err != nil {
@@ -111,8 +137,7 @@ func (f family) settle() {
 	f.awaitGone(probe.Name)
 }
 
-func TestBackgroundDeletionTakesDescendantsAlong(t *testing.T) {
-	f := newFamily(t)
+func backgroundDeletionTakesDescendantsAlong(f family) {
 	grandmother := f.create("grandmother", nil)
 	mother := f.create("mother", nil, owner(grandmother, true))
 	f.create("child", nil, owner(mother, true))
@@ -122,8 +147,7 @@ func TestBackgroundDeletionTakesDescendantsAlong(t *testing.T) {
 	}
 }
 
-func TestForegroundDeletionGoesBottomUp(t *testing.T) {
-	f := newFamily(t)
+func foregroundDeletionGoesBottomUp(f family) {
 	grandmother := f.create("grandmother", nil)
 	mother := f.create("mother", nil, owner(grandmother, true))
 	f.create("child", []string{"test.example/hold"}, owner(mother, true))
@@ -133,21 +157,20 @@ func TestForegroundDeletionGoesBottomUp(t *testing.T) {
 	f.settle()
 	for _, name := range []string{"grandmother", "mother"} {
 		if cm := f.get(name); cm == nil || cm.DeletionTimestamp == nil {
-			t.Fatalf("%s = %v; want it to wait for its dependents", name, cm)
+			f.t.Fatalf("%s = %v; want it to wait for its dependents", name, cm)
 		}
 	}
-	_, err := f.client.CoreV1().ConfigMaps("default").Patch(t.Context(), "child", types.MergePatchType,
+	_, err := f.client.CoreV1().ConfigMaps(f.namespace).Patch(f.t.Context(), "child", types.MergePatchType,
 		[]byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	for _, name := range []string{"child", "mother", "grandmother"} {
 		f.awaitGone(name)
 	}
 }
 
-func TestForegroundDeletionDoesNotWaitForThoseThatDoNotBlock(t *testing.T) {
-	f := newFamily(t)
+func foregroundDeletionDoesNotWaitForThoseThatDoNotBlock(f family) {
 	mother := f.create("mother", nil)
 	f.create("child", []string{"test.example/hold"}, owner(mother, false))
 	f.delete("mother", metav1.DeletePropagationForeground)
@@ -155,8 +178,7 @@ func TestForegroundDeletionDoesNotWaitForThoseThatDoNotBlock(t *testing.T) {
 	f.await("child", "being deleted", func(cm *corev1.ConfigMap) bool { return cm != nil && cm.DeletionTimestamp != nil })
 }
 
-func TestOrphansStay(t *testing.T) {
-	f := newFamily(t)
+func orphansStay(f family) {
 	mother := f.create("mother", nil)
 	f.create("child", nil, owner(mother, true))
 	f.settle() // the collector knows the child: it is told of changes in order
@@ -165,12 +187,11 @@ func TestOrphansStay(t *testing.T) {
 	f.await("child", "free of its owner", func(cm *corev1.ConfigMap) bool { return cm != nil && len(cm.OwnerReferences) == 0 })
 	f.settle()
 	if f.get("child") == nil {
-		t.Error("the orphan was deleted")
+		f.t.Error("the orphan was deleted")
 	}
 }
 
-func TestAnObjectStaysWhileOneOwnerDoes(t *testing.T) {
-	f := newFamily(t)
+func anObjectStaysWhileOneOwnerDoes(f family) {
 	mother, father := f.create("mother", nil), f.create("father", nil)
 	f.create("child", nil, owner(mother, true), owner(father, true))
 	f.delete("mother", metav1.DeletePropagationBackground)
@@ -179,31 +200,29 @@ func TestAnObjectStaysWhileOneOwnerDoes(t *testing.T) {
 	f.awaitGone("child")
 }
 
-func TestAnotherObjectOfTheOwnersNameIsNotTheOwner(t *testing.T) {
-	f := newFamily(t)
+func anotherObjectOfTheOwnersNameIsNotTheOwner(f family) {
 	mother := f.create("mother", nil)
 	ref := owner(mother, true)
 	ref.UID = "somebody-else"
 	f.create("changeling", nil, ref)
 	f.awaitGone("changeling")
 	// An owner in another namespace is none either.
-	_, err := f.client.CoreV1().ConfigMaps("kube-system").Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "far"}}, metav1.CreateOptions{})
+	_, err := f.client.CoreV1().ConfigMaps("kube-system").Create(f.t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "far"}}, metav1.CreateOptions{})
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	far, err := f.client.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "far", metav1.GetOptions{})
+	far, err := f.client.CoreV1().ConfigMaps("kube-system").Get(f.t.Context(), "far", metav1.GetOptions{})
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	f.create("near", nil, owner(far, true))
 	f.awaitGone("near")
 }
 
-func TestAnOwnerOfAnUnknownKindKeepsItsDependents(t *testing.T) {
-	f := newFamily(t)
+func anOwnerOfAnUnknownKindKeepsItsDependents(f family) {
 	f.create("kept", nil, metav1.OwnerReference{APIVersion: "example.com/v1", Kind: "Unknown", Name: "x", UID: "x"})
 	f.settle()
 	if f.get("kept") == nil {
-		t.Error("deleted although nobody can say whether its owner exists")
+		f.t.Error("deleted although nobody can say whether its owner exists")
 	}
 }
