@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"serin.dev/serin/bench/page"
 )
 
 func main() {
@@ -83,7 +85,7 @@ func compare(o options) (*report, error) {
 			}
 		}
 		r.page.NotReached = r.shortfalls()
-		if err := r.write(o.out); err != nil {
+		if err := page.Write(o.out, r.page); err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(os.Stderr, "%2d of %d: %s, %.0f s\n", i+1, len(chosen), s.name, time.Since(began).Seconds())

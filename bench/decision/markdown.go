@@ -99,7 +99,7 @@ func (r *report) markdown() string {
 	for _, line := range r.page.NotReached {
 		fmt.Fprintf(&b, "Not reached: %s.\n\n", line)
 	}
-	fmt.Fprintf(&b, "%s; commit %s.\n\n", r.page.Machine, r.page.Commit)
+	fmt.Fprintf(&b, "%s.\n\n", r.page.Origin)
 	return b.String()
 }
 

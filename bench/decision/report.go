@@ -1,49 +1,38 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
+
+	"serin.dev/serin/bench/page"
 )
 
 // report is what the runs showed.
 type report struct {
 	policies  []policy
 	scenarios []scenario
-	page      page
+	page      table
 }
 
-// page is decision.json.
-type page struct {
-	Machine    machine   `json:"machine"`
-	Commit     string    `json:"commit"`
-	Time       time.Time `json:"time"`
-	NotReached []string  `json:"notReached,omitempty"`
-	Rows       []row     `json:"rows"`
+// table is decision.json.
+type table struct {
+	page.Origin
+	NotReached []string `json:"notReached,omitempty"`
+	Rows       []row    `json:"rows"`
 }
 
 // begin notes what the rows depend on. Asked to continue, it takes the rows
 // over that are there, if they are of the same commit.
 func (r *report) begin(o options) error {
-	commit, err := exec.Command("git", "describe", "--always", "--dirty").Output()
-	if err != nil {
-		return fmt.Errorf("git describe: %w", err)
-	}
-	r.page.Machine, r.page.Commit, r.page.Time = thisMachine(), strings.TrimSpace(string(commit)), time.Now().UTC().Truncate(time.Second)
-	if !o.resume {
-		return nil
+	var err error
+	if r.page.Origin, err = page.Here(); err != nil || !o.resume {
+		return err
 	}
 	before, err := readReport(o.out)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -104,7 +93,7 @@ func (r *report) print(out io.Writer) error {
 	for _, line := range r.page.NotReached {
 		fmt.Fprintln(out, "not reached: "+line)
 	}
-	_, err := fmt.Fprintf(out, "%s; commit %s\n", r.page.Machine, r.page.Commit)
+	_, err := fmt.Fprintln(out, r.page.Origin)
 	return err
 }
 
@@ -204,40 +193,4 @@ func (r *report) row(scenario, policy string) *row {
 		}
 	}
 	return nil
-}
-
-// write stores the page, whole or not at all.
-func (r *report) write(name string) error {
-	data, err := json.MarshalIndent(r.page, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(name+".part", append(data, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(name+".part", name)
-}
-
-type machine struct {
-	CPU   string `json:"cpu"`
-	Cores int    `json:"cores"`
-	OS    string `json:"os"`
-	Go    string `json:"go"`
-}
-
-func (m machine) String() string {
-	return fmt.Sprintf("%s, %d cores, %s, %s", m.CPU, m.Cores, m.OS, m.Go)
-}
-
-func thisMachine() machine {
-	m := machine{CPU: runtime.GOARCH, Cores: runtime.NumCPU(), OS: runtime.GOOS, Go: runtime.Version()}
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if found := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(info); found != nil {
-			m.CPU = string(found[1])
-		}
-	}
-	return m
 }

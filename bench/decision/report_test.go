@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"serin.dev/serin/bench/page"
 )
 
 // handmade is a report whose figures are easy to see again.
@@ -56,12 +58,12 @@ func TestRowsAreThereWhenTheirScenarioWasPlayed(t *testing.T) {
 	half := *whole
 	half.page.Rows = slices.Clone(whole.page.Rows[:2])
 	half.page.Rows[0].FailedMean = 12345 // nobody would find this by playing
-	if err := half.write(o.out); err != nil {
+	if err := page.Write(o.out, half.page); err != nil {
 		t.Fatal(err)
 	}
 	o.resume = true
 	for _, runs := range []int{5, 6} {
-		if err := half.write(o.out); err != nil {
+		if err := page.Write(o.out, half.page); err != nil {
 			t.Fatal(err)
 		}
 		o.runs = runs
@@ -75,7 +77,7 @@ func TestRowsAreThereWhenTheirScenarioWasPlayed(t *testing.T) {
 		}
 	}
 	half.page.Commit = "another"
-	if err := half.write(o.out); err != nil {
+	if err := page.Write(o.out, half.page); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := compare(o); err == nil || !strings.Contains(err.Error(), "of commit another") {
@@ -87,11 +89,11 @@ func TestTablesGoIntoAPage(t *testing.T) {
 	dir := t.TempDir()
 	r := handmade()
 	r.page.NotReached = r.shortfalls()
-	rows, page := filepath.Join(dir, "rows.json"), filepath.Join(dir, "page.md")
-	if err := r.write(rows); err != nil {
+	rows, doc := filepath.Join(dir, "rows.json"), filepath.Join(dir, "page.md")
+	if err := page.Write(rows, r.page); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(page, []byte("before\n"+tablesBegin+"yesterday\n"+tablesEnd+"after\n"), 0o644); err != nil {
+	if err := os.WriteFile(doc, []byte("before\n"+tablesBegin+"yesterday\n"+tablesEnd+"after\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	again, err := readReport(rows)
@@ -99,11 +101,11 @@ func TestTablesGoIntoAPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time finds its own tables
-		if err := again.intoPage(page); err != nil {
+		if err := again.intoPage(doc); err != nil {
 			t.Fatal(err)
 		}
 	}
-	text, err := os.ReadFile(page)
+	text, err := os.ReadFile(doc)
 	if err != nil {
 		t.Fatal(err)
 	}

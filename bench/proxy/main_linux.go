@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"serin.dev/serin/bench/page"
 )
 
 func main() {
@@ -136,7 +138,11 @@ func bench(o options) error {
 	defer backend.stop()
 	a.backend = ports
 
-	r := &report{idle: o.idle, notes: []string{thisMachine().String()}}
+	origin, err := page.Here()
+	if err != nil {
+		return err
+	}
+	r := &report{origin: origin, idle: o.idle, notes: []string{origin.String()}}
 	a.measureLoads(o, r)
 	a.measureIdle(o, r)
 	return errors.Join(r.print(os.Stdout), r.write(o.out))

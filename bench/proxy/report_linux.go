@@ -2,20 +2,13 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"serin.dev/serin/bench/page"
 )
 
 // figures are what one round measured. What it did not measure is 0.
@@ -29,6 +22,7 @@ type figures struct {
 
 // report collects rounds and tells their medians.
 type report struct {
+	origin   page.Origin
 	idle     int      // connections
 	notes    []string // on each proxy that was measured
 	results  []*result
@@ -158,55 +152,15 @@ type row struct {
 
 // write stores the rows with what they depend on.
 func (r *report) write(name string) error {
-	commit, err := exec.Command("git", "describe", "--always", "--dirty").Output()
-	if err != nil {
-		return fmt.Errorf("git describe: %w", err)
-	}
-	page := struct {
-		Machine       machine   `json:"machine"`
-		Commit        string    `json:"commit"`
-		Time          time.Time `json:"time"`
-		BusyElsewhere float64   `json:"busyElsewhere"` // share of the cores, between our runs
-		NotMeasured   []string  `json:"notMeasured,omitempty"`
-		Rows          []row     `json:"rows"`
-	}{thisMachine(), strings.TrimSpace(string(commit)), time.Now().UTC().Truncate(time.Second), median(r.others), r.absences, nil}
+	out := struct {
+		page.Origin
+		BusyElsewhere float64  `json:"busyElsewhere"` // share of the cores, between our runs
+		NotMeasured   []string `json:"notMeasured,omitempty"`
+		Rows          []row    `json:"rows"`
+	}{r.origin, median(r.others), r.absences, nil}
 	for _, x := range r.results {
 		f := x.medians()
-		page.Rows = append(page.Rows, row{x.workload, x.proxy, f.cpu, f.rps, f.p50, f.p99, f.p999, f.memory})
+		out.Rows = append(out.Rows, row{x.workload, x.proxy, f.cpu, f.rps, f.p50, f.p99, f.p999, f.memory})
 	}
-	data, err := json.MarshalIndent(page, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(name, append(data, '\n'), 0o644)
-}
-
-type machine struct {
-	CPU    string `json:"cpu"`
-	Cores  int    `json:"cores"`
-	Kernel string `json:"kernel"`
-	Go     string `json:"go"`
-}
-
-func (m machine) String() string {
-	return fmt.Sprintf("%s, %d cores, Linux %s, %s", m.CPU, m.Cores, m.Kernel, m.Go)
-}
-
-var modelName = regexp.MustCompile(`model name\s*: (.*)`)
-
-func thisMachine() machine {
-	m := machine{CPU: runtime.GOARCH, Cores: runtime.NumCPU(), Go: runtime.Version()}
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if found := modelName.FindSubmatch(info); found != nil {
-			m.CPU = string(found[1])
-		}
-	}
-	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		m.Kernel = unix.ByteSliceToString(name.Release[:])
-	}
-	return m
+	return page.Write(name, out)
 }

@@ -179,13 +179,16 @@ var rooms = map[string]room{
 		others: slices.Concat(kubernetes),
 		why:    "it measures the program as people meet it, and speaks to its API as a client",
 	},
+	"bench/page": {
+		why: "it says where figures come from, whatever they are of",
+	},
 	"bench/proxy": {
-		own:    []string{"internal/mesh", "internal/xds/ads"},
+		own:    []string{"bench/page", "internal/mesh", "internal/xds/ads"},
 		others: []string{"golang.org/x/", "google.golang.org/grpc/"},
 		why:    "it treats our proxy as it treats the others: a program with a configuration, which a server hands it, and ports",
 	},
 	"bench/decision": {
-		own: []string{"internal/analysis", "internal/traffic"},
+		own: []string{"bench/page", "internal/analysis", "internal/traffic"},
 		why: "it plays our judge as it plays the policies of others: from counts alone",
 	},
 	"test/equivalence": {
