@@ -8,7 +8,8 @@ package rollout
 // pods that it waits for (World.CanaryPods, World.StablePods), as an autoscaler
 // sees no reason to start them before the traffic is there. Nor does a run take
 // a step while the stable side lost pods that it needs for what it has, because
-// all of the traffic may have to go back to it. It does not hold up
+// all of the traffic may have to go back to it: one that was scaled to none gets
+// its pods back, and holds the run at once. It does not hold up
 // the way back: a canary that has to go goes at once, even if the stable pods
 // will be short until they are scaled up, because too few good pods are a
 // matter of seconds. The one exception is a stable side without any ready pod:
@@ -36,6 +37,23 @@ func (r *step) carries(n int) bool {
 	s.CanaryPods = max(s.CanaryPods, need)
 	r.late(r.stall("before step %d (%v): waiting for the canary to have the capacity: %d of %d pods are ready", n, t.Share, in.Target.Pods, need))
 	return false
+}
+
+// regain asks for the pods of a stable side that somebody scaled to none while a
+// run is on. How many it had is not known any more: as many as the other side
+// has, which would serve all users.
+func (r *step) regain() {
+	s, in := &r.s, r.in
+	if s.Canary != "" && s.Split && !s.ByPods && in.Stable.Revision != "" && in.Stable.Wanted == 0 {
+		s.StablePods = max(s.StablePods, in.Target.Wanted)
+	}
+}
+
+// regained reports whether a stable side that was scaled to none has the pods
+// again that it needs for its present share.
+func (r *step) regained() bool {
+	s, in := &r.s, r.in
+	return s.StablePods == 0 || in.Stable.Wanted > 0 && in.Stable.holds(part(All-s.Traffic.Share, s.StablePods))
 }
 
 // returns reports whether the stable side has the pods for all but what the

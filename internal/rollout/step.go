@@ -49,6 +49,7 @@ func Step(plan Plan, s State, in Input) (State, []Event) {
 		r.enter(Initializing)
 	}
 	r.recountPods()
+	r.regain()
 	r.acknowledge()
 	r.answers()
 	r.watch()

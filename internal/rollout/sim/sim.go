@@ -44,6 +44,7 @@ type Act struct {
 	At      time.Duration    // more than 0
 	Target  rollout.Revision // deploy it
 	Delete  bool             // the target
+	Strand  bool             // scale the stable copy to no pod
 	Command rollout.Verb
 	Suspend string // "on", "off", "freeze", "thaw"
 }

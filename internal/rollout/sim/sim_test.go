@@ -126,6 +126,8 @@ func stories() []story {
 			scenario: release(0, 0).with(act(Act{At: seconds(8), Delete: true}))},
 		{name: "target deleted, rough day", seeds: 200, may: []string{"aborted", "promoted", ""}, most: 0.9, // "": it was down meanwhile
 			scenario: release(0, 0).with(func(sc *Scenario) { rough(sc); act(Act{At: seconds(14), Delete: true})(sc) })},
+		{name: "stable copy scaled to 0", seeds: 200, may: []string{"promoted", "rolled-back"}, most: 0.95,
+			scenario: release(0, 0).with(func(sc *Scenario) { sc.Pods = 3; act(Act{At: seconds(7), Strand: true})(sc) })},
 		{name: "abort", seeds: 200, may: []string{"aborted", "", "promoted"}, most: 0.7,
 			scenario: release(0, 0).with(func(sc *Scenario) { rough(sc); act(Act{At: seconds(6), Command: rollout.Abort})(sc) })},
 		{name: "promote by hand", seeds: 200, may: []string{"promoted", "rolled-back"}, most: 0.95,

@@ -125,6 +125,8 @@ func (w *world) advance(since time.Duration) {
 		case !due:
 		case a.Delete:
 			w.target = side{}
+		case a.Strand:
+			w.stable.replicas = 0
 		case a.Target != "":
 			w.target.rev = a.Target
 		}
