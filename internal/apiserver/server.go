@@ -145,7 +145,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	undo = append(undo, db.close)
 	if err := seedDefinitions(ctx, db); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("new object store: %w", err)
 	}
 
 	s := &Server{
