@@ -11,6 +11,7 @@ import (
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/live"
+	"serin.dev/serin/internal/record"
 )
 
 func newExperimentCmd(opts *options) *cobra.Command {
@@ -26,9 +27,10 @@ object is deleted: then all traffic goes back to the running version.`,
 	rc := &releaseCmds{opts: opts, api: newAPI(opts)}
 	rc.api.addTo(cmd)
 	get := &cobra.Command{
-		Use:   "get NAME",
-		Short: "Show an experiment: shares, samples, verdicts, winner",
-		Args:  cobra.ExactArgs(1),
+		Use:               "get NAME",
+		Short:             "Show an experiment: shares, samples, verdicts, winner",
+		Args:              exactExperiment,
+		ValidArgsFunction: rc.completeExperiments,
 	}
 	output := addOutputFlag(get, "json", "yaml")
 	get.RunE = func(cmd *cobra.Command, args []string) error {
@@ -46,8 +48,57 @@ object is deleted: then all traffic goes back to the running version.`,
 		}
 		return printExperiment(opts.Out, x, time.Now())
 	}
-	cmd.AddCommand(get)
+	export := &cobra.Command{
+		Use:   "export NAME",
+		Short: "Print the record of an experiment: every decision with its evidence",
+		Long: `Print the record of an experiment as one JSON document: the plan, what was
+decided when and on what evidence about which candidate, acknowledgements of the
+proxies, the measured shares, the cost, and every look at the traffic, so that
+'serin experiment replay' can decide it all again.
+
+Each Experiment that was made with a name is a run of it.`,
+		Example: `  serin experiment export speed > speed.json
+  serin experiment export speed | jq '.timeline[].decision.reason'`,
+		Args:              exactExperiment,
+		ValidArgsFunction: rc.completeExperiments,
+	}
+	replay := &cobra.Command{
+		Use:   "replay NAME | replay -f FILE",
+		Short: "Decide a recorded experiment again",
+		Long: `Decide a recorded experiment again: the looks of its record go through the same
+rules, and each decision is compared with the recorded one. Exits 1 when they
+differ.`,
+		Example: `  serin experiment replay speed
+  serin experiment replay -f speed.json`,
+		Args:              exactExperiment,
+		ValidArgsFunction: rc.completeExperiments,
+	}
+	cmd.AddCommand(
+		get,
+		rc.exportCmd(record.Experiment, export),
+		rc.replayCmd(record.Experiment, replay, func(r *record.Record) error { return replayRun(opts.Out, r) }),
+	)
 	return cmd
+}
+
+// exactExperiment accepts the name of one Experiment.
+func exactExperiment(_ *cobra.Command, args []string) error {
+	return oneName("experiment", "speed", args)
+}
+
+// completeExperiments offers the names of the Experiments that exist.
+func (rc *releaseCmds) completeExperiments(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return rc.complete(cmd, args, func(ctx context.Context, client *releaseClient, namespace string) ([]cobra.Completion, error) {
+		var list v1alpha1.ExperimentList
+		if err := client.rest.Get().Namespace(namespace).Resource("experiments").Do(ctx).Into(&list); err != nil {
+			return nil, err
+		}
+		var names []cobra.Completion
+		for _, x := range list.Items {
+			names = append(names, cobra.CompletionWithDesc(x.Name, x.Status.Phase))
+		}
+		return names, nil
+	})
 }
 
 func (c *releaseClient) experiment(ctx context.Context, namespace, name string) (*v1alpha1.Experiment, error) {

@@ -87,14 +87,14 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 
 	logs := node.NewLogSource(filepath.Join(c.dataDir, "logs"))
 	judge := &admission{}
-	records := record.NewStore(filepath.Join(c.dataDir, "runs"))
+	records := record.NewStore(c.dataDir)
 	l.close = append(l.close, records.Close)
 	var here atomic.Pointer[node.Node]                                // runs the pods; it needs the API first
 	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx)) // outlives the parts that write to it
 	l.close = append(l.close, stopAPI)
 	l.server, err = apiserver.Start(apiCtx, apiserver.Config{
 		DataDir: c.dataDir, Listen: c.apiAddress, EtcdServers: c.etcdServers,
-		Logs: logs, Usage: usageOf(&here), Admit: judge.admit, Precheck: precheck, Subresources: []apiserver.Subresource{recordsOf(records)}, Logger: c.log.With("part", "api"),
+		Logs: logs, Usage: usageOf(&here), Admit: judge.admit, Precheck: precheck, Subresources: recordsOf(records), Logger: c.log.With("part", "api"),
 	})
 	if err != nil {
 		return nil, err

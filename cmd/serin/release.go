@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -40,14 +39,16 @@ type releaseCmds struct {
 }
 
 // exactName accepts the name of one Release.
-func exactName(_ *cobra.Command, args []string) error {
+func exactName(_ *cobra.Command, args []string) error { return oneName("release", "music", args) }
+
+func oneName(kind, such string, args []string) error {
 	switch len(args) {
 	case 0:
-		return errors.New("name the release, such as 'music'")
+		return fmt.Errorf("name the %s, such as '%s'", kind, such)
 	case 1:
 		return nil
 	default:
-		return fmt.Errorf("name one release, not %d", len(args))
+		return fmt.Errorf("name one %s, not %d", kind, len(args))
 	}
 }
 
@@ -65,9 +66,24 @@ func (rc *releaseCmds) open() (client *releaseClient, namespace string, err erro
 	return client, namespace, err
 }
 
-// completeNames offers the names of the Releases that exist. When the API
-// cannot be asked there is nothing to offer.
+// completeNames offers the names of the Releases that exist.
 func (rc *releaseCmds) completeNames(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return rc.complete(cmd, args, func(ctx context.Context, client *releaseClient, namespace string) ([]cobra.Completion, error) {
+		list, err := client.list(ctx, namespace, fields.Everything())
+		if err != nil {
+			return nil, err
+		}
+		var names []cobra.Completion
+		for _, r := range list.Items {
+			names = append(names, cobra.CompletionWithDesc(r.Name, r.Status.Phase))
+		}
+		return names, nil
+	})
+}
+
+// complete offers names for the only argument. When the API cannot be asked
+// there is nothing to offer.
+func (rc *releaseCmds) complete(cmd *cobra.Command, args []string, names func(context.Context, *releaseClient, string) ([]cobra.Completion, error)) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -77,13 +93,9 @@ func (rc *releaseCmds) completeNames(cmd *cobra.Command, args []string, _ string
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	list, err := client.list(ctx, namespace, fields.Everything())
+	out, err := names(ctx, client, namespace)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	var names []cobra.Completion
-	for _, r := range list.Items {
-		names = append(names, cobra.CompletionWithDesc(r.Name, r.Status.Phase))
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return out, cobra.ShellCompDirectiveNoFileComp
 }

@@ -4,13 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -26,8 +23,7 @@ import (
 )
 
 func (rc *releaseCmds) newReplayCmd() *cobra.Command {
-	var file, plan string
-	var run int64
+	var plan string
 	cmd := &cobra.Command{
 		Use:   "replay NAME | replay -f FILE",
 		Short: "Decide a recorded run again, by the same plan or by another",
@@ -41,33 +37,11 @@ have had the same requests in another number.`,
 		Example: `  serin release replay music
   serin release replay -f music.json
   serin release replay music --plan stricter.yaml`,
-		Args: func(_ *cobra.Command, args []string) error {
-			switch {
-			case file == "" && len(args) == 0:
-				return errors.New("name the release, such as 'music', or the file of a record with -f")
-			case file != "" && len(args) > 0:
-				return errors.New("name the release, or the file of a record, not both")
-			case len(args) > 1:
-				return fmt.Errorf("name one release, not %d", len(args))
-			}
-			return nil
-		},
+		Args:              exactName,
 		ValidArgsFunction: rc.completeNames,
 	}
-	cmd.Flags().StringVarP(&file, "filename", "f", "", "file with a record, as 'serin release export' prints it; - for standard input")
 	cmd.Flags().StringVar(&plan, "plan", "", "file with a Release: try its steps and judge on the recorded traffic")
-	addRunFlag(cmd, &run)
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if file != "" {
-			return nil // a file needs no API
-		}
-		return rc.api.connect()
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		r, err := rc.recordFrom(cmd.Context(), file, strings.Join(args, ""), run)
-		if err != nil {
-			return err
-		}
+	return rc.replayCmd(record.Release, cmd, func(r *record.Record) error {
 		if plan == "" {
 			return replayRun(rc.opts.Out, r)
 		}
@@ -80,66 +54,8 @@ have had the same requests in another number.`,
 			return err
 		}
 		return printComparison(rc.opts.Out, r, c)
-	}
-	return cmd
+	})
 }
-
-// recordFrom reads a record from a file or, without one, from the API.
-func (rc *releaseCmds) recordFrom(ctx context.Context, file, name string, run int64) (*record.Record, error) {
-	if file == "" {
-		return rc.record(ctx, name, run)
-	}
-	if run != 0 {
-		return nil, usageErrorf("--run: a file holds one run")
-	}
-	var data []byte
-	var err error
-	if file == "-" {
-		data, err = io.ReadAll(rc.opts.In)
-	} else {
-		data, err = os.ReadFile(file)
-	}
-	if err != nil {
-		return nil, err
-	}
-	r, err := record.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return r, nil
-}
-
-// replayRun prints whether a run is decided now as it was then.
-func replayRun(w io.Writer, r *record.Record) error {
-	got, err := record.Replay(r, rollout.Step)
-	if err != nil {
-		return err
-	}
-	name := fmt.Sprintf("run %d of %s", r.Run, r.Release)
-	if r.Lost > 0 {
-		fmt.Fprintf(w, "%d lines of the record were lost in a crash; the rest is replayed.\n", r.Lost)
-	}
-	if r.Cut != "" {
-		fmt.Fprintf(w, "%s.\n", upperFirst(r.Cut))
-	}
-	if d := got.First; d != nil {
-		fmt.Fprintf(w, "%s: %d decisions are the same, then another %s at %s:\n  recorded: %s\n  now:      %s\n",
-			name, got.Decisions, strings.Join(d.What, ", "), d.At.Format(time.RFC3339Nano), live.Plain(d.Recorded.String()), live.Plain(d.Now.String()))
-		return &exitError{code: exitFailure}
-	}
-	if got.End != "" {
-		fmt.Fprintf(w, "%s: %d looks, %d decisions, all the same, but %s.\n", name, got.Looks, got.Decisions, got.End)
-		return &exitError{code: exitFailure}
-	}
-	open := ""
-	if r.End == nil {
-		open = " The run had not ended."
-	}
-	_, err = fmt.Fprintf(w, "%s: %d looks, %d decisions, all the same.%s\n", name, got.Looks, got.Decisions, open)
-	return err
-}
-
-func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // planFrom reads the plan of a Release from a file: of the one with a name if it
 // holds several.

@@ -69,6 +69,14 @@ func (j *Judge) Validate() error {
 	return nil
 }
 
+// Validate returns an error unless the contest can go on, as that of a Judge.
+func (c *Contest) Validate() error {
+	if err := c.Block.validate(); err != nil {
+		return fmt.Errorf("contest: %w", err)
+	}
+	return nil
+}
+
 func (q quad) validate() error {
 	for _, n := range q {
 		if n < 0 || n > mostCounted {

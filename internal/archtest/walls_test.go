@@ -115,7 +115,7 @@ var rooms = map[string]room{
 		why: "it draws counts in the judge's words; what is decided by them must not change what is drawn",
 	},
 	"internal/record": {
-		own: []string{"internal/analysis", "internal/rollout"},
+		own: []string{"internal/analysis", "internal/experiment", "internal/rollout"},
 		why: "a record is replayed on a machine that has neither the API nor the proxies; all it needs is what decides",
 	},
 	"internal/forecast": {

@@ -10,7 +10,6 @@ import (
 	"serin.dev/serin/internal/analysis"
 	"serin.dev/serin/internal/experiment"
 	"serin.dev/serin/internal/kube"
-	"serin.dev/serin/internal/rollout"
 )
 
 // CheckExperiment reports what makes an Experiment impossible to work with, for
@@ -78,9 +77,7 @@ func experimentPlan(spec *v1alpha1.ExperimentSpec) (experiment.Plan, error) {
 	if s := spec.Service; s != nil && (s.TrafficPolicy != nil || s.PortDiscovery || s.Metadata != nil) {
 		r.wrong("spec.service", "trafficPolicy, portDiscovery and metadata are for the Services of a Release: remove them")
 	}
-	// The judge is that of a release, so its rules are.
-	judge := rollout.Plan{Steps: []rollout.Share{rollout.Percent}, Deadline: 1, Policy: p.Policy}
-	if err := errors.Join(append(r.errs, judge.Validate(), p.Validate())...); err != nil {
+	if err := errors.Join(append(r.errs, p.Validate())...); err != nil {
 		return experiment.Plan{}, err
 	}
 	return p, nil

@@ -12,6 +12,7 @@ import (
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/experiment"
 	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/record"
 	"serin.dev/serin/internal/rollout"
 	"serin.dev/serin/internal/telemetry"
 )
@@ -30,6 +31,11 @@ type trial struct {
 	settled bool               // all that have traffic were seen ready by this process
 	given   bool               // the target was seen with the winner's template
 	trouble string             // what holds it up; "" = nothing
+
+	acked      time.Time // since when every proxy has the shares; zero = not all do, or there are none
+	ackTold    time.Time // to the record
+	recordOf   record.Key
+	unrecorded string // why its record has a gap at the last look; "" = none
 }
 
 // experiments looks at every experiment once, before the releases, which keep
@@ -51,6 +57,7 @@ func (d *Deliver) experiments(ctx context.Context, releases []*kube.Delivery) ti
 	for uid, run := range d.trials {
 		if !seen[uid] {
 			run.closeTallies()
+			d.Records.Forget(run.recordOf)
 			delete(d.trials, uid)
 		}
 	}
@@ -167,7 +174,9 @@ func (d *Deliver) oneTrial(ctx context.Context, t *kube.Trial, run *trial) error
 			return err
 		}
 	}
-	next, events := experiment.Step(run.plan, run.state, d.observeTrial(t, run, now))
+	in := d.observeTrial(t, run, now)
+	next, events := experiment.Step(run.plan, run.state, in)
+	d.recordTrial(t, run, &next, &in, events)
 	run.state, run.resumed = next, false
 	if err := d.storeTrial(ctx, t, run, now); err != nil {
 		return err
@@ -239,6 +248,12 @@ func (d *Deliver) observeTrial(t *kube.Trial, run *trial, now time.Time) experim
 	in.Unacked, base = d.unacked(t, run)
 	if in.Unacked == "" && !run.settled && run.stored.Phase == experiment.Running {
 		in.Unacked = unready
+	}
+	run.acked = time.Time{}
+	if phase := run.stored.Phase; in.Unacked == "" && (phase == experiment.Running || phase == experiment.Restoring) {
+		if run.acked = base.At; base.At.IsZero() { // there are no routes any more
+			run.acked = now
+		}
 	}
 	d.count(t, run, in.Unacked == "", base)
 	for i, tally := range run.tallies {

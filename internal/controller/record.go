@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"serin.dev/serin/api/v1alpha1"
+	"serin.dev/serin/internal/experiment"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/record"
 	"serin.dev/serin/internal/rollout"
@@ -19,7 +21,7 @@ func (d *Deliver) record(rel *kube.Delivery, run *delivery, was rollout.State, i
 	if share, ok := run.tally.Measured(); ok {
 		look.Seen.Share = &share
 	}
-	run.recordOf = record.Key{Namespace: rel.Release.Namespace, Release: rel.Release.Name, UID: string(rel.Release.UID)}
+	run.recordOf = record.Key{Namespace: rel.Release.Namespace, Name: rel.Release.Name, UID: string(rel.Release.UID)}
 	unrecorded := ""
 	if err := d.Records.Add(run.recordOf, look); err != nil {
 		unrecorded = err.Error()
@@ -28,4 +30,47 @@ func (d *Deliver) record(rel *kube.Delivery, run *delivery, was rollout.State, i
 		d.Log.Warn("the record of the run has a gap", "namespace", rel.Release.Namespace, "release", rel.Release.Name, "err", unrecorded)
 	}
 	run.unrecorded = unrecorded
+}
+
+// recordTrial keeps a look at an experiment, as record does. What the trial has
+// is from before the look.
+func (d *Deliver) recordTrial(t *kube.Trial, run *trial, next *experiment.State, in *experiment.Input, events []experiment.Event) {
+	look := record.TrialLook{
+		Plan: &run.plan, Was: &run.state, Next: next, Input: in, Events: events, Versions: seenVersions(t, run),
+	}
+	if !run.acked.Equal(run.ackTold) {
+		look.Acked, run.ackTold = run.acked, run.acked
+	}
+	run.recordOf = record.Key{Namespace: t.Experiment.Namespace, Name: t.Experiment.Name, UID: string(t.Experiment.UID)}
+	unrecorded := ""
+	if err := d.Records.AddTrial(run.recordOf, look); err != nil {
+		unrecorded = err.Error()
+	}
+	if unrecorded != "" && unrecorded != run.unrecorded {
+		d.Log.Warn("the record of the experiment has a gap", "namespace", t.Experiment.Namespace, "experiment", t.Experiment.Name, "err", unrecorded)
+	}
+	run.unrecorded = unrecorded
+}
+
+// seenVersions is what an experiment's state does not know of its versions. When
+// it is over pods go, and stable may be the winner: what they ran is as it was.
+func seenVersions(t *kube.Trial, run *trial) []record.VersionSeen {
+	if len(run.state.Arms) == 0 {
+		return nil
+	}
+	runs := []v1alpha1.Version{t.Delivery.Stable.Version}
+	for _, c := range t.Candidates {
+		runs = append(runs, c.Version)
+	}
+	out, shares := make([]record.VersionSeen, len(runs)), measuredShares(run)
+	for i, v := range runs {
+		if over := run.state.Outcome != ""; (over || v == v1alpha1.Version{}) && i < len(run.status.Versions) {
+			v = run.status.Versions[i].Version
+		}
+		out[i].Version = record.Version{Revision: rollout.Revision(v.Revision), Label: v.Label}
+		if shares != nil {
+			out[i].Share = &shares[i]
+		}
+	}
+	return out
 }

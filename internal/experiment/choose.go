@@ -68,16 +68,52 @@ func (m *machine) warm(version int) bool {
 		m.in.Now.Sub(m.Began) >= m.plan.Policy.Warmup && m.Arms[version-1].Seen.Requests >= m.plan.Policy.WarmupRequests
 }
 
-// beats reports whether version i was shown to be better than version j.
-func (m *machine) beats(i, j int) bool {
-	var logE float64
-	if i < j {
-		logE, _ = m.Contests[m.pair(i, j)].LogE()
-	} else {
-		_, logE = m.Contests[m.pair(j, i)].LogE()
-	}
-	return logE >= math.Log(float64(m.versions())/m.plan.Policy.FalseAlarm)
+// Showing is the evidence that one version is better than another one, in the
+// plan's metric.
+type Showing struct {
+	Better string `json:"better"`
+	Than   string `json:"than"`
+	// LogE is the natural logarithm of the e-value, at its highest so far. At
+	// Limit it is shown.
+	LogE  float64 `json:"logE"`
+	Limit float64 `json:"limit"`
 }
+
+// Showings are those of each version over each other one, with stable first;
+// none where nothing is chosen.
+func (s State) Showings(p *Plan) []Showing {
+	if len(s.Contests) == 0 || p.Metric == "" {
+		return nil
+	}
+	m := machine{State: s, plan: *p}
+	var out []Showing
+	for i := range m.versions() {
+		for j := range m.versions() {
+			if i != j {
+				out = append(out, Showing{m.name(i), m.name(j), m.logE(i, j), m.limit()})
+			}
+		}
+	}
+	return out
+}
+
+// logE is the evidence that version i is better than version j.
+func (m *machine) logE(i, j int) float64 {
+	if i < j {
+		logE, _ := m.Contests[m.pair(i, j)].LogE()
+		return logE
+	}
+	_, logE := m.Contests[m.pair(j, i)].LogE()
+	return logE
+}
+
+// limit is what the evidence has to reach.
+func (m *machine) limit() float64 {
+	return math.Log(float64(m.versions()) / m.plan.Policy.FalseAlarm)
+}
+
+// beats reports whether version i was shown to be better than version j.
+func (m *machine) beats(i, j int) bool { return m.logE(i, j) >= m.limit() }
 
 // conclude ends an experiment that ran its time, or has no candidate left.
 func (m *machine) conclude() {

@@ -36,9 +36,11 @@ type Plan struct {
 }
 
 // Validate reports everything in the plan that could not work: errors with the
-// path of the field in the spec, joined. The policy is rollout's to check.
+// path of the field in the spec, joined.
 func (p *Plan) Validate() error {
-	var errs []error
+	// The judge is that of a release, so its rules are.
+	judge := rollout.Plan{Steps: []rollout.Share{rollout.Percent}, Deadline: 1, Policy: p.Policy}
+	errs := []error{judge.Validate()}
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if len(p.Candidates) == 0 {
 		wrong("spec.candidates: at least one is needed")

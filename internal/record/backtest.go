@@ -145,7 +145,7 @@ func (b *backtest) look(look *Step) error {
 		b.now = seen.Now
 	}
 	in := b.observe(look, was.Traffic.Share, compares)
-	b.state, _, err = decide(rollout.Step, &Step{Plan: &b.plan, Input: in}, b.state)
+	b.state, _, err = decide(rollout.Step, &Step{Plan: &b.plan, Input: in, Told: Told{At: b.now}}, b.state)
 	b.out.Estimated = b.course(&b.plan, &b.state, b.now)
 	return err
 }

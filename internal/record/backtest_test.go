@@ -189,7 +189,7 @@ func TestADocumentSaysWhatHappenedAndReadsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if doc.Outcome != rollout.RolledBack || doc.Failures != w.seen.Failures || doc.Cost < 1 || len(doc.Gaps) > 0 {
+	if doc.Outcome != string(rollout.RolledBack) || doc.Failures != w.seen.Failures || doc.Cost < 1 || len(doc.Gaps) > 0 {
 		t.Errorf("outcome %q, %d failures, cost %v, gaps %q", doc.Outcome, doc.Failures, doc.Cost, doc.Gaps)
 	}
 	hooks, evidence := 0, 0
@@ -197,7 +197,7 @@ func TestADocumentSaysWhatHappenedAndReadsBack(t *testing.T) {
 		if e.Hook != nil && e.Hook.OK {
 			hooks++
 		}
-		if e.Decision != nil && e.Decision.Outcome == rollout.RolledBack {
+		if e.Decision != nil && e.Decision.Outcome == string(rollout.RolledBack) {
 			for _, event := range e.Decision.Events {
 				if event.Evidence.LogE > 0 && event.Evidence.Counts.CanaryRequests > 0 {
 					evidence++
@@ -223,7 +223,7 @@ func TestADocumentSaysWhatHappenedAndReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := parse(t, data)
-	if got := replay(t, again); got.First != nil || got.Decisions != replay(t, r).Decisions {
+	if got := replayed(t, again); got.First != nil || got.Decisions != replayed(t, r).Decisions {
 		t.Errorf("the document replays to %+v", got.First)
 	}
 }

@@ -1,11 +1,12 @@
-// Package record keeps what a run was decided on, so that its decisions can be
-// shown, replayed and tried with another plan.
+// Package record keeps what a run of a release, or an experiment, was decided
+// on, so that its decisions can be shown, replayed and, of a release, tried with
+// another plan.
 //
 // A record is a file per run, one JSON value per line: who and what (the first
 // line), the plan, the state before, and then each look: what was observed, as
 // far as it differs from the look before, with what was decided on it. Because
-// rollout.Step is pure, these lines give the same decisions again, years later
-// and on another machine.
+// rollout.Step and experiment.Step are pure, these lines give the same decisions
+// again, years later and on another machine.
 //
 // Records are evidence beside the journal, never in its place: nothing is
 // decided by reading one, and a release goes on when its record cannot be
@@ -13,6 +14,7 @@
 // crash leaves at most a part of the last line, which readers pass over, and
 // the next process goes on in the same file.
 //
-// Read next: store.go for the files, line.go for what stands in them, replay.go
-// and backtest.go for what they are good for.
+// Read next: store.go for the files, line.go for what stands in them, machine.go
+// for what of it is a release's and what an experiment's, replay.go and
+// backtest.go for what they are good for.
 package record

@@ -3,6 +3,8 @@ package record
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
 	"time"
 
 	"serin.dev/serin/internal/rollout"
@@ -16,36 +18,71 @@ type Document struct {
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended,omitzero"`
 	// Outcome of the run, and why; "" = it had not ended.
-	Outcome rollout.Outcome `json:"outcome,omitempty"`
-	Reason  string          `json:"reason,omitempty"`
+	Outcome string `json:"outcome,omitempty"`
+	Winner  string `json:"winner,omitempty"` // of an experiment
+	Reason  string `json:"reason,omitempty"`
 	// Cost is about how many failed requests of users the run caused, beyond
 	// those that would have failed on the stable version. Requests are all that
-	// reached the canary, Failures those among them that failed.
+	// reached the canary or the candidates, Failures those among them that
+	// failed.
 	Cost     float64 `json:"cost"`
 	Requests int64   `json:"requests"`
 	Failures int64   `json:"failures"`
+	// Versions of an experiment, stable first.
+	Versions []VersionSeen `json:"versions,omitempty"`
 
 	// Gaps says what the record lacks; empty = it is whole.
 	Gaps []string `json:"gaps,omitempty"`
 	// Plan of the run when it began.
 	Plan json.RawMessage `json:"plan"`
-	// Splits are what the canary was asked to get, one after the other.
+	// Splits are what the canary or the candidates were asked to get, one after
+	// the other.
 	Splits   []Split `json:"splits"`
 	Timeline []Entry `json:"timeline"`
 
 	Lines []json.RawMessage `json:"lines"`
 }
 
-// Split is a change of the canary's traffic and what became of it.
+// Split is a change of the canary's traffic, or of the candidates' shares, and
+// what became of it.
 type Split struct {
-	Asked   time.Time       `json:"asked"`
-	Step    int             `json:"step,omitempty"`
-	Traffic rollout.Traffic `json:"traffic"`
+	Asked   time.Time        `json:"asked"`
+	Step    int              `json:"step,omitempty"`
+	Traffic *rollout.Traffic `json:"traffic,omitempty"` // of a release
+	Shares  Shares           `json:"shares,omitempty"`  // of an experiment
 	// Acked is when every proxy had it; zero = not before the next one.
 	Acked time.Time `json:"acked,omitzero"`
-	// Measured is the canary's part, 0 to 1, of the requests since then; nil =
-	// there was none.
-	Measured *float64 `json:"measured,omitempty"`
+	// Measured is the canary's part, 0 to 1, of the requests since then, and
+	// MeasuredShares that of each version; nil = there was none.
+	Measured       *float64           `json:"measured,omitempty"`
+	MeasuredShares map[string]float64 `json:"measuredShares,omitempty"`
+}
+
+// is reports whether the split is one of the same parts.
+func (s *Split) is(traffic rollout.Traffic, shares Shares) bool {
+	if s.Traffic == nil {
+		return maps.Equal(s.Shares, shares)
+	}
+	return *s.Traffic == traffic
+}
+
+// measured notes what was measured of the split.
+func (s *Split) measured(seen *Seen) {
+	if s.Acked.IsZero() {
+		return
+	}
+	if seen.Share != nil {
+		s.Measured = seen.Share
+	}
+	for _, v := range seen.Versions {
+		if v.Share == nil {
+			continue
+		}
+		if s.MeasuredShares == nil {
+			s.MeasuredShares = map[string]float64{}
+		}
+		s.MeasuredShares[v.Name] = *v.Share
+	}
 }
 
 // Entry is something that happened in a run; one of the fields after At is set.
@@ -81,86 +118,127 @@ func Export(r *Record) (*Document, error) {
 		}
 		e.doc.Lines = append(e.doc.Lines, data)
 	}
-	for s, err := range r.Steps() {
-		if err != nil {
-			return nil, err
-		}
-		e.add(s)
+	if r.Kind() == Experiment {
+		err = tellAll(r.TrialSteps(), &e, func(*TrialStep) {})
+	} else {
+		err = tellAll(r.Steps(), &e, e.hear)
+	}
+	if err != nil {
+		return nil, err
 	}
 	e.end(r)
 	return e.doc, nil
 }
 
+// tellAll tells the looks of a record of either kind; hear tells what people and
+// other systems said until one.
+func tellAll[P, S, I any](steps iter.Seq2[*StepOf[P, S, I], error], e *exporter, hear func(*StepOf[P, S, I])) error {
+	var plan *P
+	for s, err := range steps {
+		if err != nil {
+			return err
+		}
+		e.at = s.At
+		switch {
+		case plan == nil:
+			e.doc.Started = s.At
+		case s.State != nil && !s.Apart:
+			e.tell(Entry{Note: "Serin was started again, and went on from its journal"})
+		}
+		if plan != nil && plan != s.Plan {
+			e.tell(Entry{Note: "the plan was changed"})
+		}
+		plan = s.Plan
+		hear(s)
+		e.add(&s.Told)
+	}
+	return nil
+}
+
 type exporter struct {
 	doc  *Document
-	plan *rollout.Plan
+	at   time.Time       // of the present look
 	seen map[string]bool // commands, approvals and results
 }
 
-func (e *exporter) add(s *Step) {
-	d := e.doc
-	tell := func(entry Entry) {
-		entry.At = s.Input.Now
-		d.Timeline = append(d.Timeline, entry)
-	}
+func (e *exporter) tell(entry Entry) {
+	entry.At = e.at
+	e.doc.Timeline = append(e.doc.Timeline, entry)
+}
+
+// hear tells of a look at a release what was not told before.
+func (e *exporter) hear(s *Step) {
 	once := func(kind, id string) bool {
 		known := id == "" || e.seen[kind+id]
 		e.seen[kind+id] = true
 		return !known
 	}
-	switch {
-	case e.plan == nil:
-		d.Started = s.Input.Now
-		if s.State != nil {
-			once("command", s.State.Command) // was obeyed before
-		}
-	case s.State != nil && !s.Apart:
-		tell(Entry{Note: "Serin was started again, and went on from its journal"})
+	if len(e.seen) == 0 && s.State != nil {
+		once("command", s.State.Command) // was obeyed before
 	}
-	if e.plan != nil && e.plan != s.Plan {
-		tell(Entry{Note: "the plan was changed"})
-	}
-	e.plan = s.Plan
 	if c := s.Input.Command; once("command", c.ID) {
-		tell(Entry{Command: &c})
+		e.tell(Entry{Command: &c})
 	}
 	for _, a := range s.Input.Approvals {
 		if once("approval", a.ID) {
-			tell(Entry{Approval: &a})
+			e.tell(Entry{Approval: &a})
 		}
 	}
 	for _, h := range s.Input.Hooks {
 		if once("hook", h.ID) {
-			tell(Entry{Hook: &h})
-		}
-	}
-	if s.Decision != nil {
-		tell(Entry{Decision: s.Decision})
-		e.split(s)
-	}
-	if s.Acked != nil {
-		tell(Entry{Acked: s.Acked})
-		if n := len(d.Splits); n > 0 && d.Splits[n-1].Traffic == s.Acked.Traffic {
-			d.Splits[n-1].Acked = s.Acked.Since
+			e.tell(Entry{Hook: &h})
 		}
 	}
 }
 
+// add tells what was decided and acknowledged. A look at an experiment follows
+// the acknowledgement; a release takes it in with its decision.
+func (e *exporter) add(s *Told) {
+	if e.doc.Kind() == Experiment {
+		e.acked(s.Acked)
+	}
+	if s.Decision != nil {
+		e.tell(Entry{Decision: s.Decision})
+		e.split(s)
+	}
+	if e.doc.Kind() == Release {
+		e.acked(s.Acked)
+	}
+}
+
+func (e *exporter) acked(a *Acked) {
+	if a == nil {
+		return
+	}
+	d := e.doc
+	e.tell(Entry{Acked: a})
+	if n := len(d.Splits); n > 0 && d.Splits[n-1].is(a.Traffic, a.Shares) {
+		d.Splits[n-1].Acked = a.Since
+	}
+}
+
 // split notes what was measured of the last one, and the next one if there is.
-func (e *exporter) split(s *Step) {
+func (e *exporter) split(s *Told) {
 	d := e.doc
 	n := len(d.Splits)
 	if s.Seen != nil {
-		d.Requests, d.Failures = s.Seen.Requests, s.Seen.Failures
-		if n > 0 && !d.Splits[n-1].Acked.IsZero() && s.Seen.Share != nil {
-			d.Splits[n-1].Measured = s.Seen.Share
+		d.Requests, d.Failures, d.Versions = s.Seen.Requests, s.Seen.Failures, s.Seen.Versions
+		if n > 0 {
+			d.Splits[n-1].measured(s.Seen)
 		}
-	}
-	if n == 0 || d.Splits[n-1].Traffic != s.Decision.Traffic {
-		d.Splits = append(d.Splits, Split{Asked: s.Input.Now, Step: s.Decision.Step, Traffic: s.Decision.Traffic})
 	}
 	for _, event := range s.Decision.Events {
 		d.Cost = max(d.Cost, event.Evidence.Cost)
+	}
+	next := Split{Asked: e.at, Step: s.Decision.Step, Traffic: &s.Decision.Traffic}
+	if d.Kind() == Experiment {
+		next.Traffic, next.Shares = nil, s.Decision.shares()
+		if n == 0 && next.Shares.none() { // it waits for pods
+			return
+		}
+	}
+	if n == 0 || !d.Splits[n-1].is(s.Decision.Traffic, next.Shares) {
+		d.Splits = append(d.Splits, next)
 	}
 }
 
@@ -176,9 +254,9 @@ func (e *exporter) end(r *Record) {
 		d.Gaps = append(d.Gaps, "the run had not ended")
 		return
 	}
-	d.Ended, d.Outcome, d.Reason, d.Cost = r.End.At, r.End.Outcome, r.End.Reason, r.End.Cost
-	d.Requests, d.Failures = r.End.Seen.Requests, r.End.Seen.Failures
-	if n := len(d.Splits); n > 0 && d.Splits[n-1].Measured == nil && !d.Splits[n-1].Acked.IsZero() {
-		d.Splits[n-1].Measured = r.End.Seen.Share
+	d.Ended, d.Outcome, d.Winner, d.Reason, d.Cost = r.End.At, r.End.Outcome, r.End.Winner, r.End.Reason, r.End.Cost
+	d.Requests, d.Failures, d.Versions = r.End.Seen.Requests, r.End.Seen.Failures, r.End.Seen.Versions
+	if n := len(d.Splits); n > 0 && d.Splits[n-1].Measured == nil {
+		d.Splits[n-1].measured(&r.End.Seen)
 	}
 }

@@ -25,8 +25,8 @@ type file struct {
 	cut    bool
 	plan   []byte      // written last
 	inputs inputWriter // since the state that was written last
-	at     time.Time   // State.At after the look that was written last
-	known  bool        // at is of this process: the next look may follow from it
+	at     time.Time   // of the look that was written last
+	known  bool        // the look before the next one was written, by this process
 }
 
 func create(path string, h Header, most int64) (*file, error) {
@@ -43,8 +43,12 @@ func create(path string, h Header, most int64) (*file, error) {
 }
 
 // reopen goes on in a file. If a crash left a part of a line there, the next
-// one begins on a line of its own.
+// one begins on a line of its own. A file that was packed, before the crash
+// took the state back that its run had ended in, is unpacked.
 func reopen(path string, most int64) (*file, error) {
+	if err := restore(path); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
@@ -64,49 +68,61 @@ func reopen(path string, most int64) (*file, error) {
 	return out, nil
 }
 
+// entry is what a look adds to a record.
+type entry struct {
+	plan, was any // plan and state before
+	// wasAt and at are the times of the looks before and of this one, where the
+	// state has them; zero = the look follows from that which was added before.
+	wasAt, at time.Time
+	input     any // a pointer
+	decision  *Decision
+	acked     *Acked
+	seen      *Seen
+	end       *End
+}
+
 // add writes what a look adds, in one piece.
-func (f *file) add(l Look) error {
-	d := decisionOf(l.Was, l.Next, l.Events)
+func (f *file) add(e entry) error {
 	var lines []line
 	if f.size > f.most && !f.cut {
 		f.cut = true
 		lines = append(lines, line{Cut: fmt.Sprintf("the record has more than %d MB: from here on it holds decisions alone, each with the state before it", f.most>>20)})
 	}
-	if f.cut && d == nil {
+	if f.cut && e.decision == nil {
+		f.known = false
 		return f.write(lines...)
 	}
-	plan, err := marshal(l.Plan, false)
+	plan, err := marshal(e.plan, false)
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(plan, f.plan) {
 		lines = append(lines, line{Plan: plan})
 	}
-	if !f.known || !l.Was.At.Equal(f.at) {
-		state, err := json.Marshal(l.Was)
+	if !f.known || !e.wasAt.Equal(f.at) {
+		state, err := json.Marshal(e.was)
 		if err != nil {
 			return err
 		}
 		lines = append(lines, line{State: state})
 		f.inputs.last = map[string]string{}
 	}
-	look, err := f.inputs.write(l.Input)
+	look, err := f.inputs.write(e.input)
 	if err != nil {
 		return err
 	}
-	this := line{Look: look, Decision: d, Acked: ackedBy(l.Was, l.Next)}
-	if d != nil {
-		this.Seen = &l.Seen
+	this := line{Look: look, Decision: e.decision, Acked: e.acked}
+	if e.decision != nil {
+		this.Seen = e.seen
 	}
 	lines = append(lines, this)
-	if !on(l.Next) {
-		r := l.Next.Run
-		lines = append(lines, line{End: &End{r.Ended, r.Outcome, r.Reason, l.Next.Cost(), l.Seen}})
+	if e.end != nil {
+		lines = append(lines, line{End: e.end})
 	}
 	if err := f.write(lines...); err != nil {
 		return err
 	}
-	f.plan, f.at, f.known = plan, l.Next.At, true
+	f.plan, f.at, f.known = plan, e.at, true
 	return nil
 }
 
@@ -145,6 +161,27 @@ func (f *file) unpacked() {
 	if err := os.Remove(f.path); errors.Is(err, fs.ErrNotExist) {
 		os.Remove(f.path + packed)
 	}
+}
+
+// restore makes a file of a packed one, if that is all there is.
+func restore(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	from, err := unpack(path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	if err := errors.Join(err, to.Close()); err != nil {
+		return err
+	}
+	return os.Rename(to.Name(), path)
 }
 
 func packFile(path string) error {

@@ -2,26 +2,51 @@ package record
 
 import (
 	"encoding/json"
-	"slices"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/experiment"
 	"serin.dev/serin/internal/rollout"
 )
 
 // format is that of the lines. A reader refuses a record of a later one.
 const format = 1
 
+// Kind is what a record is of.
+type Kind string
+
+// The kinds.
+const (
+	Release    Kind = "release"    // a run of it
+	Experiment Kind = "experiment" // which has one run
+)
+
 // Header says what a record is of: its first line.
 type Header struct {
-	Format    int     `json:"format"`
-	Namespace string  `json:"namespace"`
-	Release   string  `json:"release"`
-	UID       string  `json:"uid"` // of the Release object
-	Run       int64   `json:"run"` // its number, from 1
-	From      Version `json:"from"`
-	To        Version `json:"to"`
+	Format    int    `json:"format"`
+	Namespace string `json:"namespace"`
+	// Release, or Experiment, is the object's name; the other one is "".
+	Release    string `json:"release,omitempty"`
+	Experiment string `json:"experiment,omitempty"`
+	UID        string `json:"uid"` // of the object
+	// Run is the number of a release's run, or says which of the experiments
+	// of that name it was; from 1.
+	Run int64 `json:"run"`
+	// From and To are the versions of a release's run.
+	From Version `json:"from,omitzero"`
+	To   Version `json:"to,omitzero"`
 }
+
+// Kind returns what the record is of.
+func (h Header) Kind() Kind {
+	if h.Experiment != "" {
+		return Experiment
+	}
+	return Release
+}
+
+// Name returns the name of the object.
+func (h Header) Name() string { return h.Release + h.Experiment }
 
 // Version is a revision with the name that people gave it.
 type Version struct {
@@ -39,7 +64,7 @@ type line struct {
 	// the looks before: at the beginning, and after a restart or a gap.
 	State json.RawMessage `json:"state,omitempty"`
 
-	// Look is what was observed: fields of rollout.Input. A field that stands
+	// Look is what was observed: fields of the machine's Input. A field that stands
 	// for how things are is there when it changed since the look before, null
 	// when it has its zero value again; one that counts since the look before
 	// is there unless it is zero.
@@ -60,73 +85,99 @@ type line struct {
 
 // Decision is what one look changed, apart from counts and from texts.
 type Decision struct {
-	Phase   rollout.Phase    `json:"phase"`
-	Step    int              `json:"step,omitempty"`
-	Part    int              `json:"part,omitempty"`
-	Traffic rollout.Traffic  `json:"traffic,omitzero"`
-	Outcome rollout.Outcome  `json:"outcome,omitempty"`
-	Verdict analysis.Verdict `json:"verdict"`
-	Kind    analysis.Kind    `json:"kind,omitempty"`
-	Stratum string           `json:"stratum,omitempty"`
-	Hooks   []string         `json:"hooks,omitempty"`  // IDs of the calls that were decided
-	Events  []rollout.Event  `json:"events,omitempty"` // with the evidence
-	Reason  string           `json:"reason,omitempty"` // in one line, for people
+	Phase string `json:"phase"`
+	// Of a release:
+	Step    int               `json:"step,omitempty"`
+	Part    int               `json:"part,omitempty"`
+	Traffic rollout.Traffic   `json:"traffic,omitzero"`
+	Verdict *analysis.Verdict `json:"verdict,omitempty"`
+	Kind    analysis.Kind     `json:"kind,omitempty"`
+	Stratum string            `json:"stratum,omitempty"`
+	Hooks   []string          `json:"hooks,omitempty"` // IDs of the calls that were decided
+	// Of an experiment:
+	Candidates []Candidate          `json:"candidates,omitempty"`
+	Showings   []experiment.Showing `json:"showings,omitempty"`
+	Winner     string               `json:"winner,omitempty"`
+	Promote    bool                 `json:"promote,omitempty"` // the winner
+
+	Outcome string          `json:"outcome,omitempty"`
+	Events  []rollout.Event `json:"events,omitempty"` // with the evidence of a release
+	Reason  string          `json:"reason,omitempty"` // in one line, for people
 }
 
-// decisionOf is what a step decided; nil when it changed nothing but counts.
-func decisionOf(was, next *rollout.State, events []rollout.Event) *Decision {
-	if !was.MustWrite(*next) && len(events) == 0 {
-		return nil
+// Candidate is one of an experiment's after a look.
+type Candidate struct {
+	Name string `json:"name"`
+	// Share that is asked for, in hundredths of a percent.
+	Share    rollout.Share     `json:"share"`
+	Dropped  string            `json:"dropped,omitempty"` // why it was; "" = it was not
+	Evidence analysis.Evidence `json:"evidence"`          // as the judge gave it last
+}
+
+// shares are those of all candidates by name.
+func (d *Decision) shares() Shares {
+	var out Shares
+	for _, c := range d.Candidates {
+		if out == nil {
+			out = Shares{}
+		}
+		out[c.Name] = c.Share
 	}
-	d := &Decision{
-		Phase: next.Phase, Step: next.Step, Part: next.Part, Traffic: next.Traffic, Outcome: next.Run.Outcome,
-		Verdict: next.Evidence.Verdict, Kind: next.Evidence.Kind, Stratum: next.Evidence.Stratum,
-		Events: events, Reason: next.Reason,
-	}
-	if next.Run.Outcome != was.Run.Outcome && next.Run.Reason != "" {
-		d.Reason = next.Run.Reason
-	}
-	for _, c := range next.Calls {
-		if !slices.ContainsFunc(was.Calls, func(b rollout.HookCall) bool { return b.ID == c.ID }) {
-			d.Hooks = append(d.Hooks, c.ID)
+	return out
+}
+
+// Shares of an experiment's candidates by their names; stable has the rest.
+type Shares map[string]rollout.Share
+
+// none reports whether stable has all.
+func (s Shares) none() bool {
+	for _, share := range s {
+		if share > 0 {
+			return false
 		}
 	}
-	return d
+	return true
 }
 
-// Acked says that all proxies have the traffic that was asked for.
+// Acked says that all proxies have the traffic, or the shares of candidates,
+// that was asked for.
 type Acked struct {
 	Traffic rollout.Traffic `json:"traffic,omitzero"`
+	Shares  Shares          `json:"shares,omitempty"`
 	Since   time.Time       `json:"since"`
-}
-
-func ackedBy(was, next *rollout.State) *Acked {
-	if next.Acked.IsZero() || next.Acked.Equal(was.Acked) {
-		return nil
-	}
-	return &Acked{next.Traffic, next.Acked}
 }
 
 // Seen is what the proxies measured until a look.
 type Seen struct {
 	// Requests of the run that reached the canary, judged or not, and the
-	// failures among them.
+	// failures among them; of an experiment, those of all candidates that were
+	// judged.
 	Requests int64 `json:"requests"`
 	Failures int64 `json:"failures"`
 	// Share is the canary's part, 0 to 1, of the requests since the proxies
 	// have the present split; nil = there was none.
 	Share *float64 `json:"share,omitempty"`
+	// Versions of an experiment, stable first.
+	Versions []VersionSeen `json:"versions,omitempty"`
+}
+
+// VersionSeen is what was measured of one version of an experiment.
+type VersionSeen struct {
+	Name     string  `json:"name"`
+	Version  Version `json:"version,omitzero"` // what it runs
+	Requests int64   `json:"requests"`
+	Failures int64   `json:"failures"`
+	// Share as that of Seen.
+	Share *float64 `json:"share,omitempty"`
 }
 
 // End says how a run ended.
 type End struct {
-	At      time.Time       `json:"at"`
-	Outcome rollout.Outcome `json:"outcome"`
-	Reason  string          `json:"reason,omitempty"`
+	At      time.Time `json:"at"`
+	Outcome string    `json:"outcome"`
+	Winner  string    `json:"winner,omitempty"` // of an experiment
+	Reason  string    `json:"reason,omitempty"`
 	// Cost is about how many failed requests of users the run caused.
 	Cost float64 `json:"cost"`
 	Seen Seen    `json:"seen"`
 }
-
-// on reports whether a run is on.
-func on(s *rollout.State) bool { return s.Run.Number > 0 && s.Run.Ended.IsZero() }

@@ -9,7 +9,9 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
+	"serin.dev/serin/internal/experiment"
 	"serin.dev/serin/internal/rollout"
 )
 
@@ -28,12 +30,24 @@ type Record struct {
 	lines []line
 }
 
-// Step is one look of a record.
-type Step struct {
-	Plan *rollout.Plan // in force
+// Step is one look of a record of a release, TrialStep one of an experiment.
+type (
+	Step      = StepOf[rollout.Plan, rollout.State, rollout.Input]
+	TrialStep = StepOf[experiment.Plan, experiment.State, experiment.Input]
+)
+
+// StepOf is one look of a record.
+type StepOf[P, S, I any] struct {
+	Plan *P // in force
 	// State before the look, where it does not follow from the look before.
-	State *rollout.State
-	Input rollout.Input
+	State *S
+	Input I
+	Told
+}
+
+// Told is what a record says of a look besides.
+type Told struct {
+	At time.Time // of the look
 	// Decision, Acked and Seen as they were recorded; nil = none.
 	Decision *Decision
 	Acked    *Acked
@@ -132,6 +146,9 @@ func readHeader(first []byte) (Header, error) {
 	if l.Record == nil {
 		return Header{}, fmt.Errorf("the first line does not say of which")
 	}
+	if l.Record.Release != "" && l.Record.Experiment != "" {
+		return Header{}, fmt.Errorf("the first line says that it is of a release and of an experiment")
+	}
 	return *l.Record, readable(l.Record.Format)
 }
 
@@ -169,33 +186,45 @@ func (r *Record) read(data []byte) {
 	}
 }
 
-// Steps returns the looks in order. It ends with an error when one of them is
-// not what this package writes.
-func (r *Record) Steps() iter.Seq2[*Step, error] {
-	return func(yield func(*Step, error) bool) {
+// Steps returns the looks at a release in order. It ends with an error when one
+// of them is not what this package writes, or the record is of an experiment.
+func (r *Record) Steps() iter.Seq2[*Step, error] { return steps(r, runs()) }
+
+// TrialSteps is Steps for an experiment.
+func (r *Record) TrialSteps() iter.Seq2[*TrialStep, error] { return steps(r, trials()) }
+
+func steps[P, S, I, V any](r *Record, m machine[P, S, I, V]) iter.Seq2[*StepOf[P, S, I], error] {
+	return func(yield func(*StepOf[P, S, I], error) bool) {
+		if r.Kind() != m.kind {
+			yield(nil, fmt.Errorf("the record is not of %s, but of %s %s", article(m.kind), r.Kind(), r.Name()))
+			return
+		}
 		var (
-			plan   *rollout.Plan
-			state  *rollout.State
-			inputs inputReader
+			plan   *P
+			state  *S
+			inputs inputReader[I]
 			cut    bool
 		)
 		for i, l := range r.lines {
 			err := error(nil)
 			switch {
 			case l.Plan != nil:
-				plan, err = planOf(l.Plan)
+				plan, err = m.plan(l.Plan)
 			case l.State != nil:
-				state, inputs = &rollout.State{}, inputReader{}
+				state, inputs = new(S), inputReader[I]{}
 				if err = json.Unmarshal(l.State, state); err == nil {
-					err = state.Judge.Validate()
+					err = m.check(state)
 				}
 			case l.Cut != "":
 				cut = true
 			case l.Look != nil && plan == nil:
 				err = fmt.Errorf("no plan stands before the look")
 			case l.Look != nil:
-				s := &Step{Plan: plan, State: state, Decision: l.Decision, Acked: l.Acked, Seen: l.Seen, Apart: cut && state != nil}
+				s := &StepOf[P, S, I]{Plan: plan, State: state, Told: Told{Decision: l.Decision, Acked: l.Acked, Seen: l.Seen, Apart: cut && state != nil}}
 				if s.Input, err = inputs.read(l.Look); err == nil {
+					s.At, err = m.at(&s.Input)
+				}
+				if err == nil {
 					state = nil
 					if !yield(s, nil) {
 						return
@@ -208,4 +237,12 @@ func (r *Record) Steps() iter.Seq2[*Step, error] {
 			}
 		}
 	}
+}
+
+// article names a kind in a sentence.
+func article(k Kind) string {
+	if k == Experiment {
+		return "an experiment"
+	}
+	return "a release"
 }

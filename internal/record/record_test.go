@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/experiment"
 	"serin.dev/serin/internal/rollout"
 )
 
@@ -48,14 +49,14 @@ func TestARecordedRunReplaysToTheSameState(t *testing.T) {
 				t.Fatalf("outcome = %s (%s), want %s", w.state.Run.Outcome, w.state.Run.Reason, want)
 			}
 			r := w.record(1)
-			got := replay(t, r)
+			got := replayed(t, r)
 			if got.First != nil || got.Lost > 0 || got.Decisions < 5 {
 				t.Fatalf("replayed: %+v", got)
 			}
 			if diff := cmp.Diff(toJSON(t, w.state), toJSON(t, got.State)); diff != "" {
 				t.Errorf("state (-recorded +replayed):\n%s", diff)
 			}
-			if r.End == nil || r.End.Outcome != want || r.End.Seen.Requests != w.seen.Requests {
+			if r.End == nil || r.End.Outcome != string(want) || r.End.Seen.Requests != w.seen.Requests {
 				t.Errorf("end = %+v, want %s with %d requests", r.End, want, w.seen.Requests)
 			}
 		})
@@ -73,7 +74,7 @@ func TestARecordGoesOnAfterACrash(t *testing.T) {
 	for range 7 {
 		w.look() // is lost
 	}
-	path := filepath.Join(w.store.dir, key.Namespace, key.Release, "0001.jsonl")
+	path := filepath.Join(w.store.dir, "runs", key.Namespace, key.Name, "0001.jsonl")
 	w.crash(stored)
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -84,7 +85,7 @@ func TestARecordGoesOnAfterACrash(t *testing.T) {
 	}
 	w.play(2000, func() bool { return !on(&w.state) })
 	r := w.record(1)
-	got := replay(t, r)
+	got := replayed(t, r)
 	if got.First != nil || got.Lost != 1 || got.Decisions < 5 {
 		t.Errorf("replayed: %+v, want one line lost", got)
 	}
@@ -108,7 +109,7 @@ func TestAnotherJudgeIsADifferenceWithAName(t *testing.T) {
 	if got.First == nil {
 		t.Fatal("a judge that wants far more evidence decided the same")
 	}
-	if d := got.First; d.Recorded.Outcome != rollout.RolledBack || d.Now != nil || d.At != w.state.Run.Decided {
+	if d := got.First; d.Recorded.Outcome != string(rollout.RolledBack) || d.Now != nil || d.At != w.state.Run.Decided {
 		t.Errorf("difference = %v: recorded %v, now %v; want the rollback at %v", d.At, d.Recorded, d.Now, w.state.Run.Decided)
 	}
 }
@@ -118,7 +119,7 @@ func TestALongRecordKeepsItsDecisions(t *testing.T) {
 	w.store.maxBytes = 20_000
 	w.release("v2")
 	r := w.record(1)
-	if r.Cut == "" || r.End == nil || r.End.Outcome != rollout.Promoted {
+	if r.Cut == "" || r.End == nil || r.End.Outcome != string(rollout.Promoted) {
 		t.Fatalf("cut %q, end %+v", r.Cut, r.End)
 	}
 	apart := 0
@@ -130,7 +131,7 @@ func TestALongRecordKeepsItsDecisions(t *testing.T) {
 			apart++
 		}
 	}
-	got := replay(t, r)
+	got := replayed(t, r)
 	if got.First != nil || apart == 0 || got.Looks >= w.looks/2 {
 		t.Errorf("%d of %d looks kept, %d apart; difference %+v", got.Looks, w.looks, apart, got.First)
 	}
@@ -151,7 +152,7 @@ func TestOldRecordsGo(t *testing.T) {
 	if len(got) != keepRuns || got[0] != "0004.jsonl.gz" {
 		t.Errorf("kept %v", got)
 	}
-	if _, err := w.store.Open(key.Namespace, key.Release, 3); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "these have: 4, 5,") {
+	if _, err := w.store.Open(Release, key.Namespace, key.Name, 3); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "these have: 4, 5,") {
 		t.Errorf("of run 3: %v", err)
 	}
 	if w.record(0).Run != keepRuns+3 {
@@ -159,7 +160,7 @@ func TestOldRecordsGo(t *testing.T) {
 	}
 
 	// Another Release of the name begins anew.
-	key := Key{key.Namespace, key.Release, "uid-2"}
+	key := Key{key.Namespace, key.Name, "uid-2"}
 	was, next := rollout.State{}, rollout.State{Run: rollout.Run{Number: 1}}
 	if err := w.store.Add(key, Look{Plan: &w.plan, Was: &was, Next: &next, Input: &w.in}); err != nil {
 		t.Fatal(err)
@@ -232,7 +233,7 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 	later := rollout.Input{Now: at.Add(2 * time.Second)}
 	half := full
 	half.Now, half.Ack.Traffic, half.Target.Pods, half.Approvals = at.Add(2), rollout.Traffic{}, 0, []rollout.Approval{{ID: "j"}}
-	w, r := inputWriter{last: map[string]string{}}, inputReader{}
+	w, r := inputWriter{last: map[string]string{}}, inputReader[rollout.Input]{}
 	for i, in := range []rollout.Input{full, full, bare, later, full, half, full} {
 		look, err := w.write(&in)
 		if err != nil {
@@ -256,7 +257,7 @@ func TestATornRecordKeepsWhatIsWhole(t *testing.T) {
 	w.fails["v2"] = 0.3
 	w.release("v2")
 	data := w.lines(1)
-	whole := replay(t, parse(t, data))
+	whole := replayed(t, parse(t, data))
 	for cut := bytes.IndexByte(data, '\n') + 1; cut < len(data); cut += 997 {
 		r, err := Parse(data[:cut])
 		if err != nil {
@@ -265,7 +266,7 @@ func TestATornRecordKeepsWhatIsWhole(t *testing.T) {
 			}
 			continue // no look is left
 		}
-		if got := replay(t, r); got.First != nil || got.Lost > 1 || got.Looks > whole.Looks {
+		if got := replayed(t, r); got.First != nil || got.Lost > 1 || got.Looks > whole.Looks {
 			t.Errorf("cut at %d: %+v", cut, got)
 		}
 	}
@@ -278,20 +279,30 @@ func FuzzParse(f *testing.F) {
 	lines := bytes.SplitAfter(w.lines(1), []byte("\n"))
 	f.Add(bytes.Join(lines[:8], nil)) // short, so that much is tried
 	f.Add(bytes.Join(slices.Concat(lines[:4], lines[len(lines)-3:]), nil))
+	x := newTrialWorld(f, f.TempDir())
+	x.rate = 3
+	x.run()
+	lines = bytes.SplitAfter(x.lines(0), []byte("\n"))
+	f.Add(bytes.Join(lines[:9], nil))
+	f.Add(bytes.Join(slices.Concat(lines[:4], lines[len(lines)-3:]), nil))
 	f.Add([]byte(`{"lines":[{"record":{"format":1}},{"state":{}},{"look":{"now":"2026-01-01T00:00:00Z"}}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := Parse(data)
 		if err != nil {
 			return
 		}
-		for _, err := range r.Steps() {
-			if err != nil {
-				return
-			}
-		}
 		// Whatever could be read can be decided on, or is refused.
-		if _, err := Replay(r, rollout.Step); err != nil {
+		if r.Kind() == Experiment {
+			_, err = ReplayTrial(r, experiment.Step)
+		} else {
+			_, err = Replay(r, rollout.Step)
+		}
+		if err != nil {
 			return
+		}
+		// And be told.
+		if _, err := Export(r); err != nil {
+			t.Errorf("it was replayed, and cannot be exported: %v", err)
 		}
 	})
 }
@@ -356,8 +367,8 @@ func TestAForgedDocumentIsRefused(t *testing.T) {
 	set := func(field string, value any) func(map[string]any) {
 		return func(doc map[string]any) { doc[field] = value }
 	}
-	if r := parse(t, []byte(toJSON(t, export(whole)))); r.End == nil || replay(t, r).End != "" {
-		t.Errorf("what Export made ends with %+v, %q", r.End, replay(t, r).End)
+	if r := parse(t, []byte(toJSON(t, export(whole)))); r.End == nil || replayed(t, r).End != "" {
+		t.Errorf("what Export made ends with %+v, %q", r.End, replayed(t, r).End)
 	}
 	f("outcome", set("outcome", "promoted"), "outcome would be different")
 	f("reason", set("reason", "all is well"), "reason would be different")
@@ -392,13 +403,13 @@ func TestAForgedEndIsFound(t *testing.T) {
 		t.Helper()
 		r := w.record(1)
 		forge(r)
-		if got := replay(t, r); got.First != nil || !strings.Contains(got.End, want) || (want == "") != (got.End == "") {
+		if got := replayed(t, r); got.First != nil || !strings.Contains(got.End, want) || (want == "") != (got.End == "") {
 			t.Errorf("end: %q, want %q", got.End, want)
 		}
 	}
 	f(func(*Record) {}, "")
 	f(func(r *Record) { r.End = nil }, "has no end, and its looks come to one: rolled-back")
-	f(func(r *Record) { r.End.Outcome = rollout.Promoted }, "ends with promoted, and its looks with rolled-back")
+	f(func(r *Record) { r.End.Outcome = string(rollout.Promoted) }, "ends with promoted, and its looks with rolled-back")
 	f(func(r *Record) { r.End.At = r.End.At.Add(1) }, "ends at ")
 	f(func(r *Record) { r.End.Cost = 0 }, "a cost of 0 failed requests")
 	f(func(r *Record) { // as if retries had spared users the failures

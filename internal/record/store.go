@@ -14,23 +14,26 @@ import (
 	"sync"
 	"time"
 
+	"serin.dev/serin/internal/experiment"
 	"serin.dev/serin/internal/rollout"
 )
 
 const (
-	// keepRuns is how many records a release has at most.
+	// keepRuns is how many records a release has at most, and experiments of
+	// one name.
 	keepRuns = 20
-	// keepReleases is how many releases have records at most; those of
-	// releases that are gone stay until then.
-	keepReleases = 500
+	// keepNames is how many releases have records at most, and names of
+	// experiments; those of releases that are gone stay until then.
+	keepNames = 500
 	// maxBytes is the length of a record, before it is packed, from which on it
 	// has decisions alone: half an hour of a service with thousands of requests
 	// per second, days of a quiet one.
 	maxBytes = 64 << 20
 )
 
-// Store keeps the records of runs in files, NAMESPACE/RELEASE/0007.jsonl below
-// its directory, packed (.gz) when the run has ended. A nil Store keeps nothing.
+// Store keeps records in files, runs/NAMESPACE/RELEASE/0007.jsonl and
+// experiments/NAMESPACE/EXPERIMENT/0001.jsonl below its directory, packed (.gz)
+// when the run has ended. A nil Store keeps nothing.
 type Store struct {
 	dir      string
 	maxBytes int64
@@ -41,8 +44,8 @@ type Store struct {
 	packing sync.WaitGroup
 }
 
-// Key names a Release.
-type Key struct{ Namespace, Release, UID string }
+// Key names a Release or an Experiment.
+type Key struct{ Namespace, Name, UID string }
 
 // Look is one call of rollout.Step with what came out. The Store keeps none of
 // it.
@@ -53,6 +56,22 @@ type Look struct {
 	Events    []rollout.Event
 	From, To  Version // of the run of Next
 	Seen      Seen
+}
+
+// TrialLook is one call of experiment.Step with what came out. Was is what came
+// out of the look that was added before, unless Forget was called since. The
+// Store keeps none of it.
+type TrialLook struct {
+	Plan      *experiment.Plan
+	Was, Next *experiment.State
+	Input     *experiment.Input
+	Events    []experiment.Event
+	// Acked is since when every proxy has the shares of Was, to be said once;
+	// zero = it was said, or they have not.
+	Acked time.Time
+	// Versions are what they run, and their measured shares, stable first: one
+	// for each, or none. The counts are the state's.
+	Versions []VersionSeen
 }
 
 // NewStore keeps records below dir, which is made when the first run begins.
@@ -68,77 +87,118 @@ func (s *Store) Add(k Key, l Look) error {
 	if s == nil || !began && !on(l.Was) {
 		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := s.add(k, l, began)
-	if err != nil {
-		s.drop(k)
-		return fmt.Errorf("record of run %d: %w", l.Next.Run.Number, err)
+	h := Header{
+		Format: format, Namespace: k.Namespace, Release: k.Name, UID: k.UID,
+		Run: l.Next.Run.Number, From: l.From, To: l.To,
 	}
-	if !on(l.Next) {
-		s.finish(k)
+	e := entry{
+		plan: l.Plan, was: l.Was, wasAt: l.Was.At, at: l.Next.At, input: l.Input,
+		decision: decisionOf(l.Was, l.Next, l.Events), acked: ackedBy(l.Was, l.Next), seen: &l.Seen, end: endOf(l.Next, &l.Seen),
+	}
+	if err := s.add(k, h, began, e); err != nil {
+		return fmt.Errorf("record of run %d: %w", h.Run, err)
 	}
 	return nil
 }
 
-func (s *Store) add(k Key, l Look, began bool) error {
+// AddTrial is Add for an experiment, whose record begins with the first look.
+func (s *Store) AddTrial(k Key, l TrialLook) error {
+	if s == nil || l.Was.Phase == experiment.Finished {
+		return nil
+	}
+	seen := seenOf(l.Next).with(l.Versions)
+	e := entry{
+		plan: l.Plan, was: l.Was, input: l.Input, seen: &seen, end: endOfTrial(l.Next, &seen),
+		decision: trialDecision(l.Plan, l.Was, l.Next, l.Input, l.Events),
+	}
+	if !l.Acked.IsZero() {
+		e.acked = &Acked{Shares: sharesOf(l.Was), Since: l.Acked}
+	}
+	h := Header{Format: format, Namespace: k.Namespace, Experiment: k.Name, UID: k.UID}
+	if err := s.add(k, h, false, e); err != nil {
+		return fmt.Errorf("record of the experiment: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) add(k Key, h Header, began bool, e entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	f := s.open[k]
 	if f == nil || began {
 		s.drop(k)
-		h := Header{format, k.Namespace, k.Release, k.UID, l.Next.Run.Number, l.From, l.To}
 		var err error
 		if f, err = s.begin(h, began); err != nil {
 			return err
 		}
 		s.open[k] = f
 	}
-	return f.add(l)
+	if err := f.add(e); err != nil {
+		s.drop(k)
+		return err
+	}
+	if e.end != nil {
+		s.finish(k)
+	}
+	return nil
 }
 
 // begin opens the file of a run, a new one or, after a restart, the one that it
 // has.
 func (s *Store) begin(h Header, began bool) (*file, error) {
-	dir := s.dirOf(h.Namespace, h.Release)
+	dir := s.dirOf(h.Kind(), h.Namespace, h.Name())
+	there, err := runsIn(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var last int64
+	if n := len(there); n > 0 {
+		last = there[n-1]
+	}
+	if h.Run == 0 { // of an experiment: it has that of its last look, or the next one
+		h.Run = last
+	}
 	path := filepath.Join(dir, fileName(h.Run))
 	if !began {
 		if old, err := headerOf(path); err == nil && old.UID == h.UID {
 			return reopen(path, s.maxBytes)
 		}
 	}
-	if err := s.makeRoom(dir, h); err != nil {
+	if h.Kind() == Experiment {
+		h.Run = last + 1
+	}
+	if err := s.makeRoom(dir, there, h); err != nil {
 		return nil, err
 	}
-	return create(path, h, s.maxBytes)
+	return create(filepath.Join(dir, fileName(h.Run)), h, s.maxBytes)
 }
 
 // makeRoom removes what a new record makes out of date: the oldest ones, and
-// those of another Release of the name, or of a journal that was lost.
-func (s *Store) makeRoom(dir string, h Header) error {
+// those of another Release of the name, or of a journal that was lost. The
+// experiments of a name are counted on.
+func (s *Store) makeRoom(dir string, there []int64, h Header) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	runs, err := runsIn(dir)
-	if err != nil {
-		return err
-	}
 	other := false
-	if n := len(runs); n > 0 {
-		last, err := headerOf(filepath.Join(dir, fileName(runs[n-1])))
+	if n := len(there); n > 0 && h.Kind() == Release {
+		last, err := headerOf(filepath.Join(dir, fileName(there[n-1])))
 		other = err != nil || last.UID != h.UID
 	}
-	for i, run := range runs {
-		if other || run >= h.Run || i < len(runs)-keepRuns+1 {
-			err = errors.Join(err, remove(filepath.Join(dir, fileName(run))))
+	var errs []error
+	for i, run := range there {
+		if other || run >= h.Run || i < len(there)-keepRuns+1 {
+			errs = append(errs, remove(filepath.Join(dir, fileName(run))))
 		}
 	}
-	return errors.Join(err, s.sweep())
+	return errors.Join(append(errs, s.sweep(h.Kind()))...)
 }
 
-// sweep removes the records of the releases that had no run for longest.
-func (s *Store) sweep() error {
+// sweep removes the records of those that had no run for longest.
+func (s *Store) sweep(k Kind) error {
 	// The pattern is well-formed.
-	dirs, _ := filepath.Glob(filepath.Join(s.dir, "*", "*"))
-	if len(dirs) <= keepReleases {
+	dirs, _ := filepath.Glob(filepath.Join(s.dir, k.dir(), "*", "*"))
+	if len(dirs) <= keepNames {
 		return nil
 	}
 	at := map[string]time.Time{}
@@ -149,7 +209,7 @@ func (s *Store) sweep() error {
 	}
 	slices.SortFunc(dirs, func(a, b string) int { return at[a].Compare(at[b]) })
 	var errs []error
-	for _, dir := range dirs[:len(dirs)-keepReleases] {
+	for _, dir := range dirs[:len(dirs)-keepNames] {
 		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)
@@ -171,8 +231,9 @@ func (s *Store) drop(k Key) {
 	}
 }
 
-// Forget closes what is open of a Release that is gone. Its records stay until
-// they are the oldest, or another Release of the name has a run.
+// Forget closes what is open of a Release or an Experiment that is gone. Its
+// records stay until they are the oldest, or another Release of the name has a
+// run.
 func (s *Store) Forget(k Key) {
 	if s == nil {
 		return
@@ -195,20 +256,24 @@ func (s *Store) Close() {
 // Open returns the lines of a record for the caller to close; run 0 is the last
 // one. The error says which runs there are, and is fs.ErrNotExist, when that one
 // has no record. A record that is being written ends with what is written.
-func (s *Store) Open(namespace, release string, run int64) (io.ReadCloser, error) {
-	runs, err := runsIn(s.dirOf(namespace, release))
+func (s *Store) Open(k Kind, namespace, name string, run int64) (io.ReadCloser, error) {
+	dir := s.dirOf(k, namespace, name)
+	runs, err := runsIn(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if len(runs) == 0 {
-		return nil, missing(fmt.Sprintf("release %s has no record: none of its runs began since Serin keeps them", release))
+	switch {
+	case len(runs) == 0 && k == Experiment:
+		return nil, missing(fmt.Sprintf("experiment %s has no record: Serin has not looked at it since it keeps them", name))
+	case len(runs) == 0:
+		return nil, missing(fmt.Sprintf("release %s has no record: none of its runs began since Serin keeps them", name))
 	}
 	if run == 0 {
 		run = runs[len(runs)-1]
 	}
-	r, err := unpack(filepath.Join(s.dirOf(namespace, release), fileName(run)))
+	r, err := unpack(filepath.Join(dir, fileName(run)))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, missing(fmt.Sprintf("run %d of release %s has no record; these have: %s", run, release, listOf(runs)))
+		return nil, missing(fmt.Sprintf("run %d of %s %s has no record; these have: %s", run, k, name, listOf(runs)))
 	}
 	return r, err
 }
@@ -219,10 +284,18 @@ type missing string
 func (m missing) Error() string        { return string(m) }
 func (m missing) Is(target error) bool { return target == fs.ErrNotExist }
 
-func (s *Store) dirOf(namespace, release string) string {
+// dir is where records of a kind are.
+func (k Kind) dir() string {
+	if k == Experiment {
+		return "experiments"
+	}
+	return "runs"
+}
+
+func (s *Store) dirOf(k Kind, namespace, name string) string {
 	// Both are names of objects of the API. A caller from outside may make
 	// up others; nothing but a name below the directory is ever touched.
-	return filepath.Join(s.dir, filepath.Base(filepath.Clean("/"+namespace)), filepath.Base(filepath.Clean("/"+release)))
+	return filepath.Join(s.dir, k.dir(), filepath.Base(filepath.Clean("/"+namespace)), filepath.Base(filepath.Clean("/"+name)))
 }
 
 func listOf(runs []int64) string {

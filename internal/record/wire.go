@@ -89,7 +89,7 @@ func nameOf(name string) string {
 	return strings.ToLower(name[:2]) + name[2:]
 }
 
-// fieldName is the name of a field of rollout.Input on the wire.
+// fieldName is the name of a field of an input on the wire.
 func fieldName(name string) string { return strings.Trim(nameOf(`"`+name+`"`), `"`) }
 
 func isZero(value []byte) bool {
@@ -101,7 +101,8 @@ func isZero(value []byte) bool {
 }
 
 // counted reports whether a field of rollout.Input counts since the look before.
-// The others stand until they change.
+// The others stand until they change. Those of experiment.Input all stand: what
+// its candidates did is new as a whole.
 func counted(field string) bool {
 	switch field {
 	case "Samples", "Arrived", "Served", "Late", "Hooks", "Mirrored":
@@ -115,9 +116,9 @@ type inputWriter struct {
 	last map[string]string // what was written of the fields that stand
 }
 
-// write returns the object of a look. The caller gives up the writer if that
+// write returns the object of a look, of a pointer to an input. The caller gives up the writer if that
 // is not stored.
-func (w *inputWriter) write(in *rollout.Input) (json.RawMessage, error) {
+func (w *inputWriter) write(in any) (json.RawMessage, error) {
 	look := map[string]json.RawMessage{}
 	v := reflect.ValueOf(in).Elem()
 	for i := range v.NumField() {
@@ -143,15 +144,16 @@ func (w *inputWriter) write(in *rollout.Input) (json.RawMessage, error) {
 	return json.Marshal(look)
 }
 
-// inputReader is the reverse.
-type inputReader struct{ in rollout.Input }
+// inputReader is the reverse, for inputs I.
+type inputReader[I any] struct{ in I }
 
 // read returns the input of the next look. What it shares with the one before is
 // not to be changed.
-func (r *inputReader) read(look json.RawMessage) (rollout.Input, error) {
+func (r *inputReader[I]) read(look json.RawMessage) (I, error) {
+	var none I
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(look, &fields); err != nil {
-		return rollout.Input{}, err
+		return none, err
 	}
 	next := r.in
 	v := reflect.ValueOf(&next).Elem()
@@ -166,17 +168,11 @@ func (r *inputReader) read(look json.RawMessage) (rollout.Input, error) {
 			continue
 		}
 		if err := json.Unmarshal(data, v.Field(i).Addr().Interface()); err != nil {
-			return rollout.Input{}, fmt.Errorf("%s: %w", fieldName(name), err)
+			return none, fmt.Errorf("%s: %w", fieldName(name), err)
 		}
 	}
 	for name := range fields {
-		return rollout.Input{}, fmt.Errorf("a look has no %q", name)
-	}
-	if next.Now.IsZero() {
-		return rollout.Input{}, fmt.Errorf("the look does not say when it was")
-	}
-	if err := next.Samples.Validate(); err != nil {
-		return rollout.Input{}, err
+		return none, fmt.Errorf("a look has no %q", name)
 	}
 	r.in = next
 	return next, nil

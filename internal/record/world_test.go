@@ -158,7 +158,7 @@ func (w *world) record(run int64) *Record {
 func (w *world) lines(run int64) []byte {
 	w.t.Helper()
 	w.store.packing.Wait()
-	r, err := w.store.Open(key.Namespace, key.Release, run)
+	r, err := w.store.Open(Release, key.Namespace, key.Name, run)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -175,18 +175,24 @@ func parse(t testing.TB, data []byte) *Record {
 	return r
 }
 
-func replay(t *testing.T, r *Record) *Replayed {
+// outcome is what became of a record, and the state after it.
+type outcome[S any] struct {
+	*Replayed
+	State S
+}
+
+func replayed(t *testing.T, r *Record) outcome[rollout.State] {
 	t.Helper()
-	out, err := Replay(r, rollout.Step)
+	out, state, err := replay(r, runs(), rollout.Step)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	return outcome[rollout.State]{out, state}
 }
 
 func files(t *testing.T, dir string) []string {
 	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(dir, key.Namespace, key.Release))
+	entries, err := os.ReadDir(filepath.Join(dir, "runs", key.Namespace, key.Name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,6 +224,18 @@ func setIn(t *testing.T, path string, v reflect.Value) {
 	case v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[time.Time]():
 		for i := range v.NumField() {
 			setIn(t, path+"."+v.Type().Field(i).Name, v.Field(i))
+		}
+	}
+}
+
+// allSetBut is allSet for the fields of a struct themselves; a field that is
+// looked at elsewhere is left out.
+func allSetBut(t *testing.T, but string, v any) {
+	t.Helper()
+	s := reflect.ValueOf(v)
+	for i := range s.NumField() {
+		if name := s.Type().Field(i).Name; name != but && s.Field(i).IsZero() {
+			t.Errorf("%s is not set: a field that this test does not know may not be kept", name)
 		}
 	}
 }
