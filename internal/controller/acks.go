@@ -218,6 +218,13 @@ func (a *Acks) Pods(service mesh.ServiceName, workload string) (n int32, in Rout
 	return n, RouteAck{Snapshot: a.applied.Version, At: a.since}
 }
 
+// everywhere is the latest snapshot that every proxy runs; nil = none yet.
+func (a *Acks) everywhere() *mesh.Snapshot {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.applied
+}
+
 // Left reports whether no proxy splits the Release's traffic any more, nor sends
 // what is for its Service to the stable copy.
 func (a *Acks) Left(rel *kube.Delivery) bool {

@@ -79,6 +79,7 @@ type delivery struct {
 	told     bool      // there was an event
 	alarmed  bool      // somebody was alerted
 	outage   outage
+	hidden   hidden
 	frozen   string // why it was at the last look; "" = it was not
 	pace     pace
 
@@ -304,7 +305,10 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	run.hooks.keep(ctx, run.stored.State.Want().Hooks, func(c rollout.HookCall) (order, error) { return d.order(rel, run, c) })
 	run.measures.due(ctx, rel, &run.stored.State, now)
 	d.sendOwn(ctx, rel, run)
-	return d.make(ctx, rel, run)
+	if err := d.make(ctx, rel, run); err != nil {
+		return err
+	}
+	return run.hidden.look(d.Acks, rel)
 }
 
 // hear adds to an input what people and other systems said.
