@@ -54,7 +54,7 @@ func thisMachine() Machine {
 		}
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		m.Kernel = strings.TrimSpace(string(release))
+		m.Kernel, _, _ = strings.Cut(strings.TrimSpace(string(release)), "-") // what a builder adds says nothing
 	}
 	return m
 }
