@@ -16,13 +16,13 @@ func (j *Judge) doubt(policy Policy) string {
 	if policy.FalseAlarm <= 0 {
 		return ""
 	}
-	asked := func(e eProcess, part float64) bool { return e.logE() >= math.Log(doubtful/part) }
+	asked := func(e *eProcess, part float64) bool { return e.atLeast(math.Log(doubtful / part)) }
 	const text = ": it may be worse, which more requests will show"
-	if asked(j.Failure.eProcess, failuresPart) {
+	if asked(&j.Failure.eProcess, failuresPart) {
 		return "the canary " + compareText(j.Total) + text
 	}
 	for k := range j.Strata {
-		if t := &j.Strata[k]; asked(t.Failure.eProcess, strataFailuresPart*stratumPart(k)) {
+		if t := &j.Strata[k]; asked(&t.Failure.eProcess, strataFailuresPart*stratumPart(k)) {
 			return t.Name + ": the canary " + compareText(t.seen()) + text
 		}
 	}
@@ -32,11 +32,11 @@ func (j *Judge) doubt(policy Policy) string {
 	if early := j.early(policy); early != "" {
 		return early
 	}
-	if asked(j.Latency.eProcess, latencyPart) {
+	if asked(&j.Latency.eProcess, latencyPart) {
 		return j.Latency.text(policy.LatencyTolerance) + text
 	}
 	for k := range j.Strata {
-		if t := &j.Strata[k]; asked(t.Latency.eProcess, strataLatencyPart*stratumPart(k)) {
+		if t := &j.Strata[k]; asked(&t.Latency.eProcess, strataLatencyPart*stratumPart(k)) {
 			return t.Name + ": " + t.Latency.text(policy.LatencyTolerance) + text
 		}
 	}

@@ -68,19 +68,37 @@ func (e eProcess) reserve() float64 {
 
 // logE is the logarithm of the present e-value.
 func (e eProcess) logE() float64 {
-	sum := math.Log(e.reserve())
 	if len(e.Log) == 0 {
 		return 0
 	}
-	for _, l := range e.Log {
-		sum = logAddExp(sum, float64(l))
-	}
-	return sum
+	return logAddExp(math.Log(e.reserve()), e.Log.logSumExp())
+}
+
+// atLeast reports whether the present log e-value is the limit or more. As a
+// rule it never was, which is known without reckoning.
+func (e *eProcess) atLeast(limit float64) bool {
+	return e.Max >= float32(limit) && e.logE() >= limit
 }
 
 func logAddExp(a, b float64) float64 {
 	top, low := max(a, b), min(a, b)
 	return top + math.Log1p(math.Exp(low-top))
+}
+
+// logSumExp returns ln Σ exp(l) without overflow; -Inf of nothing.
+func (l float32s) logSumExp() float64 {
+	top := math.Inf(-1)
+	for _, v := range l {
+		top = max(top, float64(v))
+	}
+	if math.IsInf(top, 0) {
+		return top
+	}
+	var sum float64
+	for _, v := range l {
+		sum += math.Exp(float64(v) - top)
+	}
+	return top + math.Log(sum)
 }
 
 // float32s are written as base64 of their bits: exact, and half as long as numbers.

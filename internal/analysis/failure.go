@@ -1,6 +1,9 @@
 package analysis
 
-import "math"
+import (
+	"math"
+	"sort"
+)
 
 // The failure test.
 //
@@ -149,41 +152,52 @@ func blockRatios(block Counts, odds []alternative, ratios []float64) bool {
 		block.CanaryFailures > block.CanaryRequests || block.StableFailures > block.StableRequests {
 		return false
 	}
-	logs := logHypergeometric(block.CanaryRequests, block.StableRequests, k)
+	var room [2][32]float64
+	h := hypergeometric{up: room[0][:0], logs: room[1][:0]}.of(block.CanaryRequests, block.StableRequests, k)
 	lowest := float64(max(0, k-block.StableRequests))
-	total := logSumTilted(logs, 0)
+	total := h.logSum(1, 0)
 	for i, a := range odds {
 		theta := math.Log(a.odds)
-		mean := logSumTilted(logs, theta) + lowest*theta - total
+		mean := h.logSum(a.odds, theta) + lowest*theta - total
 		ratios[i] = float64(block.CanaryFailures)*theta - mean
 	}
 	return true
 }
 
-// logHypergeometric returns the logarithms of the hypergeometric probabilities
-// of drawing y of canary's requests among k failures, for y from max(0,
-// k-stable) to min(k, canary), up to a common constant.
-func logHypergeometric(canary, stable, k int64) []float64 {
-	lo, hi := max(0, k-stable), min(k, canary)
-	logs := make([]float64, hi-lo+1)
-	for y := lo; y < hi; y++ {
-		// P(y+1)/P(y), from the binomial coefficients.
-		up := float64(canary-y) * float64(k-y)
-		down := float64(y+1) * float64(stable-k+y+1)
-		logs[y-lo+1] = logs[y-lo] + math.Log(up/down)
-	}
-	return logs
+// hypergeometric is the distribution of how many of canary's requests are drawn
+// among k failures, y from max(0, k-stable) to min(k, canary).
+type hypergeometric struct {
+	up   []float64 // P(y+1)/P(y), which falls with y
+	logs []float64 // ln P(y), up to a common constant
 }
 
-// logSumTilted returns ln Σ_i exp(logs[i] + i·theta) without overflow.
-func logSumTilted(logs []float64, theta float64) float64 {
-	top := math.Inf(-1)
-	for i, l := range logs {
-		top = max(top, l+float64(i)*theta)
+// of fills in the distribution, in the room of h if it is enough.
+func (h hypergeometric) of(canary, stable, k int64) hypergeometric {
+	log := 0.0
+	h.up, h.logs = h.up[:0], append(h.logs[:0], log)
+	for y := max(0, k-stable); y < min(k, canary); y++ {
+		// From the binomial coefficients.
+		up := float64(canary-y) * float64(k-y) / (float64(y+1) * float64(stable-k+y+1))
+		log += math.Log(up)
+		h.up, h.logs = append(h.up, up), append(h.logs, log)
 	}
-	var sum float64
-	for i, l := range logs {
-		sum += math.Exp(l + float64(i)*theta - top)
+	return h
+}
+
+// logSum returns ln Σ_i P(i)·odds^i, theta being the logarithm of the odds: from
+// the largest term on to both sides, until what is left is nothing beside it.
+func (h *hypergeometric) logSum(odds, theta float64) float64 {
+	const negligible = 1e-18
+	top := sort.Search(len(h.up), func(i int) bool { return h.up[i]*odds <= 1 })
+	sum, term := 1.0, 1.0
+	for i := top; i < len(h.up) && term > negligible; i++ {
+		term *= h.up[i] * odds
+		sum += term
 	}
-	return top + math.Log(sum)
+	term = 1
+	for i := top; i > 0 && term > negligible; i-- {
+		term /= h.up[i-1] * odds
+		sum += term
+	}
+	return h.logs[top] + float64(top)*theta + math.Log(sum)
 }

@@ -216,12 +216,12 @@ func (j Judge) judge(policy Policy) Judge {
 
 // verdict is the first reason to fail the canary.
 func (j *Judge) verdict(policy Policy) failure {
-	chance := fmt.Sprintf(", with a chance of error below %s", short(policy.FalseAlarm))
+	chance := func() string { return ", with a chance of error below " + short(policy.FalseAlarm) }
 	failures := func(t *stratumTest, limit float64) bool { return float64(t.Failure.Max) >= limit }
 	latency := func(t *stratumTest, limit float64) bool { return float64(t.Latency.Max) >= limit }
 
 	if float64(j.Failure.Max) >= policy.limit(failuresPart) {
-		f := failure{Kind: Failures, AtOnce: true, Reason: "the canary " + compareText(j.Total) + ": worse" + chance}
+		f := failure{Kind: Failures, AtOnce: true, Reason: "the canary " + compareText(j.Total) + ": worse" + chance()}
 		if n := j.Spared.Total.CanaryFailures; n > 0 {
 			f.Reason += fmt.Sprintf("; retries spared users %d of its failures", n)
 		}
@@ -233,14 +233,14 @@ func (j *Judge) verdict(policy Policy) failure {
 	}
 	if t := j.found(policy, strataFailuresPart, failures); t != nil {
 		return failure{Kind: Failures, Stratum: t.Name, AtOnce: true,
-			Reason: fmt.Sprintf("%s: the canary %s: worse%s", t.Name, compareText(t.seen()), chance)}
+			Reason: fmt.Sprintf("%s: the canary %s: worse%s", t.Name, compareText(t.seen()), chance())}
 	}
 	if float64(j.Latency.Max) >= policy.limit(latencyPart) {
-		return failure{Kind: Latency, AtOnce: true, Reason: j.Latency.text(policy.LatencyTolerance) + chance}
+		return failure{Kind: Latency, AtOnce: true, Reason: j.Latency.text(policy.LatencyTolerance) + chance()}
 	}
 	if t := j.found(policy, strataLatencyPart, latency); t != nil {
 		return failure{Kind: Latency, Stratum: t.Name, AtOnce: true,
-			Reason: t.Name + ": " + t.Latency.text(policy.LatencyTolerance) + chance}
+			Reason: t.Name + ": " + t.Latency.text(policy.LatencyTolerance) + chance()}
 	}
 	if spent := j.spent(); policy.Budget > 0 && spent.sure() >= float64(policy.Budget) {
 		if spent.Direct > 0 {
@@ -256,8 +256,9 @@ func (j *Judge) verdict(policy Policy) failure {
 
 // found is the first stratum whose question is answered; nil without one.
 func (j *Judge) found(policy Policy, part float64, answered func(t *stratumTest, limit float64) bool) *stratumTest {
+	least := policy.limit(part) // of all of them, so that one limit does for most
 	for k := range j.Strata {
-		if t := &j.Strata[k]; answered(t, policy.limit(part*stratumPart(k))) {
+		if t := &j.Strata[k]; answered(t, least) && answered(t, policy.limit(part*stratumPart(k))) {
 			return t
 		}
 	}

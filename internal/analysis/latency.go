@@ -24,7 +24,7 @@ import (
 // needs one number each to remember.
 //
 // A version all of whose requests take longer moves all quantiles at once, and
-// one of them alone sees two thirds of that. shiftRatio sees them together.
+// one of them alone sees two thirds of that. shift.go sees them together.
 //
 // Durations are compared by histogram buckets, whose bounds are exact: the
 // tolerance is rounded up to whole buckets, never down.
@@ -155,80 +155,6 @@ func (t latencyTest) endBlock() latencyTest {
 	return t
 }
 
-// latencyScores are the means of a normal variable between its quantiles of
-// latencyRanks: the scores of van der Waerden's rank test, grouped.
-func latencyScores() [latencyQuantiles + 1]float64 {
-	return [latencyQuantiles + 1]float64{-0.798, 0.396, 1.179, 1.910, 2.665}
-}
-
-// shiftMost bounds the work on one block, requests times those of the smaller
-// side: some milliseconds. A block that is larger is not scored; whether it is
-// depends on numbers of requests alone.
-const shiftMost = 4_000_000
-
-// shiftRatio is the log likelihood ratio of one block against "no slower" when
-// each of the canary's requests is heavier by e^(shift·score).
-//
-// Given the block's requests of both sides, and how many are between which
-// thresholds, the canary's are a random selection of them. Under the
-// alternative a selection is likelier by the product of its weights; divided by
-// the mean over all selections, which is an elementary symmetric polynomial,
-// that has mean 1. It rises with each duration of the canary's and falls with
-// each of stable's, so that its mean is at most 1 in stochastic order, too.
-func shiftRatio(block *late, shift float64) float64 {
-	var all, canary [latencyQuantiles + 1]int64
-	beyond := Counts{CanaryFailures: block[0], StableFailures: block[1]}
-	for i := range all {
-		var next Counts
-		if i < latencyQuantiles {
-			next = block.at(i)
-		}
-		canary[i] = beyond.CanaryFailures - next.CanaryFailures
-		all[i] = beyond.Failures() - next.Failures()
-		beyond = next
-	}
-	n, few := block.requests(), min(block[0], block[1])
-	if few == 0 || n*few > shiftMost {
-		return 0
-	}
-	// The fewer are selected: choosing stable's is leaving the canary's.
-	selected, sign := canary, 1.0
-	if block[1] < block[0] {
-		sign = -1
-		for i := range selected {
-			selected[i] = all[i] - canary[i]
-		}
-	}
-	// sums[j] is the polynomial of degree j over the requests so far, in units
-	// of e^scale.
-	sums, scale, score, done := make([]float64, few+1), 0.0, 0.0, int64(0)
-	sums[0] = 1
-	for i, of := range latencyScores() {
-		theta := sign * shift * of
-		weight := math.Exp(theta)
-		score += theta * float64(selected[i])
-		for range all[i] {
-			done++
-			for j := min(done, few); j > 0; j-- {
-				sums[j] += weight * sums[j-1]
-			}
-			if top := sums[min(done, few)/2]; top > 1e100 {
-				for j := range sums {
-					sums[j] /= top
-				}
-				scale += math.Log(top)
-			}
-		}
-	}
-	return score - (math.Log(sums[few]) + scale - logChoose(n, few))
-}
-
-// logChoose is the logarithm of the binomial coefficient.
-func logChoose(n, k int64) float64 {
-	of := func(n int64) float64 { l, _ := math.Lgamma(float64(n + 1)); return l }
-	return of(n) - of(k) - of(n-k)
-}
-
 // learn moves the estimates towards the quantiles of what stable does.
 func (t latencyTest) learn(stable *Histogram) latencyTest {
 	const (
@@ -269,11 +195,7 @@ func (t latencyTest) best() int {
 		return 0
 	}
 	for i := range latencyQuantiles {
-		sum := math.Inf(-1)
-		for _, l := range t.Log[i*per : (i+1)*per] {
-			sum = logAddExp(sum, float64(l))
-		}
-		if sum > most {
+		if sum := t.Log[i*per : (i+1)*per].logSumExp(); sum > most {
 			best, most = i, sum
 		}
 	}
@@ -307,14 +229,18 @@ func buckets(quantiles float32s) (at [latencyQuantiles]int16) {
 
 // over counts the durations, and those in buckets above each of at.
 func (h *Histogram) over(at [latencyQuantiles]int16) (n int64, over [latencyQuantiles]int64) {
-	for i, c := range h {
-		if c == 0 {
+	const together = 10 // divides histogramBuckets; most are empty, and their neighbours, too
+	for first := 0; first < histogramBuckets; first += together {
+		h := (*[together]uint32)(h[first:])
+		if h[0]|h[1]|h[2]|h[3]|h[4]|h[5]|h[6]|h[7]|h[8]|h[9] == 0 {
 			continue
 		}
-		n += int64(c)
-		for k, a := range at {
-			if i > int(a) {
-				over[k] += int64(c)
+		for i, c := range h {
+			n += int64(c)
+			for k, a := range at {
+				if first+i > int(a) {
+					over[k] += int64(c)
+				}
 			}
 		}
 	}

@@ -297,6 +297,51 @@ func lateOf(canary, all [latencyQuantiles + 1]int64) (l late) {
 	return l
 }
 
+// TestSelectionsAreCountedAsTheyAre multiplies the polynomial out, in units of
+// e^scale, the slow and obvious way.
+func TestSelectionsAreCountedAsTheyAre(t *testing.T) {
+	slow := func(all *[latencyQuantiles + 1]int64, weights *[latencyQuantiles + 1]float64, few int64) float64 {
+		sums, scale := make([]float64, few+1), 0.0
+		sums[0] = 1
+		for i, weight := range weights {
+			for range all[i] {
+				for k := few; k > 0; k-- {
+					sums[k] += weight * sums[k-1]
+				}
+				if top := slices.Max(sums); top > 1e100 {
+					for k := range sums {
+						sums[k] /= top
+					}
+					scale += math.Log(top)
+				}
+			}
+		}
+		return math.Log(sums[few]) + scale
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		var all [latencyQuantiles + 1]int64
+		var weights [latencyQuantiles + 1]float64
+		var n int64
+		for i, score := range latencyScores() {
+			all[i] = int64(math.Exp(6*r.Float64())) * r.Int64N(2)
+			weights[i] = math.Exp((r.Float64() - 0.5) * score)
+			n += all[i]
+		}
+		if n < 2 {
+			continue
+		}
+		few := 1 + r.Int64N(n/2)
+		if r.IntN(2) == 0 {
+			few = 1 + few/16
+		}
+		got, want := logSelections(&all, &weights, few), slow(&all, &weights, few)
+		if !(math.Abs(got-want) < 1e-11*max(1, want)) {
+			t.Fatalf("%d of %v, weighing %v: e^%v; want e^%v", few, all, weights, got, want)
+		}
+	}
+}
+
 func TestLargeBlocksStayFinite(t *testing.T) {
 	for _, all := range [][latencyQuantiles + 1]int64{{900, 500, 300, 100, 200}, {0, 0, 0, 0, 3000}, {1e6, 1e6, 1e6, 1e5, 1e5}} {
 		var canary [latencyQuantiles + 1]int64

@@ -78,11 +78,11 @@ func (t latencyTest) anew() latencyTest {
 // early says that the canary looks slower while it warms up, "" = it does not.
 func (j *Judge) early(policy Policy) string {
 	test := &j.Early
+	if limit := math.Log(doubtful / latencyPart); !j.Early.atLeast(limit) && !j.Own.Early.atLeast(limit) {
+		return ""
+	}
 	if j.Own.Early.logE() > test.logE() {
 		test = &j.Own.Early
-	}
-	if test.logE() < math.Log(doubtful/latencyPart) {
-		return ""
 	}
 	text := fmt.Sprintf("looks %s; latency is judged from %v and %d canary requests on",
 		test.text(policy.LatencyTolerance), policy.Warmup, policy.WarmupRequests)
