@@ -17,6 +17,7 @@ import (
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/apiserver"
+	tests "serin.dev/serin/test/story"
 )
 
 // TestAgainstTheAPI runs the commands against a real API in this process. No
@@ -55,7 +56,7 @@ type world struct {
 func (w *world) testScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/api",
-		UpdateScripts:       *rewrite,
+		UpdateScripts:       tests.Rewriting(),
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			name := filepath.Base(env.WorkDir)[len("script-"):]

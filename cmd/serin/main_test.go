@@ -1,15 +1,13 @@
 package main
 
 import (
-	"flag"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"serin.dev/serin/cmd/serin/internal/english"
+	tests "serin.dev/serin/test/story"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what the commands print into testdata/script")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"serin": main})
@@ -19,7 +17,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
-		UpdateScripts:       *rewrite,
+		UpdateScripts:       tests.Rewriting(),
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)

@@ -17,6 +17,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"serin.dev/serin/test/story"
 )
 
 // TestKubectl tells, in testdata/kubectl, what a user with a stock kubectl sees.
@@ -25,7 +27,7 @@ func TestKubectl(t *testing.T) {
 	kubectl := kubectlPath(t)
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/kubectl",
-		UpdateScripts: *rewrite,
+		UpdateScripts: story.Rewriting(),
 		Setup: func(env *testscript.Env) error {
 			run := &scriptServer{dir: filepath.Join(env.WorkDir, ".data"), kubectl: kubectl}
 			env.Values["server"] = run

@@ -3,7 +3,6 @@ package apiserver
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,8 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 )
-
-var rewrite = flag.Bool("rewrite", false, "rewrite recorded output in testdata")
 
 // childDir, when set, makes the test binary a server process on that data
 // directory, for tests that kill it.

@@ -1,17 +1,16 @@
 package apiserver
 
 import (
-	"os"
-	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"sigs.k8s.io/yaml"
+
+	"serin.dev/serin/test/story"
 )
 
 // TestValidation reads objects and what is said about them from
@@ -41,58 +40,31 @@ func TestValidation(t *testing.T) {
 		scheme.Default(obj)
 		return obj, table[gvk.Kind]
 	}
-	paths, err := filepath.Glob("testdata/validate/*.txtar")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no stories (%v)", err)
-	}
-	for _, path := range paths {
-		archive, err := txtar.ParseFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+	story.EachArchive(t, "testdata/validate/*.txtar", func(t *testing.T, told *txtar.Archive) {
+		var now []txtar.File
 		var old runtime.Object
-		for i := 0; i < len(archive.Files); i++ {
-			file := archive.Files[i]
+		for _, file := range told.Files {
+			if file.Name == "errors" {
+				continue
+			}
+			now = append(now, file)
 			if file.Name == "old" {
 				old, _ = read(t, file.Data)
 				continue
 			}
-			t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar")+"/"+file.Name, func(t *testing.T) {
+			t.Run(file.Name, func(t *testing.T) {
 				obj, r := read(t, file.Data)
 				var lines []string
 				for _, e := range r.validate(obj, old) {
-					lines = append(lines, e.Error())
+					lines = append(lines, e.Error()+"\n")
 				}
-				sort.Strings(lines) // probes and such are checked in no order
-				got := strings.Join(lines, "\n")
-				if got != "" {
-					got += "\n"
-				}
-				recorded := i+1 < len(archive.Files) && archive.Files[i+1].Name == "errors"
-				want := ""
-				if recorded {
-					want = string(archive.Files[i+1].Data)
-				}
-				if *rewrite && got != want {
-					if !recorded {
-						archive.Files = append(archive.Files[:i+1], append([]txtar.File{{Name: "errors"}}, archive.Files[i+1:]...)...)
-					}
-					archive.Files[i+1].Data = []byte(got)
-					return
-				}
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("errors (-want +got):\n%s", diff)
+				slices.Sort(lines) // probes and such are checked in no order
+				if len(lines) > 0 {
+					now = append(now, txtar.File{Name: "errors", Data: []byte(strings.Join(lines, ""))})
 				}
 			})
-			if i+1 < len(archive.Files) && archive.Files[i+1].Name == "errors" {
-				i++
-			}
 			old = nil
 		}
-		if *rewrite {
-			if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+		told.Files = now
+	})
 }

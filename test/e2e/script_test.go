@@ -21,9 +21,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write the output that cmp compares into the scripts")
+	"serin.dev/serin/test/story"
+)
 
 // scriptsPerCore scripts run at once on each processor: one works for a few
 // seconds, and waits for intervals and holds most of its time.
@@ -59,7 +59,7 @@ func TestScripts(t *testing.T) {
 	var scripts atomic.Int64
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata",
-		UpdateScripts:      *rewrite,
+		UpdateScripts:      story.Rewriting(),
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("EXAMPLES", examples)
