@@ -29,15 +29,18 @@ type file struct {
 	known  bool        // the look before the next one was written, by this process
 }
 
+// create makes a file that has its header, or none.
 func create(path string, h Header, most int64) (*file, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	out := &file{f: f, path: path, most: most}
-	if err := out.write(line{Record: &h}); err != nil {
-		f.Close()
-		return nil, err
+	if err = out.write(line{Record: &h}); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	return out, nil
 }
@@ -179,7 +182,7 @@ func restore(path string) error {
 	}
 	_, err = io.Copy(to, from)
 	if err := errors.Join(err, to.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(to.Name()))
 	}
 	return os.Rename(to.Name(), path)
 }
@@ -226,18 +229,24 @@ type packedFile struct {
 
 func (p packedFile) Close() error { return errors.Join(p.Reader.Close(), p.f.Close()) }
 
-// headerOf reads the first line of a file.
+// headerOf reads the first line of a file, of whatever format. It is zero when
+// there is no file, or one that does not begin with a header, such as the
+// remains of a crash. An error says that the file cannot be read now.
 func headerOf(path string) (Header, error) {
+	var first []byte
 	r, err := unpack(path)
-	if err != nil {
+	if err == nil {
+		first, err = bufio.NewReader(r).ReadBytes('\n')
+		r.Close()
+	}
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) && !errors.Is(err, fs.ErrNotExist) {
 		return Header{}, err
 	}
-	defer r.Close()
-	first, err := bufio.NewReader(r).ReadBytes('\n')
-	if err != nil {
-		return Header{}, err
+	var l line
+	if json.Unmarshal(first, &l) != nil || l.Record == nil {
+		return Header{}, nil
 	}
-	return readHeader(first)
+	return *l.Record, nil
 }
 
 // remove removes a file in both forms.

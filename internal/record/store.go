@@ -156,16 +156,21 @@ func (s *Store) begin(h Header, began bool) (*file, error) {
 		last = there[n-1]
 	}
 	if h.Run == 0 { // of an experiment: it has that of its last look, or the next one
-		h.Run = last
+		h.Run = max(1, last)
 	}
 	path := filepath.Join(dir, fileName(h.Run))
-	if !began {
-		if old, err := headerOf(path); err == nil && old.UID == h.UID {
-			return reopen(path, s.maxBytes)
-		}
+	old, err := headerOf(path)
+	if err != nil {
+		return nil, err
 	}
-	if h.Kind() == Experiment {
-		h.Run = last + 1
+	if !began && old.Format > 0 && old.UID == h.UID {
+		if err := readable(old.Format); err != nil {
+			return nil, err // it is whole, though not for this process to go on with
+		}
+		return reopen(path, s.maxBytes)
+	}
+	if h.Kind() == Experiment && old.Format > 0 {
+		h.Run++
 	}
 	if err := s.makeRoom(dir, there, h); err != nil {
 		return nil, err
@@ -175,7 +180,8 @@ func (s *Store) begin(h Header, began bool) (*file, error) {
 
 // makeRoom removes what a new record makes out of date: the oldest ones, and
 // those of another Release of the name, or of a journal that was lost. The
-// experiments of a name are counted on.
+// experiments of a name are counted on. A file that does not say of whom it is
+// makes no other one out of date.
 func (s *Store) makeRoom(dir string, there []int64, h Header) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -183,7 +189,7 @@ func (s *Store) makeRoom(dir string, there []int64, h Header) error {
 	other := false
 	if n := len(there); n > 0 && h.Kind() == Release {
 		last, err := headerOf(filepath.Join(dir, fileName(there[n-1])))
-		other = err != nil || last.UID != h.UID
+		other = err == nil && last.Format > 0 && last.UID != h.UID
 	}
 	var errs []error
 	for i, run := range there {

@@ -39,6 +39,7 @@ type trialWorld struct {
 	shares  []rollout.Share // that the proxies have
 	ackTold bool
 	looks   int
+	disk    disk
 }
 
 func newTrialWorld(t testing.TB, dir string) *trialWorld {
@@ -97,9 +98,7 @@ func (w *trialWorld) look() {
 	err := w.store.AddTrial(w.key, TrialLook{
 		Plan: &w.plan, Was: &w.state, Next: &next, Input: in, Events: events, Acked: acked, Versions: seen,
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.disk.wrote(w.t, err)
 	w.state, in.Resumed = next, false
 }
 

@@ -1,0 +1,106 @@
+package record
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"serin.dev/serin/internal/experiment"
+	"serin.dev/serin/internal/rollout"
+)
+
+const laterFormat = `{"record":{"format":99,"namespace":"shop","release":"music","uid":"uid-1","run":3}}` + "\n"
+
+// TestOneBadFileErasesNoOtherRecord of a release: not the remains of a crash, nor
+// a full disk, nor what a later Serin wrote.
+func TestOneBadFileErasesNoOtherRecord(t *testing.T) {
+	f := func(name string, want []string, during func(w *world, dir string)) {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			w := newWorld(t, dir)
+			w.plan.Skip, w.disk.full = true, true
+			w.release("v2")
+			w.release("v3")
+			w.store.packing.Wait()
+			during(w, filepath.Join(dir, "runs", key.Namespace, key.Name))
+			w.store.packing.Wait()
+			if diff := cmp.Diff(want, files(t, dir)); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+		})
+	}
+	whole := []string{"0001.jsonl.gz", "0002.jsonl.gz", "0003.jsonl.gz"}
+	for name, left := range map[string]string{"nothing is in it": "", "half a header": `{"record":{"form`, "zeros": "\x00\x00\x00", "no header": "{}\n"} {
+		f(name, whole, func(w *world, dir string) {
+			plant(t, left, dir, "0003.jsonl")
+			w.release("v4")
+			if got := replayed(t, w.record(3)); got.First != nil || got.Lost > 0 || w.disk.unwritten > 0 {
+				t.Errorf("%d looks not written; %+v", w.disk.unwritten, got)
+			}
+		})
+	}
+	f("packed, and torn", []string{"0001.jsonl.gz", "0002.jsonl.gz", "0003.jsonl.gz"}, func(w *world, dir string) {
+		plant(t, "\x1f\x8b", dir, "0002.jsonl.gz")
+		w.release("v4")
+	})
+	f("the disk is full", whole, func(w *world, dir string) {
+		if err := os.Symlink(fullDisk(t), filepath.Join(dir, "0003.jsonl.new")); err != nil {
+			t.Fatal(err)
+		}
+		w.deploy("v4")
+		w.play(100, func() bool { return on(&w.state) })
+		if diff := cmp.Diff(whole[:2], files(t, dir+"/../../..")); w.disk.unwritten != 1 || diff != "" {
+			t.Errorf("%d looks not written; files (-want +got):\n%s", w.disk.unwritten, diff)
+		}
+		w.play(2000, func() bool { return !on(&w.state) })
+	})
+	f("a later format", []string{"0001.jsonl.gz", "0002.jsonl.gz", "0003.jsonl", "0004.jsonl.gz"}, func(w *world, dir string) {
+		w.deploy("v4")
+		w.play(100, func() bool { return w.state.Phase != rollout.Idle })
+		stored := w.state
+		w.crash(stored)
+		plant(t, laterFormat, dir, "0003.jsonl")
+		w.play(2000, func() bool { return !on(&w.state) })
+		if w.disk.unwritten == 0 {
+			t.Error("this process went on in what it cannot read")
+		}
+		w.release("v5")
+		if data, err := os.ReadFile(filepath.Join(dir, "0003.jsonl")); err != nil || string(data) != laterFormat {
+			t.Errorf("run 3: %q, %v", data, err)
+		}
+	})
+}
+
+// TestAnExperimentTakesTheNumberOfARemainder and counts on behind a record that
+// it cannot read.
+func TestAnExperimentTakesTheNumberOfARemainder(t *testing.T) {
+	w := newTrialWorld(t, t.TempDir())
+	w.in.Blocked, w.disk.full = "a run is on", true
+	next := func(uid string) {
+		w.key.UID, w.state = uid, experiment.State{}
+		w.run()
+	}
+	next("uid-a")
+	w.store.packing.Wait()
+	dir := filepath.Join(w.store.dir, "experiments", w.key.Namespace, w.key.Name)
+	plant(t, "", dir, "0002.jsonl")
+	next("uid-b")
+	w.store.packing.Wait()
+	plant(t, strings.NewReplacer("release", "experiment", "uid-1", "uid-later").Replace(laterFormat), dir, "0003.jsonl")
+	next("uid-c")
+	if err := os.Symlink(fullDisk(t), filepath.Join(dir, "0005.jsonl.new")); err != nil {
+		t.Fatal(err)
+	}
+	next("uid-d")
+	for run, uid := range map[int64]string{1: "uid-a", 2: "uid-b", 4: "uid-c", 5: "uid-d"} {
+		if got := w.record(run).UID; got != uid {
+			t.Errorf("run %d is of %s, want %s", run, got, uid)
+		}
+	}
+	if there, err := runsIn(dir); err != nil || len(there) != 5 || w.disk.unwritten != 1 {
+		t.Errorf("runs %v, %v; %d looks not written, want the first one of five", there, err, w.disk.unwritten)
+	}
+}
