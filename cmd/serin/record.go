@@ -188,6 +188,9 @@ func replayRun(w io.Writer, r *record.Record) error {
 	if r.Lost > 0 {
 		fmt.Fprintf(w, "%d lines of the record were lost in a crash; the rest is replayed.\n", r.Lost)
 	}
+	if r.Unwritten > 0 {
+		fmt.Fprintf(w, "Looks that could not be written: %d; the rest is replayed.\n", r.Unwritten)
+	}
 	if r.Cut != "" {
 		fmt.Fprintf(w, "%s.\n", upperFirst(r.Cut))
 	}

@@ -159,6 +159,8 @@ const longestGap = 10 * time.Second
 func (b *backtest) resume(look *Step) {
 	b.recorded = *look.State
 	switch {
+	case b.begun && look.Unwritten > 0:
+		b.note("some looks of the run could not be written: what came in between was not recorded")
 	case b.begun && look.State.Phase != rollout.Idle:
 		b.note("Serin was started again during the run: what came in between was not recorded")
 	case !b.begun:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"time"
 
 	"serin.dev/serin/internal/rollout"
@@ -139,13 +140,16 @@ func tellAll[P, S, I any](steps iter.Seq2[*StepOf[P, S, I], error], e *exporter,
 			return err
 		}
 		e.at = s.At
-		switch {
-		case plan == nil:
+		if plan == nil {
 			e.doc.Started = s.At
-		case s.State != nil && !s.Apart:
+		}
+		switch {
+		case s.Unwritten > 0:
+			e.tell(Entry{Note: fmt.Sprintf("looks before this one that could not be written: %d", s.Unwritten)})
+		case plan != nil && s.State != nil && !s.Apart:
 			e.tell(Entry{Note: "Serin was started again, and went on from its journal"})
 		}
-		if plan != nil && plan != s.Plan {
+		if plan != nil && !reflect.DeepEqual(plan, s.Plan) {
 			e.tell(Entry{Note: "the plan was changed"})
 		}
 		plan = s.Plan
@@ -246,6 +250,9 @@ func (e *exporter) end(r *Record) {
 	d := e.doc
 	if r.Lost > 0 {
 		d.Gaps = append(d.Gaps, fmt.Sprintf("%d lines were lost in a crash", r.Lost))
+	}
+	if r.Unwritten > 0 {
+		d.Gaps = append(d.Gaps, fmt.Sprintf("looks that could not be written: %d", r.Unwritten))
 	}
 	if r.Cut != "" {
 		d.Gaps = append(d.Gaps, r.Cut)

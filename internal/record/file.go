@@ -67,7 +67,6 @@ func reopen(path string, most int64) (*file, error) {
 		f.Close()
 		return nil, err
 	}
-	out.cut = out.size > most
 	return out, nil
 }
 
@@ -78,6 +77,7 @@ type entry struct {
 	// state has them; zero = the look follows from that which was added before.
 	wasAt, at time.Time
 	input     any // a pointer
+	unwritten int // looks before this one
 	decision  *Decision
 	acked     *Acked
 	seen      *Seen
@@ -87,6 +87,9 @@ type entry struct {
 // add writes what a look adds, in one piece.
 func (f *file) add(e entry) error {
 	var lines []line
+	if e.unwritten > 0 {
+		lines = append(lines, line{Unwritten: e.unwritten})
+	}
 	if f.size > f.most && !f.cut {
 		f.cut = true
 		lines = append(lines, line{Cut: fmt.Sprintf("the record has more than %d MB: from here on it holds decisions alone, each with the state before it", f.most>>20)})
@@ -141,10 +144,13 @@ func (f *file) write(lines ...line) error {
 	return f.append(data)
 }
 
+// append appends all of it or, as long as the process lives, nothing.
 func (f *file) append(data []byte) error {
-	n, err := f.f.Write(data)
-	f.size += int64(n)
-	return err
+	if _, err := f.f.Write(data); err != nil {
+		return errors.Join(err, f.f.Truncate(f.size))
+	}
+	f.size += int64(len(data))
+	return nil
 }
 
 // pack ends the file and replaces it by a packed one. If that does not work

@@ -61,7 +61,8 @@ type line struct {
 	// Plan holds from here on.
 	Plan json.RawMessage `json:"plan,omitempty"`
 	// State is the one before the next look, where that does not follow from
-	// the looks before: at the beginning, and after a restart or a gap.
+	// the looks before: at the beginning, and after a restart or a gap. Without
+	// Unwritten or Cut before it, it was a restart.
 	State json.RawMessage `json:"state,omitempty"`
 
 	// Look is what was observed: fields of the machine's Input. A field that stands
@@ -73,6 +74,8 @@ type line struct {
 	Acked    *Acked          `json:"acked,omitempty"`
 	Seen     *Seen           `json:"seen,omitempty"` // with a decision
 
+	// Unwritten is how many looks could not be written here.
+	Unwritten int `json:"unwritten,omitempty"`
 	// Lost is how many lines could not be read here. Export alone writes it.
 	Lost int `json:"lost,omitempty"`
 

@@ -26,6 +26,8 @@ type Record struct {
 	// Lost is how many lines could not be read: those that a crash tore, and
 	// looks that cannot be replayed without them.
 	Lost int
+	// Unwritten is how many looks are missing, because they could not be written.
+	Unwritten int
 
 	lines []line
 }
@@ -52,6 +54,8 @@ type Told struct {
 	Decision *Decision
 	Acked    *Acked
 	Seen     *Seen
+	// Unwritten is how many looks before this one could not be written.
+	Unwritten int
 	// Apart: looks were left out before this one, for the record's length.
 	Apart bool
 }
@@ -175,6 +179,9 @@ func (r *Record) read(data []byte) {
 		case l.Lost > 0:
 			r.Lost += l.Lost
 			whole = false
+		case l.Unwritten > 0:
+			r.Unwritten += l.Unwritten
+			whole = false
 		case l.State != nil:
 			whole = true
 		case l.Cut != "":
@@ -200,10 +207,11 @@ func steps[P, S, I, V any](r *Record, m machine[P, S, I, V]) iter.Seq2[*StepOf[P
 			return
 		}
 		var (
-			plan   *P
-			state  *S
-			inputs inputReader[I]
-			cut    bool
+			plan      *P
+			state     *S
+			inputs    inputReader[I]
+			unwritten int
+			cut       bool
 		)
 		for i, l := range r.lines {
 			err := error(nil)
@@ -215,17 +223,21 @@ func steps[P, S, I, V any](r *Record, m machine[P, S, I, V]) iter.Seq2[*StepOf[P
 				if err = json.Unmarshal(l.State, state); err == nil {
 					err = m.check(state)
 				}
+			case l.Unwritten > 0:
+				unwritten += l.Unwritten
 			case l.Cut != "":
 				cut = true
 			case l.Look != nil && plan == nil:
 				err = fmt.Errorf("no plan stands before the look")
 			case l.Look != nil:
-				s := &StepOf[P, S, I]{Plan: plan, State: state, Told: Told{Decision: l.Decision, Acked: l.Acked, Seen: l.Seen, Apart: cut && state != nil}}
+				s := &StepOf[P, S, I]{Plan: plan, State: state, Told: Told{
+					Decision: l.Decision, Acked: l.Acked, Seen: l.Seen, Unwritten: unwritten, Apart: cut && state != nil,
+				}}
 				if s.Input, err = inputs.read(l.Look); err == nil {
 					s.At, err = m.at(&s.Input)
 				}
 				if err == nil {
-					state = nil
+					state, unwritten = nil, 0
 					if !yield(s, nil) {
 						return
 					}

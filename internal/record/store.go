@@ -40,6 +40,8 @@ type Store struct {
 
 	mu   sync.Mutex
 	open map[Key]*file // the run that is on
+	// unwritten is how many looks at it were not, since one was.
+	unwritten map[Key]int
 
 	packing sync.WaitGroup
 }
@@ -76,12 +78,13 @@ type TrialLook struct {
 
 // NewStore keeps records below dir, which is made when the first run begins.
 func NewStore(dir string) *Store {
-	return &Store{dir: dir, maxBytes: maxBytes, open: map[Key]*file{}}
+	return &Store{dir: dir, maxBytes: maxBytes, open: map[Key]*file{}, unwritten: map[Key]int{}}
 }
 
 // Add adds a look to the record of the run that is on, if one is, or begins with
 // it. The lines are in the file when it returns: a process that is killed loses
-// none of them. After an error the record has a gap, and goes on behind it.
+// none of them. After an error the record has a gap, and goes on behind it with
+// the number of looks that it lacks.
 func (s *Store) Add(k Key, l Look) error {
 	began := l.Next.Run.Number > l.Was.Run.Number
 	if s == nil || !began && !on(l.Was) {
@@ -124,23 +127,32 @@ func (s *Store) AddTrial(k Key, l TrialLook) error {
 func (s *Store) add(k Key, h Header, began bool, e entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.open[k]
-	if f == nil || began {
+	if began {
 		s.drop(k)
-		var err error
-		if f, err = s.begin(h, began); err != nil {
-			return err
-		}
-		s.open[k] = f
+		delete(s.unwritten, k)
 	}
-	if err := f.add(e); err != nil {
+	e.unwritten = s.unwritten[k]
+	if err := s.write(k, h, began, e); err != nil {
 		s.drop(k)
+		s.unwritten[k]++
 		return err
 	}
+	delete(s.unwritten, k)
 	if e.end != nil {
 		s.finish(k)
 	}
 	return nil
+}
+
+func (s *Store) write(k Key, h Header, began bool, e entry) error {
+	if s.open[k] == nil {
+		f, err := s.begin(h, began)
+		if err != nil {
+			return err
+		}
+		s.open[k] = f
+	}
+	return s.open[k].add(e)
 }
 
 // begin opens the file of a run, a new one or, after a restart, the one that it
@@ -247,6 +259,7 @@ func (s *Store) Forget(k Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drop(k)
+	delete(s.unwritten, k)
 }
 
 // Close closes all files, and waits for those that are being packed.

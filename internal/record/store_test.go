@@ -1,8 +1,10 @@
 package record
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,5 +104,81 @@ func TestAnExperimentTakesTheNumberOfARemainder(t *testing.T) {
 	}
 	if there, err := runsIn(dir); err != nil || len(there) != 5 || w.disk.unwritten != 1 {
 		t.Errorf("runs %v, %v; %d looks not written, want the first one of five", there, err, w.disk.unwritten)
+	}
+}
+
+// fill lets the disk have no space for the file that is open.
+func (s *Store) fill(t *testing.T, k Key) {
+	t.Helper()
+	full, err := os.OpenFile(fullDisk(t), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := s.open[k]
+	f.f.Close()
+	f.f = full
+}
+
+// TestALookThatCannotBeWrittenIsAGap and no restart.
+func TestALookThatCannotBeWrittenIsAGap(t *testing.T) {
+	f := func(kind Kind, cut bool, play func(dir string, most int64) *Record) {
+		t.Run(fmt.Sprint(kind, ", cut ", cut), func(t *testing.T) {
+			most := int64(maxBytes)
+			if cut {
+				most = 10_000
+			}
+			r := play(t.TempDir(), most)
+			doc, err := Export(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var notes []string
+			for _, e := range doc.Timeline {
+				if e.Note != "" {
+					notes = append(notes, e.Note)
+				}
+			}
+			if diff := cmp.Diff([]string{"looks before this one that could not be written: 1"}, notes); diff != "" {
+				t.Errorf("notes (-want +got):\n%s", diff)
+			}
+			if !slices.Contains(doc.Gaps, "looks that could not be written: 1") || r.Lost > 0 || cut != (r.Cut != "") {
+				t.Errorf("gaps: %q", doc.Gaps)
+			}
+			if again := parse(t, []byte(toJSON(t, doc))); again.Unwritten != 1 {
+				t.Errorf("by the document %d looks are missing", again.Unwritten)
+			}
+		})
+	}
+	for _, cut := range []bool{false, true} {
+		f(Release, cut, func(dir string, most int64) *Record {
+			w := newWorld(t, dir)
+			w.store.maxBytes, w.disk.full = most, true
+			w.deploy("v2")
+			w.play(100, func() bool { return w.state.Step == 2 })
+			w.store.fill(t, key)
+			w.play(2000, func() bool { return !on(&w.state) })
+			r := w.record(1)
+			if got := replayed(t, r); got.First != nil || got.End != "" || got.State.Run.Outcome != rollout.Promoted {
+				t.Errorf("replayed: %+v", got)
+			}
+			if !cut {
+				if c := backtestOf(t, r, w.plan); len(c.Notes) == 0 || !strings.Contains(c.Notes[0], "could not be written") {
+					t.Errorf("notes of the estimate: %q", c.Notes)
+				}
+			}
+			return r
+		})
+		f(Experiment, cut, func(dir string, most int64) *Record {
+			w := newTrialWorld(t, dir)
+			w.store.maxBytes, w.disk.full = most, true
+			w.until(func() bool { return w.state.Phase == experiment.Running && w.ackTold })
+			w.store.fill(t, w.key)
+			w.run()
+			r := w.record(0)
+			if got := replayedTrial(t, r); got.First != nil || got.End != "" {
+				t.Errorf("replayed: %+v", got.Replayed)
+			}
+			return r
+		})
 	}
 }

@@ -336,6 +336,8 @@ func TestTheRecordOfAnExperimentGoesOnAfterACrash(t *testing.T) {
 	for _, e := range doc.Timeline {
 		if strings.HasPrefix(e.Note, "Serin was started again") {
 			notes++
+		} else if e.Note != "" {
+			t.Errorf("note: %s", e.Note)
 		}
 	}
 	if notes != 2 {
