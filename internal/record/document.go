@@ -23,7 +23,8 @@ type Document struct {
 	Winner  string `json:"winner,omitempty"` // of an experiment
 	Reason  string `json:"reason,omitempty"`
 	// Cost is about how many failed requests of users the run caused, beyond
-	// those that would have failed on the stable version. Requests are all that
+	// those that would have failed on the stable version; until it has ended, by
+	// its last decision. Requests are all that
 	// reached the canary or the candidates, Failures those among them that
 	// failed.
 	Cost     float64 `json:"cost"`
@@ -231,11 +232,15 @@ func (e *exporter) split(s *Told) {
 			d.Splits[n-1].measured(s.Seen)
 		}
 	}
-	for _, event := range s.Decision.Events {
+	for _, event := range s.Decision.Events { // of a release
 		d.Cost = max(d.Cost, event.Evidence.Cost)
 	}
 	next := Split{Asked: e.at, Step: s.Decision.Step, Traffic: &s.Decision.Traffic}
 	if d.Kind() == Experiment {
+		d.Cost = 0
+		for i := range s.Decision.Candidates {
+			d.Cost += s.Decision.Candidates[i].Evidence.Cost
+		}
 		next.Traffic, next.Shares = nil, s.Decision.shares()
 		if n == 0 && next.Shares.none() { // it waits for pods
 			return

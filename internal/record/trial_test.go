@@ -281,6 +281,27 @@ func TestTheDocumentOfAnExperimentTellsItAll(t *testing.T) {
 	}
 }
 
+// TestAnExperimentThatIsOnHasItsCost in the document, as far as it was decided on.
+func TestAnExperimentThatIsOnHasItsCost(t *testing.T) {
+	w := newTrialWorld(t, t.TempDir())
+	w.fails["fast"], w.fails["other"] = 0.2, 0.3
+	var cost float64
+	w.until(func() bool {
+		cost = 0
+		for i := range w.state.Arms {
+			cost += w.state.Arms[i].Evidence.Cost
+		}
+		return w.state.Outcome == experiment.AllDropped
+	})
+	d, err := Export(w.record(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Outcome != "" || cost < 1 || d.Cost != cost {
+		t.Errorf("cost %v of outcome %q, want %v of one that is on", d.Cost, d.Outcome, cost)
+	}
+}
+
 func (s Shares) text() string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(s)) {
