@@ -308,7 +308,7 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	if err := d.make(ctx, rel, run); err != nil {
 		return err
 	}
-	return run.hidden.look(d.Acks, rel)
+	return run.hidden.look(d.Acks, rel, &in)
 }
 
 // hear adds to an input what people and other systems said.
