@@ -42,7 +42,7 @@ func ensureNamespaces(ctx context.Context, config *restclient.Config) error {
 		if apierrors.IsNotFound(err) {
 			_, err = client.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 		}
-		if err != nil {
+		if err != nil && !apierrors.IsAlreadyExists(err) { // by another server on the same etcd cluster
 			return fmt.Errorf("namespace %s: %w", name, err)
 		}
 	}
@@ -153,7 +153,8 @@ func ensureDefinitions(ctx context.Context, config *restclient.Config, stored in
 	})
 }
 
-// ensureDefinition writes one definition and returns it.
+// ensureDefinition writes one definition and returns it. One that did not exist
+// may do so by now: another server on the same etcd cluster starts as well.
 func ensureDefinition(ctx context.Context, client apiextensionsclient.CustomResourceDefinitionInterface, d crds.Definition, exists bool) (*apiextensionsv1.CustomResourceDefinition, error) {
 	crd, err := d.Parse()
 	if err != nil {
@@ -161,7 +162,10 @@ func ensureDefinition(ctx context.Context, client apiextensionsclient.CustomReso
 	}
 	crd.Annotations = map[string]string{hashAnnotation: d.Hash}
 	if !exists {
-		return client.Create(ctx, crd, metav1.CreateOptions{})
+		created, err := client.Create(ctx, crd, metav1.CreateOptions{})
+		if !apierrors.IsAlreadyExists(err) {
+			return created, err
+		}
 	}
 	var updated *apiextensionsv1.CustomResourceDefinition
 	// The definition's own controllers write its status at the same time.

@@ -47,6 +47,22 @@ func TestBothRoadsInstallTheSameDefinitions(t *testing.T) {
 	}
 }
 
+// Of two servers that start on a new etcd cluster one may look while the other
+// writes, and then make what is there by now.
+func TestADefinitionThatAnotherServerMadeMeanwhileIsNoFailure(t *testing.T) {
+	s := start(t, Config{})
+	client := apiextensionsclient.NewForConfigOrDie(s.RESTConfig()).CustomResourceDefinitions()
+	all, err := crds.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const seen = false
+	crd, err := ensureDefinition(t.Context(), client, all[0], seen)
+	if err != nil || crd.Name != all[0].Name || !established(crd) {
+		t.Errorf("%v, error %v; want %s as it is", crd.Name, err, all[0].Name)
+	}
+}
+
 // deleteDefinitions returns when the n that are selected are gone.
 func deleteDefinitions(t *testing.T, s *Server, which fields.Selector, n int) {
 	t.Helper()
