@@ -64,7 +64,6 @@ func looksOf(s *rollout.State, plan *rollout.Plan) int {
 }
 
 // costOf is what the present run costs its users, or what the last one did.
-// Failures of copies reached nobody.
 func costOf(s *rollout.State) v1alpha1.Cost {
-	return v1alpha1.Cost{FailedRequests: int64(math.Round(max(0, s.Evidence.Cost-s.Run.Spared)))}
+	return v1alpha1.Cost{FailedRequests: int64(math.Round(s.Cost()))}
 }
