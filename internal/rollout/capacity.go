@@ -43,17 +43,18 @@ func (r *step) carries(n int) bool {
 // run is on. How many it had is not known any more: as many as the other side
 // has, which would serve all users.
 func (r *step) regain() {
-	s, in := &r.s, r.in
+	s, in := &r.s, &r.in
 	if s.Canary != "" && s.Split && !s.ByPods && in.Stable.Revision != "" && in.Stable.Wanted == 0 {
 		s.StablePods = max(s.StablePods, in.Target.Wanted)
 	}
 }
 
 // regained reports whether a stable side that was scaled to none has the pods
-// again that it needs for its present share.
-func (r *step) regained() bool {
-	s, in := &r.s, r.in
-	return s.StablePods == 0 || in.Stable.Wanted > 0 && in.Stable.holds(part(All-s.Traffic.Share, s.StablePods))
+// again that it needs for its present share, and how many those are.
+func (r *step) regained() (need int32, ok bool) {
+	s, in := &r.s, &r.in
+	need = part(All-s.Traffic.Share, s.StablePods)
+	return need, s.StablePods == 0 || in.Stable.Wanted > 0 && in.Stable.holds(need)
 }
 
 // returns reports whether the stable side has the pods for all but what the

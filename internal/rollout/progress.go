@@ -115,6 +115,7 @@ func (r *step) advance() {
 		return
 	}
 	at := r.where()
+	need, regained := r.regained()
 	switch still := r.still(); {
 	case !r.acked:
 		r.late(r.stall("%s: waiting for %s", at, r.plan.applied()))
@@ -122,8 +123,8 @@ func (r *step) advance() {
 		r.wait(WaitPerson, "%s: %s; %s", at, still, s.Evidence.Reason)
 	case !in.Target.Ready:
 		r.late(r.stall("%s: waiting for the canary: %s", at, orElse(in.Target.Message, "its pods are not ready")))
-	case !r.regained():
-		r.late(r.stall("%s: waiting for the stable copy, which was scaled to 0: %d of %d pods are ready", at, in.Stable.Pods, s.StablePods))
+	case !regained:
+		r.late(r.stall("%s: waiting for the stable copy, which was scaled to 0: %d of %d pods are ready", at, in.Stable.Pods, need))
 	case !s.Skipped && !r.proven(at):
 	case s.Step < r.plan.NumSteps():
 		r.raise(s.Step + 1)
