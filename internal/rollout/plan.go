@@ -148,7 +148,7 @@ func (p *Plan) policy(s *State) analysis.Policy {
 	case s.Traffic.Mirror > 0:
 		policy.Budget = 0 // copies cost no user a request
 	case policy.Budget > 0:
-		policy.Budget += int64(math.Ceil(s.Run.Spared))
+		policy.Budget += int64(math.Ceil(s.Run.CopiesCost))
 	}
 	return policy
 }

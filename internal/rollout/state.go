@@ -36,7 +36,7 @@ const (
 
 // Cost is about how many failed requests of users the present or last run
 // caused: the judge's estimate, without the failures of copies.
-func (s State) Cost() float64 { return max(0, s.Evidence.Cost-s.Run.Spared) }
+func (s State) Cost() float64 { return max(0, s.Evidence.Cost-s.Run.CopiesCost) }
 
 // Told is the evidence as others are told of it: with Cost for what it cost.
 func (s State) Told() analysis.Evidence {
@@ -216,9 +216,9 @@ type Run struct {
 	// Mirrored sums up the comparison of the answers to copies.
 	Mirrored Mirrored `json:"mirrored,omitzero"`
 
-	// Spared is what failures of copies add to Evidence.Cost: they reached no
-	// user.
-	Spared float64 `json:"spared,omitempty"`
+	// CopiesCost is what failures of copies add to Evidence.Cost: they reached
+	// no user. Its name in the journal is the older one.
+	CopiesCost float64 `json:"spared,omitempty"`
 
 	// Commands of persons that the run obeyed, the latest at most.
 	Commands []Obeyed `json:"commands,omitempty"`

@@ -215,7 +215,7 @@ func (r *step) watch() {
 	s.Run.Counts = s.Evidence.Counts
 	if s.Traffic.Mirror > 0 {
 		s.Run.Mirrored = s.Run.Mirrored.Add(in.Mirrored)
-		s.Run.Spared = s.Evidence.Cost
+		s.Run.CopiesCost = s.Evidence.Cost
 	}
 	r.concerns(before.Concerns)
 	if s.Evidence.FailedChecks > before.FailedChecks && s.Evidence.Verdict != analysis.Fail {
