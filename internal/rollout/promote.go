@@ -72,7 +72,9 @@ func (r *step) handOver() {
 }
 
 // finalize sends all traffic to the new stable pods and ends the run when it
-// was seen there; of a worker there is none, and its pods are ready. It does not give up: going back would need the same proxies.
+// was seen there; of a worker there is none, and its pods are ready.
+//
+// It does not give up: going back would need the same proxies.
 func (r *step) finalize() {
 	s, in := &r.s, &r.in
 	ready := in.Stable.Ready && in.Stable.Revision == s.Canary
