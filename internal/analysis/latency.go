@@ -35,12 +35,6 @@ import (
 // through Sequential Testing" (KDD 2022), which compare distributions by
 // thresholds, too, but know only a tolerance of 0.
 
-// DefaultLatencyTolerance finds a version all of whose requests take 20 % longer
-// within 3,000 canary requests, for usual distributions and shares up to a half,
-// and one that raises the p95 alone by as much mostly, too: see
-// TestSlowerVersions. With 10 % it takes more than twice as many.
-const DefaultLatencyTolerance = 0.05
-
 // latencyQuantiles are the quantiles of stable's durations that are compared.
 const latencyQuantiles = 4
 

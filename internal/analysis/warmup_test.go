@@ -32,7 +32,7 @@ func times(factor float64) func(float64) float64 {
 // TestAFirstLook: of versions that are much slower, how many are doubted by the
 // time that latency counts as looked at; and of equal ones.
 func TestAFirstLook(t *testing.T) {
-	policy := Policy{FalseAlarm: 0.001, LatencyTolerance: DefaultLatencyTolerance, Warmup: time.Hour}
+	policy := Policy{FalseAlarm: 0.001, LatencyTolerance: defaultLatencyTolerance, Warmup: time.Hour}
 	const runs = 100
 	for _, c := range []struct {
 		latency       string
@@ -66,7 +66,7 @@ func TestAFirstLook(t *testing.T) {
 func TestAWarmUpExcusesNoAdvance(t *testing.T) {
 	policy := Policy{
 		FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, Shares: []float64{0.25, 1},
-		LatencyTolerance: DefaultLatencyTolerance, Warmup: 30 * time.Second, WarmupRequests: 50,
+		LatencyTolerance: defaultLatencyTolerance, Warmup: 30 * time.Second, WarmupRequests: 50,
 	}
 	cold := func(d float64) float64 { return 600 * d }
 	for _, c := range []struct {
