@@ -116,8 +116,8 @@ type inputWriter struct {
 	last map[string]string // what was written of the fields that stand
 }
 
-// write returns the object of a look, of a pointer to an input. The caller gives up the writer if that
-// is not stored.
+// write returns the look's object. in is a pointer to an input; if the look is
+// not stored, the writer must not be used again.
 func (w *inputWriter) write(in any) (json.RawMessage, error) {
 	look := map[string]json.RawMessage{}
 	v := reflect.ValueOf(in).Elem()
