@@ -146,8 +146,7 @@ func (d *Deliver) oneTrial(ctx context.Context, t *kube.Trial, run *trial) error
 	x := t.Experiment
 	deleted := x.DeletionTimestamp != nil
 	if deleted && (!run.stored.Want().Held || d.API.Terminating(x.Namespace)) {
-		run.closeTallies()
-		run.state.Phase = experiment.Finished
+		d.abandonTrial(t, run)
 		return d.API.SetExperimentFinalizer(ctx, x, false)
 	}
 	if run.state.Phase == experiment.Finished {
@@ -158,7 +157,7 @@ func (d *Deliver) oneTrial(ctx context.Context, t *kube.Trial, run *trial) error
 	case err == nil:
 		run.plan = plan
 	case deleted:
-		run.plan = experiment.Plan{Deadline: cmp.Or(max(0, x.Spec.ProgressDeadline.Duration), endingDeadline)}
+		run.plan = endingPlan(x)
 		if t.Candidates, err = d.API.CandidatesNamed(x, run.stored.Names()); err != nil {
 			return err
 		}
@@ -187,6 +186,34 @@ func (d *Deliver) oneTrial(ctx context.Context, t *kube.Trial, run *trial) error
 	}
 	d.hold(t, run)
 	return d.makeTrial(ctx, t, run)
+}
+
+// abandonTrial ends an experiment of which nothing has to be taken back: it has
+// not begun, or all that it has goes with its namespace. What it decides is for
+// the record alone.
+func (d *Deliver) abandonTrial(t *kube.Trial, run *trial) {
+	var err error
+	if run.plan, err = planOfTrial(t.Experiment, run.state); err != nil {
+		run.plan = endingPlan(t.Experiment)
+	}
+	in := experiment.Input{
+		Now: time.Now(), Resumed: run.resumed, Cancel: cancelled(t), Removed: true,
+		Candidates: make([]experiment.Observed, len(run.state.Arms)),
+	}
+	for was := experiment.Phase(""); run.state.Phase != was; { // as many looks as there are phases left
+		was = run.state.Phase
+		next, events := experiment.Step(run.plan, run.state, in)
+		d.recordTrial(t, run, &next, &in, events)
+		run.state, in.Resumed = next, false
+	}
+	run.closeTallies()
+	run.state.Phase = experiment.Finished
+}
+
+// endingPlan is that of an experiment which is deleted, where its spec cannot be
+// worked with.
+func endingPlan(x *v1alpha1.Experiment) experiment.Plan {
+	return experiment.Plan{Deadline: cmp.Or(max(0, x.Spec.ProgressDeadline.Duration), endingDeadline)}
 }
 
 // endingDeadline is for each wait of an experiment that is deleted, where its

@@ -1,16 +1,22 @@
 package controller
 
 import (
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/analysis"
 	"serin.dev/serin/internal/experiment"
 	"serin.dev/serin/internal/kube"
+	"serin.dev/serin/internal/record"
 	"serin.dev/serin/internal/rollout"
 )
 
@@ -130,6 +136,74 @@ func TestAStateBelongsToItsPlan(t *testing.T) {
 			t.Errorf("arms %v: %v; want %v", tt.arms, got, tt.want)
 		}
 	}
+}
+
+// An experiment that is deleted before it began, or with its namespace, has an
+// end in its record, which its looks come to.
+func TestAnExperimentThatIsAbandonedEndsInItsRecord(t *testing.T) {
+	arms := []experiment.Arm{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "old", Share: rollout.Percent / 2}}
+	for _, tt := range []struct {
+		phase experiment.Phase
+		arms  []experiment.Arm
+		spec  string
+		want  experiment.Outcome // "" = it was not looked at before, and has no record
+	}{
+		{"", nil, goodExperiment, ""},
+		{experiment.Waiting, nil, goodExperiment, experiment.Cancelled},
+		{experiment.Waiting, nil, "{}", experiment.Cancelled}, // an older Serin accepted it
+		{experiment.Starting, arms, goodExperiment, experiment.Cancelled},
+		{experiment.Running, arms, goodExperiment, experiment.Cancelled},
+		{experiment.Running, arms, "{}", experiment.Cancelled},
+		{experiment.Restoring, arms, goodExperiment, experiment.Cancelled},
+		{experiment.Promoting, arms, goodExperiment, experiment.Cancelled},
+		{experiment.Removing, arms, goodExperiment, experiment.Cancelled},
+		{experiment.Finished, arms, goodExperiment, ""}, // it has its end
+		{"Foreign", arms, goodExperiment, "-"},          // as no Serin writes it
+	} {
+		d := &Deliver{Records: record.NewStore(t.TempDir()), Log: slog.New(slog.DiscardHandler)}
+		x := &kube.Trial{Experiment: experimentSpec(t, tt.spec), Delivery: &kube.Delivery{}}
+		x.Experiment.Namespace, x.Experiment.Name, x.Experiment.UID = "shop", "speed", "u-1"
+		x.Experiment.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+		run := &trial{state: experiment.State{Phase: tt.phase, Arms: tt.arms}, resumed: true}
+		if tt.phase == experiment.Removing || tt.phase == experiment.Restoring || tt.phase == experiment.Promoting {
+			run.state.Outcome, run.state.Promote = experiment.Cancelled, tt.phase == experiment.Promoting
+		}
+		d.abandonTrial(x, run)
+		d.abandonTrial(x, run) // as when its finalizer could not be removed
+		if run.state.Phase != experiment.Finished {
+			t.Errorf("%s: it is %s", tt.phase, run.state.Phase)
+		}
+		d.Records.Close()
+		lines, err := d.Records.Open(record.Experiment, "shop", "speed", 0)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) || tt.want != "" {
+				t.Errorf("%q: %v", tt.phase, err)
+			}
+			continue
+		}
+		data, err := io.ReadAll(lines)
+		if err := errors.Join(err, lines.Close()); err != nil {
+			t.Fatal(err)
+		}
+		r, err := record.Parse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := record.ReplayTrial(r, experiment.Step)
+		if err != nil || got.First != nil || got.End != "" {
+			t.Errorf("%q: replayed: %+v, %v", tt.phase, got, err)
+		}
+		if outcome := outcomeOf(r.End); outcome != string(tt.want) {
+			t.Errorf("%q: it ends with %q, want %q", tt.phase, outcome, tt.want)
+		}
+	}
+}
+
+func outcomeOf(e *record.End) string {
+	if e == nil {
+		return "-"
+	}
+	return e.Outcome
 }
 
 // A candidate that was dropped has no share any more, and stable has it.
