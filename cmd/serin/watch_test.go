@@ -107,6 +107,7 @@ history:
   started: "2026-03-04T12:00:00Z"
   ended: "2026-03-04T12:00:20Z"
   canary: {requests: 14, failures: 7}
+  cost: {failedRequests: 7}
   canaryRequestsAfterEffect: 0
   reason: so it was decided
 `
@@ -137,7 +138,7 @@ func (w *world) testWatchLines(t *testing.T) {
 	w.status(t, ns, endedBy("rolled-back"))
 	s.expect(`music  ✗ rolled back at .* after 20s: v2 is out, v1 serves users$`)
 	s.expect(`music    why: so it was decided$`)
-	s.expect(`music    cost: 7 of 14 requests to v2 failed; 0 requests after that$`)
+	s.expect(`music    cost: 7 of 14 requests to v2 failed, about 7 because of the release; 0 requests after that$`)
 	if code := s.end(); code != exitRolledBack || s.errOut.Len() > 0 {
 		t.Errorf("exit code %d, error %q; want %d and no error", code, s.errOut.String(), exitRolledBack)
 	}

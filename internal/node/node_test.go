@@ -487,7 +487,8 @@ func TestAnUnhealthyContainerIsRestartedAndAnUnreadyOneIsNot(t *testing.T) {
 	m.changeDeployment("music", func(d *appsv1.Deployment) {
 		c := &d.Spec.Template.Spec.Containers[0]
 		c.Command, c.ReadinessProbe, c.LivenessProbe = th.command("music2"), nil, probe("/")
-		c.LivenessProbe.InitialDelaySeconds = 1
+		c.StartupProbe = probe("/") // on a busy machine it takes its time
+		c.StartupProbe.FailureThreshold = 60
 	})
 	p2 := th.next("music2")
 	p2.do("serve 127.0.0.1")
