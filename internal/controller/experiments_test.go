@@ -5,6 +5,8 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -196,6 +198,36 @@ func TestAnExperimentThatIsAbandonedEndsInItsRecord(t *testing.T) {
 		if outcome := outcomeOf(r.End); outcome != string(tt.want) {
 			t.Errorf("%q: it ends with %q, want %q", tt.phase, outcome, tt.want)
 		}
+	}
+}
+
+// An acknowledgement that could not be recorded is recorded with the next look.
+func TestAnAcknowledgementIsToldUntilItIsRecorded(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "records")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // where a directory has to be
+		t.Fatal(err)
+	}
+	d := &Deliver{Records: record.NewStore(dir), Log: slog.New(slog.DiscardHandler)}
+	x := &kube.Trial{Experiment: experimentSpec(t, goodExperiment), Delivery: &kube.Delivery{}}
+	x.Experiment.Namespace, x.Experiment.Name, x.Experiment.UID = "shop", "speed", "u-1"
+	run := &trial{state: experiment.State{Phase: experiment.Running}, acked: time.Unix(1e9, 0)}
+	look := func() {
+		run.plan, _ = planOfTrial(x.Experiment, run.state) // goodExperiment is good
+		d.recordTrial(x, run, &run.state, &experiment.Input{Now: time.Unix(1e9+1, 0)}, nil)
+	}
+	look()
+	if run.unrecorded == "" {
+		t.Fatal("the look was recorded in a file that is no directory")
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	look()
+	look()
+	d.Records.Close()
+	data, err := os.ReadFile(filepath.Join(dir, "experiments", "shop", "speed", "0001.jsonl"))
+	if n := strings.Count(string(data), `"acked"`); err != nil || n != 1 {
+		t.Errorf("it was recorded %d times, %v; want once:\n%s", n, err, data)
 	}
 }
 

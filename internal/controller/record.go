@@ -39,12 +39,14 @@ func (d *Deliver) recordTrial(t *kube.Trial, run *trial, next *experiment.State,
 		Plan: &run.plan, Was: &run.state, Next: next, Input: in, Events: events, Versions: seenVersions(t, run),
 	}
 	if !run.acked.Equal(run.ackTold) {
-		look.Acked, run.ackTold = run.acked, run.acked
+		look.Acked = run.acked
 	}
 	run.recordOf = record.Key{Namespace: t.Experiment.Namespace, Name: t.Experiment.Name, UID: string(t.Experiment.UID)}
 	unrecorded := ""
 	if err := d.Records.AddTrial(run.recordOf, look); err != nil {
 		unrecorded = err.Error()
+	} else {
+		run.ackTold = run.acked
 	}
 	if unrecorded != "" && unrecorded != run.unrecorded {
 		d.Log.Warn("the record of the experiment has a gap", "namespace", t.Experiment.Namespace, "experiment", t.Experiment.Name, "err", unrecorded)

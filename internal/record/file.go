@@ -92,9 +92,9 @@ func (f *file) add(e entry) error {
 	}
 	if f.size > f.most && !f.cut {
 		f.cut = true
-		lines = append(lines, line{Cut: fmt.Sprintf("the record has more than %d MB: from here on it holds decisions alone, each with the state before it", f.most>>20)})
+		lines = append(lines, line{Cut: fmt.Sprintf("the record has more than %d MB: from here on it holds decisions and acknowledgements alone, each with the state before it", f.most>>20)})
 	}
-	if f.cut && e.decision == nil {
+	if f.cut && e.decision == nil && e.acked == nil {
 		f.known = false
 		return f.write(lines...)
 	}

@@ -80,7 +80,8 @@ type line struct {
 	Lost int `json:"lost,omitempty"`
 
 	// Cut says that the record has become too long: from here on it holds the
-	// looks that decided something alone, each with the state before it.
+	// looks that decided something, or had an acknowledgement, alone, each with
+	// the state before it.
 	Cut string `json:"cut,omitempty"`
 	// End is the last line of a run that ended.
 	End *End `json:"end,omitempty"`

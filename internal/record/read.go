@@ -20,8 +20,7 @@ type Record struct {
 	Header
 	// End of the run; nil = it had not ended, or the line was lost.
 	End *End
-	// Cut says why there are decisions alone from some point on; "" = there
-	// are not.
+	// Cut says why there are but few looks from some point on; "" = it has all.
 	Cut string
 	// Lost is how many lines could not be read: those that a crash tore, and
 	// looks that cannot be replayed without them.

@@ -26,8 +26,8 @@ const (
 	// experiments; those of releases that are gone stay until then.
 	keepNames = 500
 	// maxBytes is the length of a record, before it is packed, from which on it
-	// has decisions alone: half an hour of a service with thousands of requests
-	// per second, days of a quiet one.
+	// has decisions and acknowledgements alone: half an hour of a service with
+	// thousands of requests per second, days of a quiet one.
 	maxBytes = 64 << 20
 )
 

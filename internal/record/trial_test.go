@@ -369,10 +369,19 @@ func TestTheRecordOfAnExperimentGoesOnAfterACrash(t *testing.T) {
 // TestALongRecordOfAnExperimentKeepsItsDecisions cuts it for its length.
 func TestALongRecordOfAnExperimentKeepsItsDecisions(t *testing.T) {
 	w := newTrialWorld(t, t.TempDir())
-	w.store.maxBytes = 20_000
+	w.store.maxBytes = 2_000
 	w.fails["other"] = 0.3
 	w.run()
 	r := w.record(0)
+	d, err := Export(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range d.Splits {
+		if s.Acked.IsZero() {
+			t.Errorf("the proxies never had %s", s.Shares.text())
+		}
+	}
 	got := replayedTrial(t, r)
 	if r.Cut == "" || got.First != nil || got.End != "" || got.Looks >= w.looks/2 || got.State.Outcome != w.state.Outcome {
 		t.Errorf("cut %q, %d of %d looks kept, outcome %s, replayed %+v", r.Cut, got.Looks, w.looks, got.State.Outcome, got.Replayed)
