@@ -209,16 +209,23 @@ func (s *Store) makeRoom(dir string, there []int64, h Header) error {
 			errs = append(errs, remove(filepath.Join(dir, fileName(run))))
 		}
 	}
-	return errors.Join(append(errs, s.sweep(h.Kind()))...)
+	return errors.Join(append(errs, s.sweep(h.Kind(), dir))...)
 }
 
-// sweep removes the records of those that had no run for longest.
-func (s *Store) sweep(k Kind) error {
+// sweep removes the records of those that had no run for longest, but not of
+// those that have one: next, and all whose files are open.
+func (s *Store) sweep(k Kind, next string) error {
 	// The pattern is well-formed.
 	dirs, _ := filepath.Glob(filepath.Join(s.dir, k.dir(), "*", "*"))
-	if len(dirs) <= keepNames {
+	surplus := len(dirs) - keepNames
+	if surplus <= 0 {
 		return nil
 	}
+	busy := map[string]bool{next: true}
+	for _, f := range s.open {
+		busy[filepath.Dir(f.path)] = true
+	}
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return busy[dir] })
 	at := map[string]time.Time{}
 	for _, dir := range dirs {
 		if fi, err := os.Stat(dir); err == nil {
@@ -227,7 +234,7 @@ func (s *Store) sweep(k Kind) error {
 	}
 	slices.SortFunc(dirs, func(a, b string) int { return at[a].Compare(at[b]) })
 	var errs []error
-	for _, dir := range dirs[:len(dirs)-keepNames] {
+	for _, dir := range dirs[:min(surplus, len(dirs))] {
 		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)

@@ -1,12 +1,14 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -180,5 +182,43 @@ func TestALookThatCannotBeWrittenIsAGap(t *testing.T) {
 			}
 			return r
 		})
+	}
+}
+
+// TestARecordThatIsBeingWrittenIsNotSweptAway though nobody has had a run for
+// longer: adding to a file does not change its directory.
+func TestARecordThatIsBeingWrittenIsNotSweptAway(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.deploy("v2")
+	w.play(100, func() bool { return on(&w.state) })
+	dirOf := func(name string) string { return filepath.Join(w.store.dir, "runs", key.Namespace, name) }
+	age := func(name string, hours int) {
+		t.Helper()
+		then := time.Now().Add(-time.Duration(hours) * time.Hour)
+		if err := errors.Join(os.MkdirAll(dirOf(name), 0o700), os.Chtimes(dirOf(name), then, then)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range keepNames {
+		age(fmt.Sprint("gone-", i), 10+i)
+	}
+	age(key.Name, 10_000)
+	age("next", 9_000)
+	was, next := rollout.State{}, rollout.State{Run: rollout.Run{Number: 1}}
+	if err := w.store.Add(Key{key.Namespace, "next", "uid-2"}, Look{Plan: &w.plan, Was: &was, Next: &next, Input: &w.in}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dirOf(""))
+	if err != nil || len(left) != keepNames {
+		t.Errorf("%d names are left, %v; want %d", len(left), err, keepNames)
+	}
+	for name, want := range map[string]bool{key.Name: true, "next": true, "gone-0": true, fmt.Sprint("gone-", keepNames-3): true, fmt.Sprint("gone-", keepNames-2): false} {
+		if _, err := os.Stat(dirOf(name)); (err == nil) != want {
+			t.Errorf("%s: %v, want it there: %v", name, err, want)
+		}
+	}
+	w.play(2000, func() bool { return !on(&w.state) })
+	if got := replayed(t, w.record(1)); got.First != nil || got.End != "" {
+		t.Errorf("replayed: %+v", got)
 	}
 }
