@@ -6,7 +6,8 @@
 // line), the plan, the state before, and then each look: what was observed, as
 // far as it differs from the look before, with what was decided on it. Because
 // rollout.Step and experiment.Step are pure, these lines give the same decisions
-// again, years later and on another machine.
+// again on any machine by the same rules; by later rules they show where those
+// differ.
 //
 // Records are evidence beside the journal, never in its place: nothing is
 // decided by reading one, and a release goes on when its record cannot be
