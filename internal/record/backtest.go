@@ -70,7 +70,7 @@ const (
 
 // round plays all of the traffic.
 func (b *backtest) round(r *Record) error {
-	for look, err := range r.Steps() {
+	for look, err := range looks(r, runs()) {
 		if err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (b *backtest) note(format string, args ...any) {
 func (b *backtest) settled() bool { return decided(&b.state) != "" }
 
 // look gives both a look at the recorded traffic.
-func (b *backtest) look(look *Step) error {
+func (b *backtest) look(look *releaseLook) error {
 	if look.State != nil {
 		b.resume(look)
 	}
@@ -145,7 +145,7 @@ func (b *backtest) look(look *Step) error {
 		b.now = seen.Now
 	}
 	in := b.observe(look, was.Traffic.Share, compares)
-	b.state, _, err = decide(rollout.Step, &Step{Plan: &b.plan, Input: in, Told: Told{At: b.now}}, b.state)
+	b.state, _, err = decide(rollout.Step, &releaseLook{Plan: &b.plan, Input: in, told: told{At: b.now}}, b.state)
 	b.out.Estimated = b.course(&b.plan, &b.state, b.now)
 	return err
 }
@@ -156,7 +156,7 @@ const longestGap = 10 * time.Second
 
 // resume takes up the recorded state; where it is the first, the estimated
 // release begins with it, too.
-func (b *backtest) resume(look *Step) {
+func (b *backtest) resume(look *releaseLook) {
 	b.recorded = *look.State
 	switch {
 	case b.begun && look.Unwritten > 0:
@@ -198,7 +198,7 @@ func (b *backtest) course(plan *rollout.Plan, s *rollout.State, now time.Time) C
 
 // observe is what the estimated release would have seen, of traffic at another
 // share; where that does not compare the two versions, nothing.
-func (b *backtest) observe(look *Step, had rollout.Share, compares bool) rollout.Input {
+func (b *backtest) observe(look *releaseLook, had rollout.Share, compares bool) rollout.Input {
 	seen := &look.Input
 	b.ready = b.ready || seen.Target.Ready
 	in := rollout.Input{
@@ -228,7 +228,7 @@ func (b *backtest) observe(look *Step, had rollout.Share, compares bool) rollout
 }
 
 // measured are the values of external metrics that both plans ask for.
-func (b *backtest) measured(look *Step) []analysis.Measured {
+func (b *backtest) measured(look *releaseLook) []analysis.Measured {
 	var out []analysis.Measured
 	for _, m := range look.Input.Samples.Measured {
 		if m.Check < 0 || m.Check >= len(look.Plan.Policy.Checks) {

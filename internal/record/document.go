@@ -121,9 +121,9 @@ func Export(r *Record) (*Document, error) {
 		e.doc.Lines = append(e.doc.Lines, data)
 	}
 	if r.Kind() == Experiment {
-		err = tellAll(r.TrialSteps(), &e, func(*TrialStep) {})
+		err = tellAll(looks(r, trials()), &e, func(*trialLook) {})
 	} else {
-		err = tellAll(r.Steps(), &e, e.hear)
+		err = tellAll(looks(r, runs()), &e, e.hear)
 	}
 	if err != nil {
 		return nil, err
@@ -134,9 +134,9 @@ func Export(r *Record) (*Document, error) {
 
 // tellAll tells the looks of a record of either kind; hear tells what people and
 // other systems said until one.
-func tellAll[P, S, I any](steps iter.Seq2[*StepOf[P, S, I], error], e *exporter, hear func(*StepOf[P, S, I])) error {
+func tellAll[P, S, I any](looks iter.Seq2[*lookOf[P, S, I], error], e *exporter, hear func(*lookOf[P, S, I])) error {
 	var plan *P
-	for s, err := range steps {
+	for s, err := range looks {
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func tellAll[P, S, I any](steps iter.Seq2[*StepOf[P, S, I], error], e *exporter,
 		}
 		plan = s.Plan
 		hear(s)
-		e.add(&s.Told)
+		e.add(&s.told)
 	}
 	return nil
 }
@@ -172,7 +172,7 @@ func (e *exporter) tell(entry Entry) {
 }
 
 // hear tells of a look at a release what was not told before.
-func (e *exporter) hear(s *Step) {
+func (e *exporter) hear(s *releaseLook) {
 	once := func(kind, id string) bool {
 		known := id == "" || e.seen[kind+id]
 		e.seen[kind+id] = true
@@ -198,7 +198,7 @@ func (e *exporter) hear(s *Step) {
 
 // add tells what was decided and acknowledged. A look at an experiment follows
 // the acknowledgement; a release takes it in with its decision.
-func (e *exporter) add(s *Told) {
+func (e *exporter) add(s *told) {
 	if e.doc.Kind() == Experiment {
 		e.acked(s.Acked)
 	}
@@ -223,7 +223,7 @@ func (e *exporter) acked(a *Acked) {
 }
 
 // split notes what was measured of the last one, and the next one if there is.
-func (e *exporter) split(s *Told) {
+func (e *exporter) split(s *told) {
 	d := e.doc
 	n := len(d.Splits)
 	if s.Seen != nil {
@@ -241,7 +241,7 @@ func (e *exporter) split(s *Told) {
 		for i := range s.Decision.Candidates {
 			d.Cost += s.Decision.Candidates[i].Evidence.Cost
 		}
-		next.Traffic, next.Shares = nil, s.Decision.shares()
+		next.Traffic, next.Shares = nil, sharesOf(s.Decision.Candidates)
 		if n == 0 && next.Shares.none() { // it waits for pods
 			return
 		}

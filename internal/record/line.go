@@ -118,20 +118,17 @@ type Candidate struct {
 	Evidence analysis.Evidence `json:"evidence"`          // as the judge gave it last
 }
 
-// shares are those of all candidates by name.
-func (d *Decision) shares() Shares {
-	var out Shares
-	for _, c := range d.Candidates {
-		if out == nil {
-			out = Shares{}
-		}
-		out[c.Name] = c.Share
+// Shares of an experiment's candidates by their names; stable has the rest.
+type Shares map[string]rollout.Share
+
+// sharesOf are those of all candidates.
+func sharesOf(all []Candidate) Shares {
+	out := Shares{}
+	for i := range all {
+		out[all[i].Name] = all[i].Share
 	}
 	return out
 }
-
-// Shares of an experiment's candidates by their names; stable has the rest.
-type Shares map[string]rollout.Share
 
 // none reports whether stable has all.
 func (s Shares) none() bool {

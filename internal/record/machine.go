@@ -145,14 +145,11 @@ func trialDecision(p *experiment.Plan, was, next *experiment.State, in *experime
 	}
 	d := &Decision{
 		Phase: string(next.Phase), Showings: next.Showings(p), Winner: next.Winner, Promote: next.Promote,
-		Outcome: string(next.Outcome), Reason: next.Reason,
+		Candidates: candidatesOf(next),
+		Outcome:    string(next.Outcome), Reason: next.Reason,
 	}
 	if next.Outcome != was.Outcome {
 		d.Reason = next.Why
-	}
-	for i := range next.Arms {
-		a := &next.Arms[i]
-		d.Candidates = append(d.Candidates, Candidate{a.Name, a.Share, a.Dropped, a.Evidence})
 	}
 	for _, e := range events { // of which an experiment tells less
 		d.Events = append(d.Events, rollout.Event{
@@ -181,19 +178,19 @@ func seenOf(s *experiment.State) Seen {
 	return out
 }
 
-// with adds what the state of an experiment does not know of its versions.
-func (s Seen) with(versions []VersionSeen) Seen {
+// measured adds what the state of an experiment does not know of its versions.
+func (s *Seen) measured(versions []VersionSeen) {
 	for i := range min(len(s.Versions), len(versions)) {
 		s.Versions[i].Version, s.Versions[i].Share = versions[i].Version, versions[i].Share
 	}
-	return s
 }
 
-// sharesOf are those that an experiment asks for.
-func sharesOf(s *experiment.State) Shares {
-	out := Shares{}
-	for _, a := range s.Arms {
-		out[a.Name] = a.Share
+// candidatesOf are those of an experiment that is in a state.
+func candidatesOf(s *experiment.State) []Candidate {
+	var out []Candidate
+	for i := range s.Arms {
+		a := &s.Arms[i]
+		out = append(out, Candidate{a.Name, a.Share, a.Dropped, a.Evidence})
 	}
 	return out
 }
@@ -206,7 +203,7 @@ func endOfTrial(next *experiment.State, seen *Seen) *End {
 	}
 	end := &End{At: next.Ended, Outcome: string(next.Outcome), Winner: next.Winner, Reason: next.Why, Seen: seenOf(next)}
 	if seen != nil {
-		end.Seen = end.Seen.with(seen.Versions)
+		end.Seen.measured(seen.Versions)
 	}
 	for i := range next.Arms {
 		end.Cost += next.Arms[i].Evidence.Cost

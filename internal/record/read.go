@@ -31,23 +31,24 @@ type Record struct {
 	lines []line
 }
 
-// Step is one look of a record of a release, TrialStep one of an experiment.
+// releaseLook is one look of a record of a release, trialLook one of an
+// experiment.
 type (
-	Step      = StepOf[rollout.Plan, rollout.State, rollout.Input]
-	TrialStep = StepOf[experiment.Plan, experiment.State, experiment.Input]
+	releaseLook = lookOf[rollout.Plan, rollout.State, rollout.Input]
+	trialLook   = lookOf[experiment.Plan, experiment.State, experiment.Input]
 )
 
-// StepOf is one look of a record.
-type StepOf[P, S, I any] struct {
+// lookOf is one look of a record, as it was read.
+type lookOf[P, S, I any] struct {
 	Plan *P // in force
 	// State before the look, where it does not follow from the look before.
 	State *S
 	Input I
-	Told
+	told
 }
 
-// Told is what a record says of a look besides.
-type Told struct {
+// told is what a record says of a look besides.
+type told struct {
 	At time.Time // of the look
 	// Decision, Acked and Seen as they were recorded; nil = none.
 	Decision *Decision
@@ -192,15 +193,11 @@ func (r *Record) read(data []byte) {
 	}
 }
 
-// Steps returns the looks at a release in order. It ends with an error when one
-// of them is not what this package writes, or the record is of an experiment.
-func (r *Record) Steps() iter.Seq2[*Step, error] { return steps(r, runs()) }
-
-// TrialSteps is Steps for an experiment.
-func (r *Record) TrialSteps() iter.Seq2[*TrialStep, error] { return steps(r, trials()) }
-
-func steps[P, S, I, V any](r *Record, m machine[P, S, I, V]) iter.Seq2[*StepOf[P, S, I], error] {
-	return func(yield func(*StepOf[P, S, I], error) bool) {
+// looks returns the looks of a record in order. It ends with an error when one
+// of them is not what this package writes, or the record is not of the machine's
+// kind.
+func looks[P, S, I, V any](r *Record, m machine[P, S, I, V]) iter.Seq2[*lookOf[P, S, I], error] {
+	return func(yield func(*lookOf[P, S, I], error) bool) {
 		if r.Kind() != m.kind {
 			yield(nil, fmt.Errorf("the record is not of %s, but of %s %s", article(m.kind), r.Kind(), r.Name()))
 			return
@@ -229,7 +226,7 @@ func steps[P, S, I, V any](r *Record, m machine[P, S, I, V]) iter.Seq2[*StepOf[P
 			case l.Look != nil && plan == nil:
 				err = fmt.Errorf("no plan stands before the look")
 			case l.Look != nil:
-				s := &StepOf[P, S, I]{Plan: plan, State: state, Told: Told{
+				s := &lookOf[P, S, I]{Plan: plan, State: state, told: told{
 					Decision: l.Decision, Acked: l.Acked, Seen: l.Seen, Unwritten: unwritten, Apart: cut && state != nil,
 				}}
 				if s.Input, err = inputs.read(l.Look); err == nil {

@@ -123,7 +123,7 @@ func TestALongRecordKeepsItsDecisions(t *testing.T) {
 		t.Fatalf("cut %q, end %+v", r.Cut, r.End)
 	}
 	apart := 0
-	for s, err := range r.Steps() {
+	for s, err := range looks(r, runs()) {
 		if err != nil {
 			t.Fatal(err)
 		}

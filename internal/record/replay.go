@@ -58,7 +58,7 @@ func ReplayTrial(r *Record, step TrialStepFunc) (*Replayed, error) {
 func replay[P, S, I, V any](r *Record, m machine[P, S, I, V], step func(P, S, I) (S, []V)) (out *Replayed, state S, err error) {
 	out = &Replayed{Lost: r.Lost}
 	var seen *Seen
-	for look, err := range steps(r, m) {
+	for look, err := range looks(r, m) {
 		if err != nil {
 			return nil, state, err
 		}
@@ -119,7 +119,7 @@ func sameCounts(a, b VersionSeen) bool {
 
 // decide lets step decide on a look. A state that no run was ever in, in a file
 // that somebody else wrote, may be more than step can take.
-func decide[P, S, I, V any](step func(P, S, I) (S, []V), look *StepOf[P, S, I], s S) (next S, events []V, err error) {
+func decide[P, S, I, V any](step func(P, S, I) (S, []V), look *lookOf[P, S, I], s S) (next S, events []V, err error) {
 	defer func() {
 		if recover() != nil {
 			err = fmt.Errorf("the look of %v cannot be decided on: the record is damaged", look.At)

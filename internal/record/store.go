@@ -109,13 +109,14 @@ func (s *Store) AddTrial(k Key, l TrialLook) error {
 	if s == nil || l.Was.Phase == experiment.Finished {
 		return nil
 	}
-	seen := seenOf(l.Next).with(l.Versions)
+	seen := seenOf(l.Next)
+	seen.measured(l.Versions)
 	e := entry{
 		plan: l.Plan, was: l.Was, input: l.Input, seen: &seen, end: endOfTrial(l.Next, &seen),
 		decision: trialDecision(l.Plan, l.Was, l.Next, l.Input, l.Events),
 	}
 	if !l.Acked.IsZero() {
-		e.acked = &Acked{Shares: sharesOf(l.Was), Since: l.Acked}
+		e.acked = &Acked{Shares: sharesOf(candidatesOf(l.Was)), Since: l.Acked}
 	}
 	h := Header{Format: format, Namespace: k.Namespace, Experiment: k.Name, UID: k.UID}
 	if err := s.add(k, h, false, e); err != nil {
