@@ -74,10 +74,7 @@ type delivery struct {
 	settled  bool // both sides were seen ready by this process
 	wish     wish
 	divided  divided
-	trouble  string    // what holds it up; "" = nothing
-	troubled time.Time // since when
-	told     bool      // there was an event
-	alarmed  bool      // somebody was alerted
+	trouble  trouble
 	outage   outage
 	hidden   hidden
 	frozen   string // why it was at the last look; "" = it was not
@@ -157,7 +154,7 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 			next = min(next, tick)
 			continue
 		}
-		run.trouble = ""
+		run.trouble = trouble{}
 		if run.outage.lasts() || run.journal.State.Phase != rollout.Idle || !run.planned || rel.Release.DeletionTimestamp != nil {
 			next = min(next, tick)
 		}
@@ -230,28 +227,14 @@ func backend(rel *kube.Delivery, service string) mesh.ServiceName {
 	return mesh.ServiceName(service + "." + rel.Names.Namespace)
 }
 
-// A release is held up for passing before there is an event, and for lasting
-// before somebody is alerted: what another writer changed or deleted between
-// our reading and writing is seen by one of the next looks.
-const (
-	passing = time.Second
-	lasting = 10 * time.Second
-)
-
 // complain tells of an error once, not at every look.
 func (d *Deliver) complain(ctx context.Context, rel *kube.Delivery, run *delivery, err error) {
-	now := time.Now()
-	if err.Error() != run.trouble {
-		run.trouble, run.troubled, run.told, run.alarmed = err.Error(), now, false, false
-		return
-	}
-	if !run.told && now.Sub(run.troubled) >= passing {
-		run.told = true
+	tell, alarm := run.trouble.met(err, time.Now())
+	if tell {
 		d.Log.Warn("release is held up", "namespace", rel.Release.Namespace, "release", rel.Release.Name, "err", err)
 		d.API.Event(rel.Release, true, "HeldUp", err.Error())
 	}
-	if !run.alarmed && now.Sub(run.troubled) >= lasting {
-		run.alarmed = true
+	if alarm {
 		d.alert(ctx, rel, run, rollout.Event{Warning: true, Reason: "HeldUp", Message: err.Error()})
 	}
 }

@@ -78,8 +78,8 @@ func (d *Deliver) trialStatus(t *kube.Trial, run *trial, now time.Time) (*v1alph
 		Versions:           trialVersions(t, run),
 		Journal:            v1alpha1.Raw(data),
 	}
-	if run.trouble != "" && s.Phase != experiment.Finished {
-		out.Reason = run.trouble // what the state waits for will not come by itself
+	if run.trouble.what != "" && s.Phase != experiment.Finished {
+		out.Reason = run.trouble.what // what the state waits for will not come by itself
 	}
 	in := 0
 	for _, a := range s.Arms {

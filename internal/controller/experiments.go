@@ -30,7 +30,7 @@ type trial struct {
 	resumed bool               // it was left by another process, and not looked at since
 	settled bool               // all that have traffic were seen ready by this process
 	given   bool               // the target was seen with the winner's template
-	trouble string             // what holds it up; "" = nothing
+	trouble trouble
 
 	acked      time.Time // since when every proxy has the shares; zero = not all do, or there are none
 	ackTold    time.Time // to the record
@@ -69,13 +69,14 @@ func (d *Deliver) experiments(ctx context.Context, releases []*kube.Delivery) ti
 	for _, t := range all {
 		run := d.trials[string(t.Experiment.UID)]
 		err := d.oneTrial(ctx, t, run)
-		if err != nil && ctx.Err() == nil && err.Error() != run.trouble {
-			d.Log.Warn("experiment is held up", "namespace", t.Experiment.Namespace, "experiment", t.Experiment.Name, "err", err)
-			d.API.ExperimentEvent(t.Experiment, true, "HeldUp", err.Error())
-		}
-		run.trouble = ""
-		if err != nil {
-			run.trouble = err.Error()
+		switch {
+		case err == nil:
+			run.trouble = trouble{}
+		case ctx.Err() == nil:
+			if tell, _ := run.trouble.met(err, time.Now()); tell {
+				d.Log.Warn("experiment is held up", "namespace", t.Experiment.Namespace, "experiment", t.Experiment.Name, "err", err)
+				d.API.ExperimentEvent(t.Experiment, true, "HeldUp", err.Error())
+			}
 		}
 		if run.state.Phase != experiment.Finished {
 			next = tick

@@ -28,8 +28,8 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 	running := s.Canary != ""
 	say := d.wording(rel, run)
 	reason := say(s.Reason)
-	if run.trouble != "" {
-		reason = run.trouble // what the state waits for will not come by itself
+	if run.trouble.what != "" {
+		reason = run.trouble.what // what the state waits for will not come by itself
 	}
 	out := &v1alpha1.ReleaseStatus{
 		ObservedGeneration: rel.Release.Generation,
