@@ -26,6 +26,7 @@ type file struct {
 	plan   []byte      // written last
 	inputs inputWriter // since the state that was written last
 	at     time.Time   // of the look that was written last
+	number int         // of the look that was written last, behind its state
 	known  bool        // the look before the next one was written, by this process
 }
 
@@ -111,13 +112,14 @@ func (f *file) add(e entry) error {
 			return err
 		}
 		lines = append(lines, line{State: state})
-		f.inputs.last = map[string]string{}
+		f.inputs.last, f.number = map[string]string{}, 0
 	}
 	look, err := f.inputs.write(e.input)
 	if err != nil {
 		return err
 	}
-	this := line{Look: look, Decision: e.decision, Acked: e.acked}
+	f.number++ // where this look is not written, a state is next
+	this := line{Look: look, Number: f.number, Decision: e.decision, Acked: e.acked}
 	if e.decision != nil {
 		this.Seen = e.seen
 	}

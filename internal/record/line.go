@@ -69,10 +69,13 @@ type line struct {
 	// for how things are is there when it changed since the look before, null
 	// when it has its zero value again; one that counts since the look before
 	// is there unless it is zero.
-	Look     json.RawMessage `json:"look,omitempty"`
-	Decision *Decision       `json:"decision,omitempty"`
-	Acked    *Acked          `json:"acked,omitempty"`
-	Seen     *Seen           `json:"seen,omitempty"` // with a decision
+	Look json.RawMessage `json:"look,omitempty"`
+	// Number of the look, from 1 behind each State: one that was taken out,
+	// doubled or moved is found by it. 0 in records of an older Serin.
+	Number   int       `json:"n,omitempty"`
+	Decision *Decision `json:"decision,omitempty"`
+	Acked    *Acked    `json:"acked,omitempty"`
+	Seen     *Seen     `json:"seen,omitempty"` // with a decision
 
 	// Unwritten is how many looks could not be written here.
 	Unwritten int `json:"unwritten,omitempty"`

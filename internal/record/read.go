@@ -206,6 +206,7 @@ func looks[P, S, I, V any](r *Record, m machine[P, S, I, V]) iter.Seq2[*lookOf[P
 			plan      *P
 			state     *S
 			inputs    inputReader[I]
+			number    int // of the look before, behind its state
 			unwritten int
 			cut       bool
 		)
@@ -215,7 +216,7 @@ func looks[P, S, I, V any](r *Record, m machine[P, S, I, V]) iter.Seq2[*lookOf[P
 			case l.Plan != nil:
 				plan, err = m.plan(l.Plan)
 			case l.State != nil:
-				state, inputs = new(S), inputReader[I]{}
+				state, inputs, number = new(S), inputReader[I]{}, 0
 				if err = json.Unmarshal(l.State, state); err == nil {
 					err = m.check(state)
 				}
@@ -225,7 +226,10 @@ func looks[P, S, I, V any](r *Record, m machine[P, S, I, V]) iter.Seq2[*lookOf[P
 				cut = true
 			case l.Look != nil && plan == nil:
 				err = fmt.Errorf("no plan stands before the look")
+			case l.Look != nil && l.Number != 0 && l.Number != number+1:
+				err = fmt.Errorf("look %d follows look %d: looks were taken out, doubled or moved", l.Number, number)
 			case l.Look != nil:
+				number++
 				s := &lookOf[P, S, I]{Plan: plan, State: state, told: told{
 					Decision: l.Decision, Acked: l.Acked, Seen: l.Seen, Unwritten: unwritten, Apart: cut && state != nil,
 				}}

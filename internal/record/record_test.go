@@ -384,6 +384,24 @@ func TestAForgedDocumentIsRefused(t *testing.T) {
 		doc["lines"] = lines[:len(lines)-1]
 	}, "ended, gaps, outcome")
 
+	// Two looks in a row, in which nothing was decided.
+	all := export(whole)["lines"].([]any)
+	counts := func(line any) bool {
+		l := line.(map[string]any)
+		return l["look"] != nil && l["decision"] == nil && l["state"] == nil
+	}
+	at := 0
+	for !counts(all[at]) || !counts(all[at+1]) {
+		at++
+	}
+	for name, lines := range map[string][]any{
+		"a look less":         slices.Concat(all[:at], all[at+1:]),
+		"a look twice":        slices.Concat(all[:at+1], all[at:]),
+		"looks the wrong way": slices.Concat(all[:at], []any{all[at+1], all[at]}, all[at+2:]),
+	} {
+		f(name, set("lines", lines), "looks were taken out, doubled or moved")
+	}
+
 	// What a crash tore is lost in the document, too.
 	lines := bytes.SplitAfter(w.lines(1), []byte("\n"))
 	lines[len(lines)/2] = []byte("{\"loo\n")
