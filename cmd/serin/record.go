@@ -205,7 +205,7 @@ func replayRun(w io.Writer, r *record.Record) error {
 	}
 	open := ""
 	if r.End == nil {
-		open = " The run had not ended."
+		open = " The run had not ended, or its end could not be written."
 	}
 	_, err = fmt.Fprintf(w, "%s: %d looks, %d decisions, all the same.%s\n", name, got.Looks, got.Decisions, open)
 	return err

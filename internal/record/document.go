@@ -263,7 +263,7 @@ func (e *exporter) end(r *Record) {
 		d.Gaps = append(d.Gaps, r.Cut)
 	}
 	if r.End == nil {
-		d.Gaps = append(d.Gaps, "the run had not ended")
+		d.Gaps = append(d.Gaps, "the run had not ended, or its end could not be written")
 		return
 	}
 	d.Ended, d.Outcome, d.Winner, d.Reason, d.Cost = r.End.At, r.End.Outcome, r.End.Winner, r.End.Reason, r.End.Cost
