@@ -204,16 +204,17 @@ func (d *Deliver) newTally(rel *kube.Delivery, run *delivery) {
 	if run.tally != nil {
 		run.tally.Close()
 	}
-	shared := mesh.ServiceName("")
+	service, shared := backend(rel, rel.Names.Service), mesh.ServiceName("")
 	if run.journal.State.ByPods {
-		shared = backend(rel, rel.Names.Service)
+		service, shared = "", service
 	}
 	run.tally = d.Hub.Tally(telemetry.TallySpec{
-		Stable: backend(rel, rel.Names.StableService),
-		Canary: backend(rel, rel.Names.CanaryService),
-		Warm:   backend(rel, rel.Names.WarmService),
-		Routes: rel.RouteOrigins(),
-		Shared: shared,
+		Stable:  backend(rel, rel.Names.StableService),
+		Canary:  backend(rel, rel.Names.CanaryService),
+		Warm:    backend(rel, rel.Names.WarmService),
+		Routes:  rel.RouteOrigins(),
+		Service: service,
+		Shared:  shared,
 
 		CanaryWorkload: rel.Names.Target,
 		Own:            d.OwnLoad.From,
@@ -291,7 +292,7 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	if err := d.make(ctx, rel, run); err != nil {
 		return err
 	}
-	return run.hidden.look(d.Acks, rel, &in)
+	return run.hidden.look(d.Acks, rel, &in, run.stored.State.Phase != rollout.Idle)
 }
 
 // hear adds to an input what people and other systems said.

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,34 +20,122 @@ type hidden struct {
 	snapshot mesh.SnapshotVersion
 	why      error
 	silent   time.Time // since when no request came by another way; zero = not hidden
+	past     past
+}
+
+// count takes in the requests to the Service since the last look that the routes
+// of others sent there, by whose.
+func (h *hidden) count(requests map[mesh.Origin]int64) {
+	for by, n := range requests {
+		if h.past.took == nil {
+			h.past.took = map[mesh.Origin]int64{}
+		}
+		h.past.took[by] += n
+	}
 }
 
 // look says what hides the routes of a Release in what every proxy runs, if no
 // request arrives by another way either: from services in the mesh, from
 // testers, as own load. Then it is an error like one of the world that cannot be
-// made: the run cannot go on by itself, and all else is done.
-func (h *hidden) look(acks *Acks, rel *kube.Delivery, in *rollout.Input) error {
+// made: the run cannot go on by itself, and all else is done. Where routes of
+// others come first and it cannot be told that they take everything, requests
+// tell, as long as a run waits for them.
+func (h *hidden) look(acks *Acks, rel *kube.Delivery, in *rollout.Input, running bool) error {
 	s := acks.everywhere()
 	if s == nil {
 		return nil
 	}
 	if h.snapshot != s.Version {
 		h.snapshot, h.why = s.Version, hiddenBy(s, rel.RouteOrigins())
+		h.past.follow(ahead(s, rel.RouteOrigins()))
 	}
-	switch {
-	case h.why == nil:
+	comes := in.Arrived > 0 || in.Samples.DirectRequests > 0 || in.Samples.Own.Counts != (analysis.Counts{})
+	if h.why == nil {
 		h.silent = time.Time{}
-	case h.silent.IsZero() || in.Arrived > 0 || in.Samples.DirectRequests > 0 || in.Samples.Own.Counts != (analysis.Counts{}):
+		return h.past.look(rel, in.Now, comes, running)
+	}
+	if h.silent.IsZero() || comes {
 		h.silent = in.Now
-	case in.Now.Sub(h.silent) >= rateKnown:
+	}
+	if in.Now.Sub(h.silent) >= rateKnown {
 		return h.why
 	}
 	return nil
 }
 
+// enoughPast is how many requests have to go past the routes of a Release before
+// it is told: if every other one came by them, so many in a row went past once
+// in a million times.
+const enoughPast = 20
+
+// past is what one run sees of the requests that go by routes of others which
+// come before those of the Release.
+type past struct {
+	ahead map[mesh.Origin]int64 // whose they are, and of which generation
+	took  map[mesh.Origin]int64 // requests to the Service, by whose routes
+	since time.Time             // of the first look; zero = there was none
+	// met: a request came by another way in this run, so that not all are taken.
+	met bool
+	why error // as it was found first: an error that changes is another one
+}
+
+// follow begins anew where others come first than before.
+func (p *past) follow(ahead map[mesh.Origin]int64) {
+	if !maps.Equal(p.ahead, ahead) {
+		*p = past{ahead: ahead}
+	}
+}
+
+func (p *past) look(rel *kube.Delivery, now time.Time, comes, running bool) error {
+	switch {
+	case !running || p.since.IsZero():
+		*p = past{ahead: p.ahead, since: now, met: running && comes}
+	case comes || p.met:
+		p.met, p.why = true, nil
+	case p.why == nil && now.Sub(p.since) >= rateKnown:
+		p.why = p.most(rel)
+	}
+	return p.why
+}
+
+// most names whose routes took most, if that is enough to be told.
+func (p *past) most(rel *kube.Delivery) error {
+	var by mesh.Origin
+	var most int64
+	for other := range p.ahead {
+		if n := p.took[other]; n > most {
+			by, most = other, n
+		}
+	}
+	if most < enoughPast {
+		return nil
+	}
+	return fmt.Errorf("%d requests reached service %s by %s %s/%s, which comes first, and none by the release's own routes: take the path out of one of the two, or give it another host",
+		most, rel.Names.Service, by.Kind, by.Namespace, by.Name)
+}
+
+// ahead are the objects of others with a route that comes before one of ours at
+// a host of a gateway, with their generations.
+func ahead(s *mesh.Snapshot, ours []mesh.Origin) map[mesh.Origin]int64 {
+	found := map[mesh.Origin]int64{}
+	for i := range s.Gateways {
+		for _, vh := range s.Gateways[i].VirtualHosts {
+			others := map[mesh.Origin]int64{}
+			for k := range vh.Routes {
+				if by := vh.Routes[k].Origin; slices.Contains(ours, by) {
+					maps.Copy(found, others)
+				} else {
+					others[by] = s.Origins[by]
+				}
+			}
+		}
+	}
+	return found
+}
+
 // hiddenBy says why no request at any host of any gateway reaches our routes:
-// those of others that come first take them all. What is taken in part, or by a
-// condition that cannot be compared, is not told. Nor are hosts of the mesh
+// those of others that come first take them all. Of what is taken in part, or by a
+// condition that cannot be compared, it says nothing. Nor are hosts of the mesh
 // looked at: every Release has routes there, whether it is called or not.
 func hiddenBy(s *mesh.Snapshot, ours []mesh.Origin) error {
 	var why error // at the first host

@@ -112,9 +112,86 @@ func TestAReleaseThatRequestsGetToIsNotHeldUpByHiddenRoutes(t *testing.T) {
 	} {
 		now = now.Add(look.after)
 		look.in.Now = now
-		err := h.look(&Acks{applied: look.runs}, rel, &look.in)
+		err := h.look(&Acks{applied: look.runs}, rel, &look.in, true)
 		if got := err != nil; got != look.want {
 			t.Fatalf("%s: %v; want an error: %v", look.what, err, look.want)
+		}
+	}
+}
+
+// What the older routes take cannot always be read off their conditions; where
+// the requests go can be counted.
+func TestRequestsTellThatOlderRoutesTakeThemAll(t *testing.T) {
+	of := func(name string) mesh.Origin {
+		return mesh.Origin{Kind: "VirtualService", Namespace: "shop", Name: name}
+	}
+	api := mesh.StringMatch{Kind: mesh.Prefix, Value: "/api"}
+	ours := mesh.Route{Origin: of("music-gateway"), Matches: []mesh.Match{{URI: api}}}
+	mine := func(m mesh.Match) mesh.Route { return mesh.Route{Origin: of("mine"), Matches: []mesh.Match{m}} }
+	expression := mine(mesh.Match{URI: mesh.StringMatch{Kind: mesh.Regex, Value: "/api.*"}})
+	method := mine(mesh.Match{URI: api, Method: mesh.StringMatch{Kind: mesh.Regex, Value: "GET|POST"}})
+	rel := &kube.Delivery{
+		Release: &v1alpha1.Release{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop"},
+			Spec:       v1alpha1.ReleaseSpec{Service: v1alpha1.Service{Name: "music", Port: 80, Gateways: []string{"public"}}},
+		},
+		Names: kube.Names{Namespace: "shop", Service: "music"},
+	}
+	type look struct {
+		past    int64 // requests by the routes of mine
+		comes   int64
+		idle    bool
+		changed bool // the generation of mine
+		want    bool
+	}
+	const second = time.Second
+	quiet := look{}
+	for _, tt := range []struct {
+		name   string
+		routes []mesh.Route
+		every  time.Duration
+		looks  []look
+	}{
+		{"an expression", []mesh.Route{expression, ours}, rateKnown, []look{quiet, {past: 30, want: true}, {past: 30, want: true}, {want: true}}},
+		{"a method", []mesh.Route{method, ours}, rateKnown, []look{quiet, {past: 30, want: true}}},
+		{"a slow stream", []mesh.Route{method, ours}, rateKnown, []look{quiet, {past: enoughPast - 1}, {past: 1, want: true}}},
+		{"too soon", []mesh.Route{method, ours}, second, []look{quiet, {past: 30}, {past: 30}}},
+		{"by both", []mesh.Route{method, ours}, rateKnown, []look{quiet, {past: 30, comes: 1}, {past: 30}, {past: 30}}},
+		{"by ours before", []mesh.Route{method, ours}, rateKnown, []look{{comes: 1}, {past: 30}}},
+		{"by ours at last", []mesh.Route{method, ours}, rateKnown, []look{quiet, {past: 30, want: true}, {comes: 1}, {past: 30}}},
+		{"no run", []mesh.Route{method, ours}, rateKnown, []look{{idle: true}, {past: 30, idle: true}, {past: 30, idle: true}}},
+		{"before the run", []mesh.Route{method, ours}, rateKnown, []look{{idle: true}, {past: 30, idle: true}, quiet}},
+		{"the next run", []mesh.Route{method, ours}, rateKnown, []look{{comes: 1}, {idle: true}, {past: 30, want: true}}},
+		{"other conditions since", []mesh.Route{method, ours}, rateKnown, []look{{comes: 1}, {past: 30}, {past: 30, changed: true}, {past: 30, want: true}}},
+		{"by a route that comes later", []mesh.Route{ours, method}, rateKnown, []look{quiet, {past: 30}}},
+		{"nobody", []mesh.Route{method, ours}, rateKnown, []look{quiet, quiet, quiet}},
+	} {
+		var h hidden
+		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		generation := int64(1)
+		var told error
+		for i, l := range tt.looks {
+			if l.changed {
+				generation++
+			}
+			s := &mesh.Snapshot{
+				Version:  mesh.SnapshotVersion(i + 1),
+				Origins:  map[mesh.Origin]int64{of("mine"): generation, of("music-gateway"): int64(i)},
+				Gateways: []mesh.Gateway{{Name: "shop/public", VirtualHosts: []mesh.VirtualHost{{Hosts: []string{"*"}, Routes: tt.routes}}}},
+			}
+			now = now.Add(tt.every)
+			h.count(map[mesh.Origin]int64{of("mine"): l.past, of("elsewhere"): 1000})
+			err := h.look(&Acks{applied: s}, rel, &rollout.Input{Now: now, Arrived: l.comes}, !l.idle)
+			if got := err != nil; got != l.want {
+				t.Errorf("%s: look %d: %v; want an error: %v", tt.name, i, err, l.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), " requests reached service music by VirtualService shop/mine, which comes first, and none by") {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			if err != nil && told != nil && err.Error() != told.Error() {
+				t.Errorf("%s: look %d: %v; was %v: who is told once is told of another trouble", tt.name, i, err, told)
+			}
+			told = err
 		}
 	}
 }

@@ -30,6 +30,7 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 	if !d.API.TargetExists(rel) { // asked after counting, so that a deletion is seen no later than the requests that it fails
 		in.Target = rollout.Workload{Message: targetMissing(rel, run)}
 	}
+	run.hidden.count(counted.Past)
 	in.Samples = counted.Samples
 	in.Mirrored = rollout.Mirrored(counted.Copies)
 	in.Arrived = counted.Arrived

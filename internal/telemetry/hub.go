@@ -33,6 +33,8 @@ func (h *Hub) Record(r *Request) {
 	}
 	for _, t := range (*m)[r.Backend] {
 		switch {
+		case r.Backend == t.spec.Service:
+			t.addPast(r)
 		case r.Kind != UsersRequest:
 			t.addCopy(r)
 		case r.Source == t.spec.Own && r.Source != mesh.Workload{}:
@@ -48,7 +50,7 @@ func (h *Hub) Record(r *Request) {
 func (h *Hub) Tally(spec TallySpec) *Tally {
 	t := &Tally{hub: h, spec: spec, endpoints: map[string]*endpointTally{}}
 	h.change(func(m map[mesh.ServiceName][]*Tally) {
-		for _, backend := range []mesh.ServiceName{spec.Canary, spec.Stable, spec.Warm, spec.Shared} {
+		for _, backend := range []mesh.ServiceName{spec.Canary, spec.Stable, spec.Warm, spec.Shared, spec.Service} {
 			if backend != "" {
 				m[backend] = append(m[backend], t)
 			}

@@ -28,6 +28,9 @@ type TallySpec struct {
 	// Routes are the objects that send the users' requests to one of the two.
 	// A request that reached the canary otherwise was sent there by name.
 	Routes []mesh.Origin
+	// Service is the backend to which none of Routes sends a request; "" = there
+	// is none. What other objects send there went past the two.
+	Service mesh.ServiceName
 	// Shared is the backend behind which the pods of both sides are, and draw
 	// their share of the requests; "" = there is none. The canary's are those
 	// of the workload CanaryWorkload.
@@ -104,6 +107,9 @@ type Increment struct {
 	Late    int64            // canary requests that began after a baseline that cuts it off
 	Copies  Copies           // under the present baseline
 	Served  map[string]int64 // good answers of stable pods by revision, under the baseline
+	// Past are the users' requests to the Service that went past the two, by the
+	// object that sent them there. They count as nothing else.
+	Past map[mesh.Origin]int64
 }
 
 // Run is what a run has cost so far.
@@ -247,6 +253,20 @@ func (t *Tally) addOwnSample(r *Request, side Side, failed bool, endpoint string
 		addStable(&own.Counts, &own.StableLatency, r.Duration, failed)
 		addStable(&stratum.Counts, &stratum.StableLatency, r.Duration, failed)
 	}
+}
+
+// addPast counts a request that was not ours to route, if an object says so.
+func (t *Tally) addPast(r *Request) {
+	own := r.Source == t.spec.Own && r.Source != mesh.Workload{}
+	if own || r.Kind != UsersRequest || r.Route == (mesh.Origin{}) || slices.Contains(t.spec.Routes, r.Route) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.taken.Past == nil {
+		t.taken.Past = map[mesh.Origin]int64{}
+	}
+	t.taken.Past[r.Route]++
 }
 
 func (t *Tally) add(r *Request) {

@@ -343,3 +343,34 @@ func TestOwnLoadComparesAndIsNobodysRequest(t *testing.T) {
 		t.Error("own load is taken twice")
 	}
 }
+
+func TestRequestsByRoutesOfOthersGoPast(t *testing.T) {
+	var hub Hub
+	own := mesh.Workload{Name: "load", Namespace: "serin"}
+	ours, mine := mesh.Origin{Kind: "VirtualService", Name: "music"}, mesh.Origin{Kind: "VirtualService", Name: "mine"}
+	by := func(o mesh.Origin) func(*Request) { return func(r *Request) { r.Route = o } }
+	s := spec
+	s.Service, s.Routes, s.Own = "music.default", []mesh.Origin{ours}, own
+	tally := hub.Tally(s)
+	defer tally.Close()
+	tally.Rebase(Baseline{Snapshot: 7, At: t0, Mirrored: true})
+	hub.Record(request("music.default", 200, by(mine)))
+	hub.Record(request("music.default", 500, by(mine)))
+	hub.Record(request("music.default", 200, by(ours)))          // as before the split
+	hub.Record(request("music.default", 200, by(mesh.Origin{}))) // in the mesh
+	hub.Record(request("music.default", 200, by(mine), byDestination))
+	hub.Record(request("music.default", 200, by(mine), func(r *Request) { r.Source = own }))
+	hub.Record(request("music.default", 200, by(mine), func(r *Request) { r.Kind = MirrorCopy }))
+	hub.Record(request("music.default", 200, by(mine), func(r *Request) { r.Probe = true }))
+	hub.Record(request("music-stable.default", 200, by(mine)))
+	got := tally.Take()
+	if diff := cmp.Diff(map[mesh.Origin]int64{mine: 2}, got.Past); diff != "" {
+		t.Errorf("past (-want +got):\n%s", diff)
+	}
+	if run := tally.Run(); got.Arrived != 1 || run.Stable.Requests != 1 || run.Canary.Requests != 0 || got.Copies != (Copies{}) {
+		t.Errorf("arrived %d, %+v, copies %+v; want what was sent to stable by its name alone", got.Arrived, run, got.Copies)
+	}
+	if again := tally.Take(); len(again.Past) != 0 {
+		t.Errorf("a second Take returns %v", again.Past)
+	}
+}
