@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -36,7 +37,12 @@ nothing.
 
 Many runs of the plan are played on imagined requests by the engine that plays
 the real ones. Pods are ready and proxies obey at once. Nothing is read or
-changed but the file.`,
+changed but the file.
+
+Unless --runs is given, it ends after about 10 s with the runs that there are, at
+least 100 of each version. Ctrl-C and SIGTERM end it at once, and it prints what
+the runs so far say. The first line, or "runs", says how many there were; --runs
+with that number prints the same again.`,
 		Example: `  serin simulate -f release.yaml --rps 50 --baseline-errors 0.1% --regression 1%
   serin simulate -f release.yaml --rps 5 --regression 0 --latency 20% -o json`,
 		Args: cobra.NoArgs,
@@ -53,9 +59,9 @@ changed but the file.`,
 	flags.Var(&rates.latency, "latency", "how much longer a bad version's requests take")
 	flags.Var(&rates.matched, "matched", "how many of the requests come from users whom strategy ABTest matches")
 	flags.Float64Var(&c.Tests, "test-rps", 5, "requests per second that test the canary in strategy BlueGreen, such as a load test's")
-	flags.IntVar(&c.Runs, "runs", 1000, "runs of each version")
+	flags.IntVar(&c.Runs, "runs", usualRuns, "runs of each version; unless it is given, fewer if they take long")
 	flags.Uint64Var(&c.Seed, "seed", 1, "the same seed gives the same prediction")
-	cmd.RunE = func(*cobra.Command, []string) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if file == "" {
 			return usageErrorf("name the file with -f (see 'serin simulate --help')")
 		}
@@ -68,14 +74,20 @@ changed but the file.`,
 		if c.Plan, err = controller.Plan(spec); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		f, err := c.Play()
+		ctx, stop := interruptible(cmd.Context(), 0)
+		defer stop()
+		p := newPacing(opts.ErrOut, c.Runs, flags.Changed("runs"))
+		f, err := c.Play(ctx, p.more)
+		p.close()
 		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
+			return errors.Join(fmt.Errorf("%s: %w", file, err), context.Cause(ctx))
 		}
 		if output.structured() {
-			return output.print(opts.Out, newPrediction(name, c, f))
+			err = output.print(opts.Out, newPrediction(name, c, f))
+		} else {
+			err = printForecast(opts.Out, name, c, f, context.Cause(ctx) != nil)
 		}
-		return printForecast(opts.Out, name, c, f)
+		return errors.Join(err, context.Cause(ctx))
 	}
 	return cmd
 }
@@ -182,13 +194,22 @@ func defaultedRelease(object map[string]any) (*v1alpha1.Release, error) {
 	return &r, nil
 }
 
-// printForecast tells people.
-func printForecast(w io.Writer, name string, c forecast.Case, f *forecast.Forecast) error {
+// printForecast tells people. A forecast that was stopped is one of fewer runs than
+// were asked for.
+func printForecast(w io.Writer, name string, c forecast.Case, f *forecast.Forecast, stopped bool) error {
 	bad := []string{percentText(c.Regression) + " more of its requests fail"}
 	if c.Slower > 0 {
 		bad = append(bad, "they take "+percentText(c.Slower)+" longer")
 	}
-	fmt.Fprintf(w, "%s at %g req/s, of which %s fail; %d runs each\n\n", name, c.Rate, percentText(c.Errors), c.Runs)
+	runs := fmt.Sprintf("%d runs each", f.Runs)
+	switch {
+	case f.Runs == c.Runs:
+	case stopped:
+		runs = fmt.Sprintf("stopped after %d of %d runs each", f.Runs, c.Runs)
+	default:
+		runs += " (--runs asks for more)"
+	}
+	fmt.Fprintf(w, "%s at %g req/s, of which %s fail; %s\n\n", name, c.Rate, percentText(c.Errors), runs)
 	fmt.Fprintf(w, "a bad version: %s\n", strings.Join(bad, " and "))
 	printOutlook(w, &f.Bad)
 	fmt.Fprint(w, "\na version as good as stable\n")
@@ -243,7 +264,7 @@ type prediction struct {
 	BaselineErrors float64 `json:"baselineErrors"`
 	Regression     float64 `json:"regression"`
 	Latency        float64 `json:"latency,omitempty"`
-	Runs           int     `json:"runs"`
+	Runs           int     `json:"runs"` // that were played
 	Seed           uint64  `json:"seed"`
 
 	Bad       predictedOutlook `json:"bad"`
@@ -281,7 +302,7 @@ func newPrediction(name string, c forecast.Case, f *forecast.Forecast) predictio
 		}
 	}
 	p := prediction{
-		Release: name, RPS: c.Rate, BaselineErrors: c.Errors, Regression: c.Regression, Latency: c.Slower, Runs: c.Runs, Seed: c.Seed,
+		Release: name, RPS: c.Rate, BaselineErrors: c.Errors, Regression: c.Regression, Latency: c.Slower, Runs: f.Runs, Seed: c.Seed,
 		Bad: outlook(f.Bad), Good: outlook(f.Good), Advice: f.Advice, NotPlayed: f.Omitted,
 	}
 	for _, s := range f.Steps {

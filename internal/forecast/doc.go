@@ -8,5 +8,6 @@
 // are asked. It must never decide by rules of its own: a forecast that knew
 // better than the engine would be of no use.
 //
-// Read next: advice.go, what is said about the plan.
+// Read next: play.go, one run; runs.go, many of them; advice.go, what is said about
+// the plan.
 package forecast

@@ -1,12 +1,10 @@
 package forecast
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
@@ -30,7 +28,7 @@ type Case struct {
 	// the canary itself while BlueGreen tests it. They matter to no other
 	// strategy, and are more than 0 in theirs.
 	Matched, Tests float64
-	// Runs of each version, from 1 to MostRuns.
+	// Runs of each version, from 1 to MostRuns, unless Play is stopped before.
 	Runs int
 	Seed uint64
 }
@@ -53,6 +51,8 @@ const Longest = 7 * 24 * time.Hour
 
 // Forecast is what would happen.
 type Forecast struct {
+	// Runs of each version that it is made of.
+	Runs int
 	// Bad is a version with the regression, Good one without any.
 	Bad, Good Outlook
 	// Steps of the good version's runs that came that far, from the first.
@@ -97,7 +97,12 @@ type Step struct {
 
 // Play makes the forecast. An error about the case names the flag of 'serin
 // simulate' that sets it. The same case gives the same one on every machine.
-func (c Case) Play() (*Forecast, error) {
+//
+// After each run of both versions Play asks more, unless it is nil, with how many
+// there are; never two at a time. When that says no, or ctx ends, the forecast is
+// made of the runs so far: the one that as many Runs would give. Without one run
+// of each version there is none, which is an error.
+func (c Case) Play(ctx context.Context, more func(done int) bool) (*Forecast, error) {
 	f := &Forecast{}
 	if err := c.prepare(f); err != nil {
 		return nil, err
@@ -106,10 +111,13 @@ func (c Case) Play() (*Forecast, error) {
 	bad := good
 	bad.Canary += c.Regression
 	bad.CanaryTakes = usual(1 + c.Slower)
-	f.Bad = outlook(c.playAll(&bad, 0))
-	runs := c.playAll(&good, 1<<32)
-	f.Good = outlook(runs)
-	f.Steps = c.steps(runs)
+	runs := c.playAll(ctx, [versions]*traffic.Day{&bad, &good}, more)
+	f.Runs = len(runs[0])
+	if f.Runs == 0 {
+		return nil, errors.New("stopped before one run of each version was over")
+	}
+	f.Bad, f.Good = outlook(runs[0]), outlook(runs[1])
+	f.Steps = c.steps(runs[1])
 	f.advise(c)
 	return f, nil
 }
@@ -165,26 +173,6 @@ func (c *Case) prepare(f *Forecast) error {
 	omit(len(checks) < len(p.Policy.Checks), "checks of metric templates: taken to pass")
 	p.Policy.Checks = checks
 	return p.Validate()
-}
-
-// playAll plays all runs, spread over the cores.
-func (c *Case) playAll(day *traffic.Day, offset uint64) []run {
-	runs := make([]run, c.Runs)
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		workers.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(runs) {
-					return
-				}
-				runs[i] = c.play(day, c.Seed+offset+uint64(i))
-			}
-		})
-	}
-	workers.Wait()
-	return runs
 }
 
 func outlook(runs []run) Outlook {

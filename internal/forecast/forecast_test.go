@@ -32,7 +32,7 @@ func play(t *testing.T, c Case) *Forecast {
 	if c.Runs == 0 {
 		c.Runs = 100
 	}
-	f, err := c.Play()
+	f, err := c.Play(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestWhatCannotBeImaginedIsRefused(t *testing.T) {
 		"--latency: -100 %":        {Rate: 1, Runs: 1, Slower: -1},
 	} {
 		c.Plan = plain(time.Minute, 10)
-		if _, err := c.Play(); err == nil || !strings.HasPrefix(err.Error(), flag) {
+		if _, err := c.Play(t.Context(), nil); err == nil || !strings.HasPrefix(err.Error(), flag) {
 			t.Errorf("%+v is refused with %v; want %s", c, err, flag)
 		}
 	}
@@ -213,7 +213,7 @@ func TestCasesThatCannotBePlayed(t *testing.T) {
 		"--latency: -100 % is negative":               {Plan: plain(0, 10), Rate: 1, Runs: 1, Slower: -1},
 		"--rps: -1 is not above 0":                    {Plan: plain(0, 10), Rate: -1, Runs: 1},
 	} {
-		if _, err := c.Play(); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := c.Play(t.Context(), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v; want %q", c.Rate, err, want)
 		}
 	}

@@ -1,6 +1,7 @@
 package forecast
 
 import (
+	"context"
 	"time"
 
 	"serin.dev/serin/internal/analysis"
@@ -50,7 +51,8 @@ type world struct {
 	out   run
 }
 
-func (c *Case) play(day *traffic.Day, seed uint64) run {
+// play plays one run. When ctx ends it is cut short, and worth nothing.
+func (c *Case) play(ctx context.Context, day *traffic.Day, seed uint64) run {
 	w := &world{plan: &c.Plan, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	w.until(stable, rollout.Idle)
 	if c.Plan.Strategy == rollout.BlueGreen || c.Plan.Strategy == rollout.Mirror {
@@ -61,7 +63,7 @@ func (c *Case) play(day *traffic.Day, seed uint64) run {
 	}
 	w.first = w.now
 	requests := c.begin(day, seed)
-	for w.now.Sub(w.first) < Longest && !w.over() {
+	for w.now.Sub(w.first) < Longest && !w.over() && ctx.Err() == nil {
 		traffic, testing := w.state.Traffic, w.state.Phase == rollout.Testing
 		length := min(max(soonest, w.now.Sub(w.state.Since)/finer).Truncate(soonest), latest)
 		from := requests.of(w.state.Phase, traffic)
