@@ -95,7 +95,7 @@ type Candidate struct {
 	// hundredth, such as "0.1%".
 	Share intstr.IntOrString `json:"share"`
 
-	// Pods. Default: for its share as many as stable has for the rest.
+	// Pods. Default: for its share as many as stable has for all requests, and 1 at least.
 	// +kubebuilder:validation:Minimum=1
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`

@@ -296,7 +296,7 @@ func (c *Client) MakeCandidate(ctx context.Context, t *Trial, i int) error {
 		dep := copyOf(d, target, cd.Object, template, copyLabels(target, cd.Object))
 		dep.ObjectMeta = experimentMeta(t.Experiment, cd.Object)
 		dep.Spec.Template.Labels[LabelExperiment] = t.Experiment.Name
-		replicas := candidatePods(&t.Experiment.Spec.Candidates[i], t.share(i), t.rest(), d.Stable.Replicas)
+		replicas := candidatePods(&t.Experiment.Spec.Candidates[i], t.share(i), d.Stable.Replicas)
 		dep.Spec.Replicas = &replicas
 		_, err = c.apply(ctx, deploymentsResource, dep)
 		return err
@@ -327,16 +327,14 @@ func (c *Client) MakeCandidate(ctx context.Context, t *Trial, i int) error {
 	return err
 }
 
-// candidatePods is how many pods a candidate has: for its share as many as
-// stable has for the rest.
-func candidatePods(spec *v1alpha1.Candidate, share, rest rollout.Share, stable int32) int32 {
+// candidatePods is how many pods a candidate has: for its share of the requests
+// as many as stable has for all of them, which it carries when the experiment
+// begins. So no share, however large, asks for more than stable has.
+func candidatePods(spec *v1alpha1.Candidate, share rollout.Share, stable int32) int32 {
 	if spec.Replicas > 0 {
 		return spec.Replicas
 	}
-	if rest <= 0 {
-		return 1
-	}
-	return max(1, int32((int64(stable)*int64(share)+int64(rest)-1)/int64(rest)))
+	return max(1, int32((int64(stable)*int64(share)+int64(rollout.All)-1)/int64(rollout.All)))
 }
 
 // share of a candidate in the spec; 0 where that cannot be read.
@@ -346,15 +344,6 @@ func (t *Trial) share(i int) rollout.Share {
 		return 0
 	}
 	return s
-}
-
-// rest is what the spec leaves to stable.
-func (t *Trial) rest() rollout.Share {
-	rest := rollout.All
-	for i := range t.Experiment.Spec.Candidates {
-		rest -= t.share(i)
-	}
-	return rest
 }
 
 // makeCandidateRule gives a candidate the DestinationRule that its Release's

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -124,18 +125,22 @@ func TestATemplateIsReadStrictly(t *testing.T) {
 func TestACandidateHasPodsForItsShare(t *testing.T) {
 	for _, tt := range []struct {
 		spec         v1alpha1.Candidate
-		share, rest  rollout.Share
+		share        rollout.Share
 		stable, want int32
 	}{
-		{v1alpha1.Candidate{}, 10 * rollout.Percent, 90 * rollout.Percent, 9, 1},
-		{v1alpha1.Candidate{}, 50 * rollout.Percent, 25 * rollout.Percent, 4, 8},
-		{v1alpha1.Candidate{}, 10 * rollout.Percent, 45 * rollout.Percent, 10, 3},
-		{v1alpha1.Candidate{}, 1, 99 * rollout.Percent, 1, 1},
-		{v1alpha1.Candidate{}, rollout.All, 0, 5, 1}, // refused elsewhere
-		{v1alpha1.Candidate{Replicas: 7}, 10 * rollout.Percent, 90 * rollout.Percent, 9, 7},
+		{v1alpha1.Candidate{}, 10 * rollout.Percent, 10, 1},
+		{v1alpha1.Candidate{}, 25 * rollout.Percent, 4, 1},
+		{v1alpha1.Candidate{}, 25 * rollout.Percent, 5, 2},
+		{v1alpha1.Candidate{}, 50 * rollout.Percent, 4, 2},
+		{v1alpha1.Candidate{}, 1, 1, 1},
+		{v1alpha1.Candidate{}, rollout.All - 1, 1, 1},
+		{v1alpha1.Candidate{}, rollout.All - 1, 7, 7},
+		{v1alpha1.Candidate{}, rollout.All - 1, math.MaxInt32, math.MaxInt32 - math.MaxInt32/int32(rollout.All)},
+		{v1alpha1.Candidate{}, 10 * rollout.Percent, 0, 1},
+		{v1alpha1.Candidate{Replicas: 7}, 10 * rollout.Percent, 9, 7},
 	} {
-		if got := candidatePods(&tt.spec, tt.share, tt.rest, tt.stable); got != tt.want {
-			t.Errorf("%v beside %v on %d pods: %d; want %d", tt.share, tt.rest, tt.stable, got, tt.want)
+		if got := candidatePods(&tt.spec, tt.share, tt.stable); got != tt.want {
+			t.Errorf("%v beside %d pods: %d; want %d", tt.share, tt.stable, got, tt.want)
 		}
 	}
 }
