@@ -82,7 +82,9 @@ func work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[types.
 	}
 }
 
-// sync does the next step of one Deployment. It reads pods from the API, not
+// sync does the next step of one Deployment. The pods that it makes and deletes
+// bring the name back, at the end of the queue: so Deployments take turns, and
+// each step begins with what the API says then. It reads pods from the API, not
 // from a cache: a cache that lags would make it create a pod twice.
 func (ds *deployments) sync(ctx context.Context, name types.NamespacedName) (time.Duration, error) {
 	client := ds.node.client
@@ -124,7 +126,11 @@ func (ds *deployments) sync(ctx context.Context, name types.NamespacedName) (tim
 	status, wait := deploymentStatus(d, pods, failure, time.Now())
 	if !reflect.DeepEqual(status, d.Status) {
 		d.Status = status
-		if _, err := client.AppsV1().Deployments(d.Namespace).UpdateStatus(ctx, d, metav1.UpdateOptions{}); err != nil {
+		_, err := client.AppsV1().Deployments(d.Namespace).UpdateStatus(ctx, d, metav1.UpdateOptions{})
+		if apierrors.IsNotFound(err) {
+			return 0, nil // deleted in the meantime
+		}
+		if err != nil {
 			return 0, errors.Join(err, failure)
 		}
 	}

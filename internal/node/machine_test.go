@@ -287,6 +287,19 @@ func (m *machine) awaitPods(what string, done func([]corev1.Pod) bool) []corev1.
 	return await(m, what, m.client.CoreV1().Pods("default"), func(l *corev1.PodList) []corev1.Pod { return l.Items }, done)
 }
 
+// watchPods watches what becomes of pods from now on, for as long as a test has
+// patience.
+func (m *machine) watchPods() watch.Interface {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
+	m.t.Cleanup(cancel)
+	w, err := m.client.CoreV1().Pods("default").Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return w
+}
+
 func (m *machine) awaitSlices(what string, done func([]discoveryv1.EndpointSlice) bool) []discoveryv1.EndpointSlice {
 	m.t.Helper()
 	return await(m, what, m.client.DiscoveryV1().EndpointSlices("default"),

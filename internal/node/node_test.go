@@ -20,6 +20,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/kubectl/pkg/util/podutils"
 
 	"serin.dev/serin/internal/kube"
@@ -144,6 +145,63 @@ func TestADeploymentBecomesReadyPodsBehindItsService(t *testing.T) {
 	}
 	if ip := net.ParseIP(s.Spec.ClusterIP); !ip.IsLoopback() {
 		t.Errorf("cluster IP = %q; want one of this machine", s.Spec.ClusterIP)
+	}
+}
+
+// crowd is a Deployment of so many replicas that to make them all takes long.
+// Its pods cost no process: nothing can run them.
+func crowd() *appsv1.Deployment { return deployment("crowd", 500, nil) }
+
+// madeBefore reads a watch of pods until the first one of a Deployment is made,
+// and counts those of others that were made before it.
+func madeBefore(t *testing.T, made watch.Interface, name string) int {
+	t.Helper()
+	others := 0
+	for e := range made.ResultChan() {
+		o, ok := e.Object.(*corev1.Pod)
+		switch {
+		case !ok || e.Type != watch.Added:
+		case o.Labels["app"] == name:
+			return others
+		default:
+			others++
+		}
+	}
+	t.Fatalf("no pod of %s was made", name)
+	return 0
+}
+
+func TestALargeDeploymentKeepsNoOtherFromItsPods(t *testing.T) {
+	m := newMachine(t).start(nil)
+	made := m.watchPods()
+	m.createDeployment(crowd())
+	madeBefore(t, made, "crowd")
+	m.createDeployment(deployment("music", 3, nil))
+	others := 0
+	for range 3 {
+		others += madeBefore(t, made, "music")
+	}
+	if others > 10*burst {
+		t.Errorf("%d pods of the large Deployment were made before three of another; want it to get its turn early", others)
+	}
+}
+
+func TestADeletedDeploymentGetsNoMorePods(t *testing.T) {
+	m := newMachine(t).start(nil)
+	made := m.watchPods()
+	m.createDeployment(crowd())
+	madeBefore(t, made, "crowd")
+	if err := m.client.AppsV1().Deployments("default").Delete(t.Context(), "crowd", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	m.createDeployment(deployment("music", 1, nil))
+	if got := madeBefore(t, made, "music"); got > 10*burst {
+		t.Errorf("%d more pods were made while their Deployment was deleted; want those under way alone", got)
+	}
+	// Whatever was under way at the deletion is over.
+	m.createDeployment(deployment("later", 1, nil))
+	if got := madeBefore(t, made, "later"); got != 0 {
+		t.Errorf("%d pods were made after their Deployment was deleted", got)
 	}
 }
 

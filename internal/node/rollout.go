@@ -17,6 +17,11 @@ import (
 	"serin.dev/serin/internal/kube"
 )
 
+// burst is how many pods are made, and how many deleted, in one step. Ten take
+// well under a second: so long at most a Deployment of any size keeps the others
+// waiting, and does not see that it was changed or deleted.
+const burst = 10
+
 // plan is what a Deployment needs now.
 type plan struct {
 	create int           // pods of the current template to make
@@ -24,13 +29,23 @@ type plan struct {
 }
 
 // planDeployment compares a Deployment with its pods and says what to do next.
-// It decides one step; the changes that the step causes lead to the next.
+// It decides one step, of burst pods at most; the changes that the step causes
+// lead to the next.
+func planDeployment(d *appsv1.Deployment, pods []*corev1.Pod, now time.Time) plan {
+	p := wholePlan(d, pods, now)
+	p.create = min(p.create, burst)
+	p.remove = p.remove[:min(len(p.remove), burst)]
+	return p
+}
+
+// wholePlan is all that a Deployment needs now.
 //
 // Availability never falls below replicas-maxUnavailable by its doing, and
-// there are never more than replicas+maxSurge pods that are not ending.
+// there are never more than replicas+maxSurge pods that are not ending. That
+// holds for each part of it as well.
 // Without ReplicaSets a pod of an older template that dies is replaced by one
 // of the current template: the older template is not known any more.
-func planDeployment(d *appsv1.Deployment, pods []*corev1.Pod, now time.Time) plan {
+func wholePlan(d *appsv1.Deployment, pods []*corev1.Pod, now time.Time) plan {
 	t := tally(d, pods, now)
 	desired := replicas(d)
 	if d.Spec.Paused && len(t.old) > 0 {

@@ -207,7 +207,7 @@ func (s *simulation) settle(t *testing.T) []string {
 	return nil
 }
 
-// Whatever happens to pods while a Deployment changes, a plan keeps both
+// Whatever happens to pods while a Deployment changes, a plan keeps its
 // limits, and in the end the Deployment is complete.
 func TestARolloutKeepsItsLimitsInAnyOrderOfEvents(t *testing.T) {
 	for seed := range int64(150) {
@@ -220,7 +220,10 @@ func TestARolloutKeepsItsLimitsInAnyOrderOfEvents(t *testing.T) {
 			surge, unavailable := fenceposts(s.d)
 			before := tally(s.d, s.pods, s.now)
 			total := len(before.old) + len(before.updated)
-			s.step()
+			p, _ := s.step()
+			if p.create > burst || len(p.remove) > burst {
+				t.Fatalf("seed %d: a step makes %d pods and deletes %d; at most %d are allowed", seed, p.create, len(p.remove), burst)
+			}
 			after := tally(s.d, s.pods, s.now)
 			if got, limit := len(after.old)+len(after.updated), max(total, desired+surge); got > limit {
 				t.Fatalf("seed %d: %d pods; at most %d are allowed", seed, got, limit)
@@ -241,7 +244,7 @@ func randomEvent(r *rand.Rand, s *simulation) {
 	case 0:
 		words = []string{"deploy", fmt.Sprintf("version=v%d", r.Intn(4))}
 	case 1:
-		words = []string{"deploy", fmt.Sprintf("replicas=%d", r.Intn(6)), "maxSurge=" + percent(), "maxUnavailable=" + percent()}
+		words = []string{"deploy", fmt.Sprintf("replicas=%d", r.Intn(6)*(1+5*r.Intn(2))), "maxSurge=" + percent(), "maxUnavailable=" + percent()}
 	case 2, 3, 4:
 		words = []string{"ready", n}
 	case 5:
