@@ -53,7 +53,10 @@ func fullDisk(t testing.TB) string {
 	t.Helper()
 	const full = "/dev/full"
 	if _, err := os.Stat(full); err != nil {
-		t.Skip(err)
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skipf("a full disk is not played: %v", err)
 	}
 	return full
 }
