@@ -217,7 +217,7 @@ func decideAgain(r *record.Record) (*record.Replayed, error) {
 	case record.Release:
 		return record.Replay(r, rollout.Step)
 	case record.Experiment:
-		return record.ReplayTrial(r, experiment.Step)
+		return record.ReplayExperiment(r, experiment.Step)
 	}
 	return nil, errors.New("the record is of nothing that is known here")
 }

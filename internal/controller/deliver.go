@@ -41,8 +41,8 @@ type Deliver struct {
 
 	rates rates // of requests; read by others
 
-	trials map[string]*trial // by UID of the Experiment
-	holds  []holding         // at the present look
+	experimentRuns map[string]*experimentRun // by UID of the Experiment
+	holds          []holding                 // at the present look
 }
 
 // storeEvery bounds how often counts alone are written: people see progress,
@@ -105,7 +105,7 @@ type journal struct {
 func (d *Deliver) Run(ctx context.Context) {
 	d.wake = kube.NewSignal()
 	d.runs = map[string]*delivery{}
-	d.trials = map[string]*trial{}
+	d.experimentRuns = map[string]*experimentRun{}
 	d.Acks.OnChange(d.wake.Give)
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -52,7 +52,7 @@ func experimentPlan(spec *v1alpha1.ExperimentSpec) (experiment.Plan, error) {
 	for i := range spec.Candidates {
 		c := &spec.Candidates[i]
 		at := fmt.Sprintf("spec.candidates[%d]", i)
-		p.Candidates = append(p.Candidates, experiment.Candidate{Name: c.Name, Share: r.share(at+".share", c.Share.String())})
+		p.Candidates = append(p.Candidates, experiment.Planned{Name: c.Name, Share: r.share(at+".share", c.Share.String())})
 		if (len(c.Containers) > 0 && c.Template != nil) || (c.Deployment != "" && (c.Template != nil || len(c.Containers) > 0)) {
 			r.wrong(at, "set one of containers, template and deployment")
 		}

@@ -15,58 +15,58 @@ import (
 	"serin.dev/serin/internal/rollout"
 )
 
-// storeTrial writes the status: at once when a decision was made, at leisure
+// storeExperiment writes the status: at once when a decision was made, at leisure
 // when only counts changed.
-func (d *Deliver) storeTrial(ctx context.Context, t *kube.Trial, run *trial, now time.Time) error {
+func (d *Deliver) storeExperiment(ctx context.Context, e *kube.Experiment, run *experimentRun, now time.Time) error {
 	if !run.stored.MustWrite(run.state) && now.Sub(run.storedAt) < storeEvery {
 		return nil
 	}
-	status, err := d.trialStatus(t, run, now)
+	status, err := d.experimentStatus(e, run, now)
 	if err != nil {
 		return err
 	}
-	if err := d.writeTrial(ctx, t, run, status); err != nil {
+	if err := d.writeExperiment(ctx, e, run, status); err != nil {
 		return err
 	}
 	run.stored = run.state
 	return nil
 }
 
-func (d *Deliver) writeTrial(ctx context.Context, t *kube.Trial, run *trial, status *v1alpha1.ExperimentStatus) error {
+func (d *Deliver) writeExperiment(ctx context.Context, e *kube.Experiment, run *experimentRun, status *v1alpha1.ExperimentStatus) error {
 	x, errX := json.Marshal(status)
 	y, errY := json.Marshal(run.status)
 	if errX == nil && errY == nil && string(x) == string(y) {
 		return nil
 	}
-	t.Experiment.Status = *status
-	if err := d.API.WriteExperimentStatus(ctx, t.Experiment); err != nil {
+	e.Experiment.Status = *status
+	if err := d.API.WriteExperimentStatus(ctx, e.Experiment); err != nil {
 		return err
 	}
 	run.status, run.storedAt = *status.DeepCopy(), time.Now()
 	return nil
 }
 
-// refuseTrial says why the Experiment cannot be worked with.
-func (d *Deliver) refuseTrial(ctx context.Context, t *kube.Trial, run *trial, cause error) error {
+// refuseExperiment says why the Experiment cannot be worked with.
+func (d *Deliver) refuseExperiment(ctx context.Context, e *kube.Experiment, run *experimentRun, cause error) error {
 	no, status := false, run.status.DeepCopy()
-	status.ObservedGeneration = t.Experiment.Generation
-	status.SetCondition(v1alpha1.ConditionAccepted, &no, "Invalid", cause.Error(), t.Experiment.Generation, time.Now())
+	status.ObservedGeneration = e.Experiment.Generation
+	status.SetCondition(v1alpha1.ConditionAccepted, &no, "Invalid", cause.Error(), e.Experiment.Generation, time.Now())
 	status.Reason = cause.Error()
-	if err := d.writeTrial(ctx, t, run, status); err != nil {
+	if err := d.writeExperiment(ctx, e, run, status); err != nil {
 		return err
 	}
 	return cause
 }
 
-// trialStatus writes down what is known. The journal in it is the newest state.
-func (d *Deliver) trialStatus(t *kube.Trial, run *trial, now time.Time) (*v1alpha1.ExperimentStatus, error) {
+// experimentStatus writes down what is known. The journal in it is the newest state.
+func (d *Deliver) experimentStatus(e *kube.Experiment, run *experimentRun, now time.Time) (*v1alpha1.ExperimentStatus, error) {
 	s := &run.state
 	data, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	out := &v1alpha1.ExperimentStatus{
-		ObservedGeneration: t.Experiment.Generation,
+		ObservedGeneration: e.Experiment.Generation,
 		Phase:              string(s.Phase),
 		Reason:             s.Reason,
 		Deadline:           v1alpha1.OptionalTime(s.Deadline),
@@ -75,30 +75,30 @@ func (d *Deliver) trialStatus(t *kube.Trial, run *trial, now time.Time) (*v1alph
 		Outcome:            string(s.Outcome),
 		Winner:             s.Winner,
 		Conditions:         slices.Clone(run.status.Conditions),
-		Versions:           trialVersions(t, run),
+		Versions:           experimentVersions(e, run),
 		Journal:            v1alpha1.Raw(data),
 	}
 	if run.trouble.what != "" && s.Phase != experiment.Finished {
 		out.Reason = run.trouble.what // what the state waits for will not come by itself
 	}
 	in := 0
-	for _, a := range s.Arms {
-		if a.Dropped == "" {
+	for _, c := range s.Candidates {
+		if c.Dropped == "" {
 			in++
 		}
 	}
-	if len(s.Arms) > 0 {
-		out.Candidates = fmt.Sprintf("%d/%d", in, len(s.Arms))
+	if len(s.Candidates) > 0 {
+		out.Candidates = fmt.Sprintf("%d/%d", in, len(s.Candidates))
 	}
-	if t.Experiment.DeletionTimestamp == nil { // one that is deleted needs no valid spec
+	if e.Experiment.DeletionTimestamp == nil { // one that is deleted needs no valid spec
 		yes := true
-		out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", t.Experiment.Generation, now)
+		out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", e.Experiment.Generation, now)
 	}
-	setTrialConditions(out, s, t.Experiment.Generation, now)
+	setExperimentConditions(out, s, e.Experiment.Generation, now)
 	return out, nil
 }
 
-func setTrialConditions(out *v1alpha1.ExperimentStatus, s *experiment.State, generation int64, now time.Time) {
+func setExperimentConditions(out *v1alpha1.ExperimentStatus, s *experiment.State, generation int64, now time.Time) {
 	finished, chosen := s.Phase == experiment.Finished, s.Outcome == experiment.Chosen
 	out.SetCondition(v1alpha1.ConditionFinished, &finished, string(s.Phase), s.Reason, generation, now)
 	if !finished {
@@ -112,11 +112,11 @@ func setTrialConditions(out *v1alpha1.ExperimentStatus, s *experiment.State, gen
 	out.SetCondition(v1alpha1.ConditionChosen, &chosen, reason, s.Why, generation, now)
 }
 
-// trialVersions is what each version did. A share stays as it was when the
+// experimentVersions is what each version did. A share stays as it was when the
 // experiment ended; a dropped candidate has none.
-func trialVersions(t *kube.Trial, run *trial) []v1alpha1.ExperimentVersion {
+func experimentVersions(e *kube.Experiment, run *experimentRun) []v1alpha1.ExperimentVersion {
 	s := &run.state
-	if len(s.Arms) == 0 {
+	if len(s.Candidates) == 0 {
 		return nil
 	}
 	before := func(name string) v1alpha1.ExperimentVersion {
@@ -132,23 +132,23 @@ func trialVersions(t *kube.Trial, run *trial) []v1alpha1.ExperimentVersion {
 	stable := before(experiment.Stable)
 	rest := rollout.All
 	out := []v1alpha1.ExperimentVersion{stable}
-	for i, a := range s.Arms {
-		v := before(a.Name)
-		if w := t.Candidates[i].Workload; w.Exists {
+	for i, c := range s.Candidates {
+		v := before(c.Name)
+		if w := e.Candidates[i].Workload; w.Exists {
 			v.Version = w.Version
 		}
-		setSide(&v, &a.Seen)
+		setSide(&v, &c.Seen)
 		if split {
-			setSplit(&v.Split, a.Share, s, measured, i+1)
+			setSplit(&v.Split, c.Share, s, measured, i+1)
 		}
-		rest -= a.Share
+		rest -= c.Share
 		if s.Phase != experiment.Starting {
-			v.Verdict, v.Evidence = a.Evidence.Verdict.String(), a.Evidence.Reason
+			v.Verdict, v.Evidence = c.Evidence.Verdict.String(), c.Evidence.Reason
 		}
-		v.Dropped = a.Dropped
+		v.Dropped = c.Dropped
 		out = append(out, v)
 	}
-	if w := t.Delivery.Stable; w.Exists && s.Outcome == "" {
+	if w := e.Delivery.Stable; w.Exists && s.Outcome == "" {
 		out[0].Version = w.Version
 	}
 	setSide(&out[0], &s.Stable)
@@ -184,11 +184,11 @@ func setSplit(split *v1alpha1.Split, asked rollout.Share, s *experiment.State, m
 // measuredShares are those of stable and the candidates in the requests under
 // the present split, 0 to 1; nil without requests. Each tally knows one
 // candidate beside stable.
-func measuredShares(run *trial) []float64 {
-	out, sum := make([]float64, len(run.state.Arms)+1), 1.0
+func measuredShares(run *experimentRun) []float64 {
+	out, sum := make([]float64, len(run.state.Candidates)+1), 1.0
 	out[0] = 1 // in units of stable's
 	for i, tally := range run.tallies {
-		if run.state.Arms[i].Share == 0 {
+		if run.state.Candidates[i].Share == 0 {
 			continue
 		}
 		part, ok := tally.Measured()

@@ -17,9 +17,9 @@ import (
 	"serin.dev/serin/internal/telemetry"
 )
 
-// trial is what the loop remembers of one Experiment between two looks. All of
-// it can be lost: the journal has what matters.
-type trial struct {
+// experimentRun is what the loop remembers of one Experiment between two looks.
+// All of it can be lost: the journal has what matters.
+type experimentRun struct {
 	state    experiment.State // newest; may hold counts that are not stored yet
 	stored   experiment.State // what the API has: only this is made true
 	status   v1alpha1.ExperimentStatus
@@ -47,35 +47,35 @@ func (d *Deliver) experiments(ctx context.Context, releases []*kube.Delivery) ti
 		return idleTick
 	}
 	seen := map[string]bool{}
-	for _, t := range all { // what is held is known before anybody begins
-		uid := string(t.Experiment.UID)
+	for _, e := range all { // what is held is known before anybody begins
+		uid := string(e.Experiment.UID)
 		seen[uid] = true
-		if d.trials[uid] == nil {
-			d.trials[uid] = d.beginTrial(t)
+		if d.experimentRuns[uid] == nil {
+			d.experimentRuns[uid] = d.beginExperiment(e)
 		}
 	}
-	for uid, run := range d.trials {
+	for uid, run := range d.experimentRuns {
 		if !seen[uid] {
 			run.closeTallies()
 			d.Records.Forget(run.recordOf)
-			delete(d.trials, uid)
+			delete(d.experimentRuns, uid)
 		}
 	}
 	next := idleTick
 	d.holds = nil
-	for _, t := range all {
-		d.hold(t, d.trials[string(t.Experiment.UID)])
+	for _, e := range all {
+		d.hold(e, d.experimentRuns[string(e.Experiment.UID)])
 	}
-	for _, t := range all {
-		run := d.trials[string(t.Experiment.UID)]
-		err := d.oneTrial(ctx, t, run)
+	for _, e := range all {
+		run := d.experimentRuns[string(e.Experiment.UID)]
+		err := d.oneExperiment(ctx, e, run)
 		switch {
 		case err == nil:
 			run.trouble = trouble{}
 		case ctx.Err() == nil:
 			if tell, _ := run.trouble.met(err, time.Now()); tell {
-				d.Log.Warn("experiment is held up", "namespace", t.Experiment.Namespace, "experiment", t.Experiment.Name, "err", err)
-				d.API.ExperimentEvent(t.Experiment, true, "HeldUp", err.Error())
+				d.Log.Warn("experiment is held up", "namespace", e.Experiment.Namespace, "experiment", e.Experiment.Name, "err", err)
+				d.API.ExperimentEvent(e.Experiment, true, "HeldUp", err.Error())
 			}
 		}
 		if run.state.Phase != experiment.Finished {
@@ -92,11 +92,11 @@ type holding struct {
 }
 
 // hold notes what an experiment has, by its stored state.
-func (d *Deliver) hold(t *kube.Trial, run *trial) {
+func (d *Deliver) hold(e *kube.Experiment, run *experimentRun) {
 	if !run.stored.Want().Held {
 		return
 	}
-	h := holding{t.Experiment.Name, string(t.Experiment.UID), t.Experiment.Namespace, t.Delivery.Names.Target, t.Delivery.Names.Service}
+	h := holding{e.Experiment.Name, string(e.Experiment.UID), e.Experiment.Namespace, e.Delivery.Names.Target, e.Delivery.Names.Service}
 	if !slices.Contains(d.holds, h) {
 		d.holds = append(d.holds, h)
 	}
@@ -121,13 +121,13 @@ func (d *Deliver) waitFor(ctx context.Context, rel *kube.Delivery, run *delivery
 	return d.write(ctx, rel, run, status)
 }
 
-// beginTrial takes up an Experiment where the journal says it was left.
-func (d *Deliver) beginTrial(t *kube.Trial) *trial {
-	run := &trial{status: *t.Experiment.Status.DeepCopy()}
-	if j := t.Experiment.Status.Journal; j != nil {
+// beginExperiment takes up an Experiment where the journal says it was left.
+func (d *Deliver) beginExperiment(e *kube.Experiment) *experimentRun {
+	run := &experimentRun{status: *e.Experiment.Status.DeepCopy()}
+	if j := e.Experiment.Status.Journal; j != nil {
 		if err := json.Unmarshal(j.Raw, &run.stored); err != nil {
 			// Only a foreign hand can have done this. It ends what it finds.
-			d.Log.Error("journal cannot be read", "experiment", t.Experiment.Name, "err", err)
+			d.Log.Error("journal cannot be read", "experiment", e.Experiment.Name, "err", err)
 			run.stored = experiment.State{}
 		}
 	}
@@ -135,76 +135,76 @@ func (d *Deliver) beginTrial(t *kube.Trial) *trial {
 	return run
 }
 
-func (run *trial) closeTallies() {
+func (run *experimentRun) closeTallies() {
 	for _, t := range run.tallies {
 		t.Close()
 	}
 	run.tallies = nil
 }
 
-// oneTrial moves one experiment: observe, decide, store, act.
-func (d *Deliver) oneTrial(ctx context.Context, t *kube.Trial, run *trial) error {
-	x := t.Experiment
+// oneExperiment moves one experiment: observe, decide, store, act.
+func (d *Deliver) oneExperiment(ctx context.Context, e *kube.Experiment, run *experimentRun) error {
+	x := e.Experiment
 	deleted := x.DeletionTimestamp != nil
 	if deleted && (!run.stored.Want().Held || d.API.Terminating(x.Namespace)) {
-		d.abandonTrial(t, run)
+		d.abandonExperiment(e, run)
 		return d.API.SetExperimentFinalizer(ctx, x, false)
 	}
 	if run.state.Phase == experiment.Finished {
-		return d.clearTrial(ctx, t, run)
+		return d.clearExperiment(ctx, e, run)
 	}
-	plan, err := planOfTrial(x, run.stored)
+	plan, err := planIn(x, run.stored)
 	switch {
 	case err == nil:
 		run.plan = plan
 	case deleted:
 		run.plan = endingPlan(x)
-		if t.Candidates, err = d.API.CandidatesNamed(x, run.stored.Names()); err != nil {
+		if e.Candidates, err = d.API.CandidatesNamed(x, run.stored.Names()); err != nil {
 			return err
 		}
 	default:
-		return d.refuseTrial(ctx, t, run, err)
+		return d.refuseExperiment(ctx, e, run, err)
 	}
 	if err := d.API.SetExperimentFinalizer(ctx, x, true); err != nil {
 		return err
 	}
 	now := time.Now()
 	if run.stored.MustWrite(run.state) {
-		if err := d.storeTrial(ctx, t, run, now); err != nil {
+		if err := d.storeExperiment(ctx, e, run, now); err != nil {
 			return err
 		}
 	}
-	in := d.observeTrial(t, run, now)
+	in := d.observeExperiment(e, run, now)
 	next, events := experiment.Step(run.plan, run.state, in)
-	d.recordTrial(t, run, &next, &in, events)
+	d.recordExperiment(e, run, &next, &in, events)
 	run.state, run.resumed = next, false
-	if err := d.storeTrial(ctx, t, run, now); err != nil {
+	if err := d.storeExperiment(ctx, e, run, now); err != nil {
 		return err
 	}
-	for _, e := range events {
-		d.API.ExperimentEvent(x, e.Warning, e.Reason, e.Message)
-		d.Log.Info(e.Message, "experiment", x.Name, "event", e.Reason)
+	for _, ev := range events {
+		d.API.ExperimentEvent(x, ev.Warning, ev.Reason, ev.Message)
+		d.Log.Info(ev.Message, "experiment", x.Name, "event", ev.Reason)
 	}
-	d.hold(t, run)
-	return d.makeTrial(ctx, t, run)
+	d.hold(e, run)
+	return d.makeExperiment(ctx, e, run)
 }
 
-// abandonTrial ends an experiment of which nothing has to be taken back: it has
+// abandonExperiment ends an experiment of which nothing has to be taken back: it has
 // not begun, or all that it has goes with its namespace. What it decides is for
 // the record alone.
-func (d *Deliver) abandonTrial(t *kube.Trial, run *trial) {
+func (d *Deliver) abandonExperiment(e *kube.Experiment, run *experimentRun) {
 	var err error
-	if run.plan, err = planOfTrial(t.Experiment, run.state); err != nil {
-		run.plan = endingPlan(t.Experiment)
+	if run.plan, err = planIn(e.Experiment, run.state); err != nil {
+		run.plan = endingPlan(e.Experiment)
 	}
 	in := experiment.Input{
-		Now: time.Now(), Resumed: run.resumed, Cancel: cancelled(t), Removed: true,
-		Candidates: make([]experiment.Observed, len(run.state.Arms)),
+		Now: time.Now(), Resumed: run.resumed, Cancel: cancelled(e), Removed: true,
+		Candidates: make([]experiment.Observed, len(run.state.Candidates)),
 	}
 	for was := experiment.Phase(""); run.state.Phase != was; { // as many looks as there are phases left
 		was = run.state.Phase
 		next, events := experiment.Step(run.plan, run.state, in)
-		d.recordTrial(t, run, &next, &in, events)
+		d.recordExperiment(e, run, &next, &in, events)
 		run.state, in.Resumed = next, false
 	}
 	run.closeTallies()
@@ -221,9 +221,9 @@ func endingPlan(x *v1alpha1.Experiment) experiment.Plan {
 // spec, which cannot be worked with, has none: the field's default.
 const endingDeadline = 10 * time.Minute
 
-// planOfTrial is the plan of an experiment that is in a state. There may be none:
+// planIn is the plan of an experiment that is in a state. There may be none:
 // an older Serin may have stored what this one refuses.
-func planOfTrial(x *v1alpha1.Experiment, s experiment.State) (experiment.Plan, error) {
+func planIn(x *v1alpha1.Experiment, s experiment.State) (experiment.Plan, error) {
 	plan, err := experimentPlan(&x.Spec)
 	if err == nil && !runs(plan, s) {
 		err = errors.New("spec.candidates: they were changed while the experiment was on: change them back, or delete it")
@@ -233,27 +233,27 @@ func planOfTrial(x *v1alpha1.Experiment, s experiment.State) (experiment.Plan, e
 
 // runs reports whether the state is one of the plan.
 func runs(p experiment.Plan, s experiment.State) bool {
-	return len(s.Arms) == 0 || slices.EqualFunc(p.Candidates, s.Arms, func(c experiment.Candidate, a experiment.Arm) bool { return c.Name == a.Name })
+	return len(s.Candidates) == 0 || slices.EqualFunc(p.Candidates, s.Candidates, func(c experiment.Planned, is experiment.Candidate) bool { return c.Name == is.Name })
 }
 
-// clearTrial looks after an experiment that is over.
-func (d *Deliver) clearTrial(ctx context.Context, t *kube.Trial, run *trial) error {
+// clearExperiment looks after an experiment that is over.
+func (d *Deliver) clearExperiment(ctx context.Context, e *kube.Experiment, run *experimentRun) error {
 	run.closeTallies()
-	for i := range t.Candidates {
-		if err := d.API.DropCandidate(ctx, t, i); err != nil {
+	for i := range e.Candidates {
+		if err := d.API.DropCandidate(ctx, e, i); err != nil {
 			return err
 		}
 	}
-	return d.API.SetExperimentFinalizer(ctx, t.Experiment, false)
+	return d.API.SetExperimentFinalizer(ctx, e.Experiment, false)
 }
 
-// observeTrial collects one input for the state machine.
-func (d *Deliver) observeTrial(t *kube.Trial, run *trial, now time.Time) experiment.Input {
-	rel := t.Delivery
+// observeExperiment collects one input for the state machine.
+func (d *Deliver) observeExperiment(e *kube.Experiment, run *experimentRun, now time.Time) experiment.Input {
+	rel := e.Delivery
 	in := experiment.Input{
-		Now: now, Resumed: run.resumed, Blocked: d.blocked(t), Cancel: cancelled(t),
-		Promoted: run.given, Removed: !slices.ContainsFunc(t.Candidates, func(c kube.TrialCandidate) bool { return c.Left }),
-		Candidates: make([]experiment.Observed, len(t.Candidates)),
+		Now: now, Resumed: run.resumed, Blocked: d.blocked(e), Cancel: cancelled(e),
+		Promoted: run.given, Removed: !slices.ContainsFunc(e.Candidates, func(c kube.Candidate) bool { return c.Left }),
+		Candidates: make([]experiment.Observed, len(e.Candidates)),
 	}
 	if rel.Target.Exists {
 		in.Target = rel.Target.Revision
@@ -262,10 +262,10 @@ func (d *Deliver) observeTrial(t *kube.Trial, run *trial, now time.Time) experim
 	if w := d.workload(rel, rel.Stable, rel.Names.StableService); !w.Ready {
 		unready = w.Message
 	}
-	for i, c := range t.Candidates {
+	for i, c := range e.Candidates {
 		w := d.workload(rel, c.Workload, c.Object)
 		in.Candidates[i].Ready, in.Candidates[i].Message = w.Ready, w.Message
-		if i < len(run.stored.Arms) && run.stored.Arms[i].Share > 0 && !w.Ready {
+		if i < len(run.stored.Candidates) && run.stored.Candidates[i].Share > 0 && !w.Ready {
 			unready = w.Message
 		}
 	}
@@ -273,7 +273,7 @@ func (d *Deliver) observeTrial(t *kube.Trial, run *trial, now time.Time) experim
 	// nothing about the versions.
 	run.settled = run.settled || unready == ""
 	var base telemetry.Baseline
-	in.Unacked, base = d.unacked(t, run)
+	in.Unacked, base = d.unacked(e, run)
 	if in.Unacked == "" && !run.settled && run.stored.Phase == experiment.Running {
 		in.Unacked = unready
 	}
@@ -283,7 +283,7 @@ func (d *Deliver) observeTrial(t *kube.Trial, run *trial, now time.Time) experim
 			run.acked = now
 		}
 	}
-	d.count(t, run, in.Unacked == "", base)
+	d.count(e, run, in.Unacked == "", base)
 	for i, tally := range run.tallies {
 		in.Candidates[i].Samples = tally.Take().Samples
 	}
@@ -291,14 +291,14 @@ func (d *Deliver) observeTrial(t *kube.Trial, run *trial, now time.Time) experim
 }
 
 // count keeps the tallies of the candidates that have traffic.
-func (d *Deliver) count(t *kube.Trial, run *trial, acked bool, base telemetry.Baseline) {
+func (d *Deliver) count(e *kube.Experiment, run *experimentRun, acked bool, base telemetry.Baseline) {
 	if run.stored.Phase != experiment.Running {
 		run.closeTallies()
 		return
 	}
-	rel := t.Delivery
+	rel := e.Delivery
 	if run.tallies == nil {
-		for _, c := range t.Candidates {
+		for _, c := range e.Candidates {
 			run.tallies = append(run.tallies, d.Hub.Tally(telemetry.TallySpec{
 				Stable: backend(rel, rel.Names.StableService), Canary: backend(rel, c.Object),
 				Routes: rel.RouteOrigins(), Failed: d.wake.Give,
@@ -314,20 +314,20 @@ func (d *Deliver) count(t *kube.Trial, run *trial, acked bool, base telemetry.Ba
 
 // unacked says why the routes of the stored state are not in effect in every
 // proxy; "" = they are, since base.
-func (d *Deliver) unacked(t *kube.Trial, run *trial) (why string, base telemetry.Baseline) {
+func (d *Deliver) unacked(e *kube.Experiment, run *experimentRun) (why string, base telemetry.Baseline) {
 	shares := run.stored.Want().Shares
-	if !d.API.SharesWritten(t, shares) {
+	if !d.API.SharesWritten(e, shares) {
 		return "the routes are not written yet", base
 	}
-	if shares == nil && !t.Released {
-		for _, origin := range t.Delivery.RouteOrigins() {
+	if shares == nil && !e.Released {
+		for _, origin := range e.Delivery.RouteOrigins() {
 			if d.Acks.Route(origin).Snapshot != 0 {
 				return "not every proxy has dropped the routes yet", base
 			}
 		}
 		return "", base
 	}
-	acked, ok := d.acked(t.Delivery)
+	acked, ok := d.acked(e.Delivery)
 	if !ok {
 		return "not every proxy has applied the shares yet", base
 	}
@@ -335,29 +335,29 @@ func (d *Deliver) unacked(t *kube.Trial, run *trial) (why string, base telemetry
 }
 
 // cancelled says why an experiment has to end.
-func cancelled(t *kube.Trial) string {
+func cancelled(e *kube.Experiment) string {
 	switch {
-	case t.Experiment.DeletionTimestamp != nil:
+	case e.Experiment.DeletionTimestamp != nil:
 		return "the experiment was deleted"
-	case t.Released && t.Delivery.Release.DeletionTimestamp != nil:
-		return fmt.Sprintf("release %s is being deleted", t.Delivery.Release.Name)
+	case e.Released && e.Delivery.Release.DeletionTimestamp != nil:
+		return fmt.Sprintf("release %s is being deleted", e.Delivery.Release.Name)
 	}
 	return ""
 }
 
 // blocked says what has the target; "" = the experiment can begin.
-func (d *Deliver) blocked(t *kube.Trial) string {
-	rel := t.Delivery
-	if t.Problem != nil {
-		return t.Problem.Error()
+func (d *Deliver) blocked(e *kube.Experiment) string {
+	rel := e.Delivery
+	if e.Problem != nil {
+		return e.Problem.Error()
 	}
-	if other := d.heldBy(rel, string(t.Experiment.UID)); other != "" {
+	if other := d.heldBy(rel, string(e.Experiment.UID)); other != "" {
 		return fmt.Sprintf("experiment %s is on", other)
 	}
 	if why := d.API.Frozen(rel.Release); why != "" {
 		return "it is frozen: " + why
 	}
-	if t.Released {
+	if e.Released {
 		if why := d.releaseBusy(rel); why != "" {
 			return fmt.Sprintf("release %s: %s", rel.Release.Name, why)
 		}
@@ -388,26 +388,26 @@ func (d *Deliver) releaseBusy(rel *kube.Delivery) string {
 	return ""
 }
 
-// makeTrial makes the objects follow the stored state: pods before their
+// makeExperiment makes the objects follow the stored state: pods before their
 // traffic, and no traffic before the pods go.
-func (d *Deliver) makeTrial(ctx context.Context, t *kube.Trial, run *trial) error {
+func (d *Deliver) makeExperiment(ctx context.Context, e *kube.Experiment, run *experimentRun) error {
 	want := run.stored.Want()
 	if !want.Held {
 		return nil
 	}
 	for i, pods := range want.Pods {
-		if !pods || t.Experiment.DeletionTimestamp != nil { // what is about to go is not made any more
+		if !pods || e.Experiment.DeletionTimestamp != nil { // what is about to go is not made any more
 			continue
 		}
-		if err := d.API.MakeCandidate(ctx, t, i); err != nil {
+		if err := d.API.MakeCandidate(ctx, e, i); err != nil {
 			return err
 		}
 	}
-	if err := d.API.MakeShares(ctx, t, want.Shares); err != nil {
+	if err := d.API.MakeShares(ctx, e, want.Shares); err != nil {
 		return err
 	}
 	if want.Promote != "" {
-		given, err := d.API.GiveTarget(ctx, t, want.Promote)
+		given, err := d.API.GiveTarget(ctx, e, want.Promote)
 		if err != nil {
 			return err
 		}
@@ -419,7 +419,7 @@ func (d *Deliver) makeTrial(ctx context.Context, t *kube.Trial, run *trial) erro
 		if pods {
 			continue
 		}
-		if err := d.API.DropCandidate(ctx, t, i); err != nil {
+		if err := d.API.DropCandidate(ctx, e, i); err != nil {
 			return err
 		}
 	}

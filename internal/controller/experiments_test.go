@@ -47,7 +47,7 @@ func TestAnExperimentIsReadAsAPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.Candidates) != 2 || p.Candidates[1] != (experiment.Candidate{Name: "old", Share: rollout.Percent / 2}) || p.Metric != analysis.DurationP95 || !p.Promote {
+	if len(p.Candidates) != 2 || p.Candidates[1] != (experiment.Planned{Name: "old", Share: rollout.Percent / 2}) || p.Metric != analysis.DurationP95 || !p.Promote {
 		t.Errorf("plan = %+v", p)
 	}
 }
@@ -92,16 +92,16 @@ func TestAnExperimentThatCannotWorkNamesTheField(t *testing.T) {
 // An experiment keeps others' hands off its target and its Service, in its
 // namespace, for as long as its stored state says so.
 func TestWhatAnExperimentHolds(t *testing.T) {
-	x := &kube.Trial{Experiment: experimentSpec(t, goodExperiment), Delivery: &kube.Delivery{Names: kube.Names{Namespace: "shop", Target: "music", Service: "songs"}}}
-	x.Experiment.Namespace, x.Experiment.Name, x.Experiment.UID = "shop", "speed", "u-1"
+	e := &kube.Experiment{Experiment: experimentSpec(t, goodExperiment), Delivery: &kube.Delivery{Names: kube.Names{Namespace: "shop", Target: "music", Service: "songs"}}}
+	e.Experiment.Namespace, e.Experiment.Name, e.Experiment.UID = "shop", "speed", "u-1"
 	of := func(namespace, target, service string) *kube.Delivery {
 		return &kube.Delivery{Names: kube.Names{Namespace: namespace, Target: target, Service: service}}
 	}
 	for _, phase := range []experiment.Phase{"", experiment.Waiting, experiment.Starting, experiment.Running, experiment.Restoring, experiment.Promoting, experiment.Removing, experiment.Finished} {
 		d := &Deliver{}
-		run := &trial{stored: experiment.State{Phase: phase}}
-		d.hold(x, run)
-		d.hold(x, run)
+		run := &experimentRun{stored: experiment.State{Phase: phase}}
+		d.hold(e, run)
+		d.hold(e, run)
 		want := "speed"
 		if phase == "" || phase == experiment.Waiting || phase == experiment.Finished {
 			want = ""
@@ -124,18 +124,18 @@ func TestWhatAnExperimentHolds(t *testing.T) {
 
 // A plan that is not the one which began is not gone on with.
 func TestAStateBelongsToItsPlan(t *testing.T) {
-	p := experiment.Plan{Candidates: []experiment.Candidate{{Name: "a"}, {Name: "b"}}}
+	p := experiment.Plan{Candidates: []experiment.Planned{{Name: "a"}, {Name: "b"}}}
 	for _, tt := range []struct {
-		arms []experiment.Arm
-		want bool
+		candidates []experiment.Candidate
+		want       bool
 	}{
 		{nil, true}, // it did not begin
-		{[]experiment.Arm{{Name: "a"}, {Name: "b"}}, true},
-		{[]experiment.Arm{{Name: "a"}}, false},
-		{[]experiment.Arm{{Name: "b"}, {Name: "a"}}, false},
+		{[]experiment.Candidate{{Name: "a"}, {Name: "b"}}, true},
+		{[]experiment.Candidate{{Name: "a"}}, false},
+		{[]experiment.Candidate{{Name: "b"}, {Name: "a"}}, false},
 	} {
-		if got := runs(p, experiment.State{Arms: tt.arms}); got != tt.want {
-			t.Errorf("arms %v: %v; want %v", tt.arms, got, tt.want)
+		if got := runs(p, experiment.State{Candidates: tt.candidates}); got != tt.want {
+			t.Errorf("candidates %v: %v; want %v", tt.candidates, got, tt.want)
 		}
 	}
 }
@@ -143,35 +143,35 @@ func TestAStateBelongsToItsPlan(t *testing.T) {
 // An experiment that is deleted before it began, or with its namespace, has an
 // end in its record, which its looks come to.
 func TestAnExperimentThatIsAbandonedEndsInItsRecord(t *testing.T) {
-	arms := []experiment.Arm{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "old", Share: rollout.Percent / 2}}
+	candidates := []experiment.Candidate{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "old", Share: rollout.Percent / 2}}
 	for _, tt := range []struct {
-		phase experiment.Phase
-		arms  []experiment.Arm
-		spec  string
-		want  experiment.Outcome // "" = it was not looked at before, and has no record
+		phase      experiment.Phase
+		candidates []experiment.Candidate
+		spec       string
+		want       experiment.Outcome // "" = it was not looked at before, and has no record
 	}{
 		{"", nil, goodExperiment, ""},
 		{experiment.Waiting, nil, goodExperiment, experiment.Cancelled},
 		{experiment.Waiting, nil, "{}", experiment.Cancelled}, // an older Serin accepted it
-		{experiment.Starting, arms, goodExperiment, experiment.Cancelled},
-		{experiment.Running, arms, goodExperiment, experiment.Cancelled},
-		{experiment.Running, arms, "{}", experiment.Cancelled},
-		{experiment.Restoring, arms, goodExperiment, experiment.Cancelled},
-		{experiment.Promoting, arms, goodExperiment, experiment.Cancelled},
-		{experiment.Removing, arms, goodExperiment, experiment.Cancelled},
-		{experiment.Finished, arms, goodExperiment, ""}, // it has its end
-		{"Foreign", arms, goodExperiment, "-"},          // as no Serin writes it
+		{experiment.Starting, candidates, goodExperiment, experiment.Cancelled},
+		{experiment.Running, candidates, goodExperiment, experiment.Cancelled},
+		{experiment.Running, candidates, "{}", experiment.Cancelled},
+		{experiment.Restoring, candidates, goodExperiment, experiment.Cancelled},
+		{experiment.Promoting, candidates, goodExperiment, experiment.Cancelled},
+		{experiment.Removing, candidates, goodExperiment, experiment.Cancelled},
+		{experiment.Finished, candidates, goodExperiment, ""}, // it has its end
+		{"Foreign", candidates, goodExperiment, "-"},          // as no Serin writes it
 	} {
 		d := &Deliver{Records: record.NewStore(t.TempDir()), Log: slog.New(slog.DiscardHandler)}
-		x := &kube.Trial{Experiment: experimentSpec(t, tt.spec), Delivery: &kube.Delivery{}}
-		x.Experiment.Namespace, x.Experiment.Name, x.Experiment.UID = "shop", "speed", "u-1"
-		x.Experiment.DeletionTimestamp = &metav1.Time{Time: time.Now()}
-		run := &trial{state: experiment.State{Phase: tt.phase, Arms: tt.arms}, resumed: true}
+		e := &kube.Experiment{Experiment: experimentSpec(t, tt.spec), Delivery: &kube.Delivery{}}
+		e.Experiment.Namespace, e.Experiment.Name, e.Experiment.UID = "shop", "speed", "u-1"
+		e.Experiment.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+		run := &experimentRun{state: experiment.State{Phase: tt.phase, Candidates: tt.candidates}, resumed: true}
 		if tt.phase == experiment.Removing || tt.phase == experiment.Restoring || tt.phase == experiment.Promoting {
 			run.state.Outcome, run.state.Promote = experiment.Cancelled, tt.phase == experiment.Promoting
 		}
-		d.abandonTrial(x, run)
-		d.abandonTrial(x, run) // as when its finalizer could not be removed
+		d.abandonExperiment(e, run)
+		d.abandonExperiment(e, run) // as when its finalizer could not be removed
 		if run.state.Phase != experiment.Finished {
 			t.Errorf("%s: it is %s", tt.phase, run.state.Phase)
 		}
@@ -191,7 +191,7 @@ func TestAnExperimentThatIsAbandonedEndsInItsRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := record.ReplayTrial(r, experiment.Step)
+		got, err := record.ReplayExperiment(r, experiment.Step)
 		if err != nil || got.First != nil || got.End != "" {
 			t.Errorf("%q: replayed: %+v, %v", tt.phase, got, err)
 		}
@@ -208,12 +208,12 @@ func TestAnAcknowledgementIsToldUntilItIsRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &Deliver{Records: record.NewStore(dir), Log: slog.New(slog.DiscardHandler)}
-	x := &kube.Trial{Experiment: experimentSpec(t, goodExperiment), Delivery: &kube.Delivery{}}
-	x.Experiment.Namespace, x.Experiment.Name, x.Experiment.UID = "shop", "speed", "u-1"
-	run := &trial{state: experiment.State{Phase: experiment.Running}, acked: time.Unix(1e9, 0)}
+	e := &kube.Experiment{Experiment: experimentSpec(t, goodExperiment), Delivery: &kube.Delivery{}}
+	e.Experiment.Namespace, e.Experiment.Name, e.Experiment.UID = "shop", "speed", "u-1"
+	run := &experimentRun{state: experiment.State{Phase: experiment.Running}, acked: time.Unix(1e9, 0)}
 	look := func() {
-		run.plan, _ = planOfTrial(x.Experiment, run.state) // goodExperiment is good
-		d.recordTrial(x, run, &run.state, &experiment.Input{Now: time.Unix(1e9+1, 0)}, nil)
+		run.plan, _ = planIn(e.Experiment, run.state) // goodExperiment is good
+		d.recordExperiment(e, run, &run.state, &experiment.Input{Now: time.Unix(1e9+1, 0)}, nil)
 	}
 	look()
 	if run.unrecorded == "" {
@@ -240,12 +240,12 @@ func outcomeOf(e *record.End) string {
 
 // A candidate that was dropped has no share any more, and stable has it.
 func TestTheSharesOfAllVersionsAreTheWhole(t *testing.T) {
-	x := &kube.Trial{Experiment: experimentSpec(t, goodExperiment), Delivery: &kube.Delivery{}, Candidates: make([]kube.TrialCandidate, 2)}
-	arms := []experiment.Arm{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "old", Share: 20 * rollout.Percent}}
-	run := &trial{state: experiment.State{Phase: experiment.Running, Arms: arms}}
+	e := &kube.Experiment{Experiment: experimentSpec(t, goodExperiment), Delivery: &kube.Delivery{}, Candidates: make([]kube.Candidate, 2)}
+	candidates := []experiment.Candidate{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "old", Share: 20 * rollout.Percent}}
+	run := &experimentRun{state: experiment.State{Phase: experiment.Running, Candidates: candidates}}
 	split := func() (asked, acked string) {
 		t.Helper()
-		run.status.Versions = trialVersions(x, run)
+		run.status.Versions = experimentVersions(e, run)
 		for _, v := range run.status.Versions {
 			asked, acked = asked+" "+v.Split.Asked, acked+" "+v.Split.Acked
 		}
@@ -258,12 +258,12 @@ func TestTheSharesOfAllVersionsAreTheWhole(t *testing.T) {
 		}
 	}
 	look("all are in", " 50 30 20", " 50 30 20")
-	arms[1].Share, arms[1].Dropped = 0, "it fails"
+	candidates[1].Share, candidates[1].Dropped = 0, "it fails"
 	run.state.Deadline = time.Now()
 	look("one is dropped", " 70 30 0", " 50 30 20")
 	run.state.Deadline = time.Time{}
 	look("every proxy knows", " 70 30 0", " 70 30 0")
-	arms[0].Share, run.state.Phase, run.state.Outcome = 0, experiment.Finished, experiment.Compared
+	candidates[0].Share, run.state.Phase, run.state.Outcome = 0, experiment.Finished, experiment.Compared
 	look("it is over", " 70 30 0", " 70 30 0")
 	run.state.Outcome = experiment.AllDropped
 	look("all are dropped", " 100 0 0", " 100 0 0")

@@ -32,36 +32,36 @@ func (d *Deliver) record(rel *kube.Delivery, run *delivery, was rollout.State, i
 	run.unrecorded = unrecorded
 }
 
-// recordTrial keeps a look at an experiment, as record does. What the trial has
-// is from before the look.
-func (d *Deliver) recordTrial(t *kube.Trial, run *trial, next *experiment.State, in *experiment.Input, events []experiment.Event) {
-	look := record.TrialLook{
-		Plan: &run.plan, Was: &run.state, Next: next, Input: in, Events: events, Versions: seenVersions(t, run),
+// recordExperiment keeps a look at an experiment, as record does. What the
+// run has is from before the look.
+func (d *Deliver) recordExperiment(e *kube.Experiment, run *experimentRun, next *experiment.State, in *experiment.Input, events []experiment.Event) {
+	look := record.ExperimentLook{
+		Plan: &run.plan, Was: &run.state, Next: next, Input: in, Events: events, Versions: seenVersions(e, run),
 	}
 	if !run.acked.Equal(run.ackTold) {
 		look.Acked = run.acked
 	}
-	run.recordOf = record.Key{Namespace: t.Experiment.Namespace, Name: t.Experiment.Name, UID: string(t.Experiment.UID)}
+	run.recordOf = record.Key{Namespace: e.Experiment.Namespace, Name: e.Experiment.Name, UID: string(e.Experiment.UID)}
 	unrecorded := ""
-	if err := d.Records.AddTrial(run.recordOf, look); err != nil {
+	if err := d.Records.AddExperiment(run.recordOf, look); err != nil {
 		unrecorded = err.Error()
 	} else {
 		run.ackTold = run.acked
 	}
 	if unrecorded != "" && unrecorded != run.unrecorded {
-		d.Log.Warn("the record of the experiment has a gap", "namespace", t.Experiment.Namespace, "experiment", t.Experiment.Name, "err", unrecorded)
+		d.Log.Warn("the record of the experiment has a gap", "namespace", e.Experiment.Namespace, "experiment", e.Experiment.Name, "err", unrecorded)
 	}
 	run.unrecorded = unrecorded
 }
 
 // seenVersions is what an experiment's state does not know of its versions. When
 // it is over pods go, and stable may be the winner: what they ran is as it was.
-func seenVersions(t *kube.Trial, run *trial) []record.VersionSeen {
-	if len(run.state.Arms) == 0 {
+func seenVersions(e *kube.Experiment, run *experimentRun) []record.VersionSeen {
+	if len(run.state.Candidates) == 0 {
 		return nil
 	}
-	runs := []v1alpha1.Version{t.Delivery.Stable.Version}
-	for _, c := range t.Candidates {
+	runs := []v1alpha1.Version{e.Delivery.Stable.Version}
+	for _, c := range e.Candidates {
 		runs = append(runs, c.Version)
 	}
 	out, shares := make([]record.VersionSeen, len(runs)), measuredShares(run)

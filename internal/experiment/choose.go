@@ -10,8 +10,8 @@ import (
 	"serin.dev/serin/internal/analysis"
 )
 
-// versions are stable and the arms: 0 is stable, i+1 is arm i.
-func (m *machine) versions() int { return len(m.Arms) + 1 }
+// versions are stable and the candidates: 0 is stable, i+1 is candidate i.
+func (m *machine) versions() int { return len(m.Candidates) + 1 }
 
 // pair is the index of the contest between versions i < j.
 func (m *machine) pair(i, j int) int { return i*(2*m.versions()-i-1)/2 + j - i - 1 }
@@ -20,7 +20,7 @@ func (m *machine) name(version int) string {
 	if version == 0 {
 		return Stable
 	}
-	return m.Arms[version-1].Name
+	return m.Candidates[version-1].Name
 }
 
 // seen is what a version did so far.
@@ -28,12 +28,12 @@ func (m *machine) seen(version int) analysis.Side {
 	if version == 0 {
 		return m.Stable
 	}
-	return m.Arms[version-1].Seen
+	return m.Candidates[version-1].Seen
 }
 
 // entered reports whether a version can win.
 func (m *machine) entered(version int) bool {
-	return version == 0 || m.Arms[version-1].Dropped == ""
+	return version == 0 || m.Candidates[version-1].Dropped == ""
 }
 
 // contest lets each pair of versions that have traffic compete; stable is what
@@ -47,7 +47,7 @@ func (m *machine) contest(stable analysis.Side) {
 	part := append(shares[:0:0], left(shares))
 	part = append(part, shares...)
 	look[0] = stable
-	for i := range m.Arms {
+	for i := range m.Candidates {
 		look[i+1] = sideOf(&m.in.Candidates[i].Samples, false)
 	}
 	for i := range look {
@@ -65,7 +65,7 @@ func (m *machine) contest(stable analysis.Side) {
 // processes are fresh. It does not depend on how long requests took.
 func (m *machine) warm(version int) bool {
 	return m.plan.Metric == analysis.ErrorRate || version == 0 ||
-		m.in.Now.Sub(m.Began) >= m.plan.Policy.Warmup && m.Arms[version-1].Seen.Requests >= m.plan.Policy.WarmupRequests
+		m.in.Now.Sub(m.Began) >= m.plan.Policy.Warmup && m.Candidates[version-1].Seen.Requests >= m.plan.Policy.WarmupRequests
 }
 
 // Showing is the evidence that one version is better than another one, in the
@@ -130,14 +130,14 @@ func (m *machine) conclude() {
 // summary says what the judge found of each candidate.
 func (m *machine) summary() string {
 	var passed, unsure, dropped []string
-	for _, a := range m.Arms {
+	for _, c := range m.Candidates {
 		switch {
-		case a.Dropped != "":
-			dropped = append(dropped, a.Name)
-		case a.Evidence.Verdict == analysis.Pass:
-			passed = append(passed, a.Name)
+		case c.Dropped != "":
+			dropped = append(dropped, c.Name)
+		case c.Evidence.Verdict == analysis.Pass:
+			passed = append(passed, c.Name)
 		default:
-			unsure = append(unsure, a.Name)
+			unsure = append(unsure, c.Name)
 		}
 	}
 	text := fmt.Sprintf("compared for %v", m.plan.Duration)
@@ -169,7 +169,7 @@ func (m *machine) choose() {
 		m.Winner = m.name(i)
 		why := fmt.Sprintf("%s is the best: %s, %s, with a chance of error below %v", m.Winner, m.value(i), list(over), m.plan.Policy.FalseAlarm)
 		if i > 0 && m.plan.Promote {
-			e := m.Arms[i-1].Evidence
+			e := m.Candidates[i-1].Evidence
 			if m.Promote = e.Verdict == analysis.Pass; !m.Promote {
 				why += "; it is not promoted, as the judge did not pass it: " + e.Reason
 			}

@@ -12,8 +12,8 @@ import (
 // Stable is the name of the version that the candidates are compared with.
 const Stable = "stable"
 
-// Candidate is one version that is tried.
-type Candidate struct {
+// Planned is one candidate, a version that is tried, as the plan has it.
+type Planned struct {
 	Name string
 	// Share of the users' requests; stable keeps what no candidate has.
 	Share rollout.Share
@@ -21,7 +21,7 @@ type Candidate struct {
 
 // Plan is how an experiment goes. It must not change once it began.
 type Plan struct {
-	Candidates []Candidate
+	Candidates []Planned
 	// Duration for which the candidates have traffic.
 	Duration time.Duration
 	// Deadline of each wait for others.

@@ -109,7 +109,7 @@ func (p *player) setPlan(out *strings.Builder, args []string) {
 		case "promote":
 			p.plan.Promote = true
 		default:
-			c := Candidate{Name: key}
+			c := Planned{Name: key}
 			c.Share, err = rollout.ParseShare(value)
 			p.plan.Candidates = append(p.plan.Candidates, c)
 		}
@@ -233,8 +233,8 @@ func sharesOf(s State) string {
 		return ""
 	}
 	text := ", stable " + left(shares).String()
-	for i, a := range s.Arms {
-		text += ", " + a.Name + " " + shares[i].String()
+	for i, c := range s.Candidates {
+		text += ", " + c.Name + " " + shares[i].String()
 	}
 	return text
 }
@@ -244,7 +244,7 @@ func (p *player) showVersions(out *strings.Builder) {
 		fmt.Fprintf(out, "%s: %d of %d failed, p50 %v%s\n", name, s.Failures, s.Requests, s.Latency.Quantile(0.5).Round(time.Millisecond), text)
 	}
 	row(Stable, p.state.Stable, "")
-	for _, a := range p.state.Arms {
-		row(a.Name, a.Seen, fmt.Sprintf("; %s: %s", a.Evidence.Verdict, a.Evidence.Reason))
+	for _, c := range p.state.Candidates {
+		row(c.Name, c.Seen, fmt.Sprintf("; %s: %s", c.Evidence.Verdict, c.Evidence.Reason))
 	}
 }

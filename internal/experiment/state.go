@@ -55,10 +55,10 @@ type State struct {
 	Looked time.Time `json:"looked,omitzero"`
 	Ended  time.Time `json:"ended,omitzero"` // when Finished began
 
-	Arms []Arm `json:"arms,omitempty"` // in the order of Plan.Candidates
+	Candidates []Candidate `json:"candidates,omitempty"` // in the order of Plan.Candidates
 	// Stable is what the running version did meanwhile.
 	Stable analysis.Side `json:"stable"`
-	// Contests of stable and the arms, each with each: see pair.
+	// Contests of stable and the candidates, each with each: see pair.
 	Contests []analysis.Contest `json:"contests,omitempty"`
 
 	// Outcome, and why, once they are known. The state goes on to Finished.
@@ -70,8 +70,8 @@ type State struct {
 	Promote bool `json:"promote,omitempty"`
 }
 
-// Arm is one candidate of an experiment.
-type Arm struct {
+// Candidate is one candidate of an experiment, and what became of it.
+type Candidate struct {
 	Name string `json:"name"`
 	// Share that is asked for now.
 	Share rollout.Share `json:"share"`
@@ -100,12 +100,12 @@ type World struct {
 
 // Want is the world of a state.
 func (s State) Want() World {
-	w := World{Pods: make([]bool, len(s.Arms))}
+	w := World{Pods: make([]bool, len(s.Candidates))}
 	switch s.Phase {
 	case Starting, Running, Restoring, Promoting:
 		w.Held = true
-		for i, a := range s.Arms {
-			w.Pods[i] = !a.Gone
+		for i, c := range s.Candidates {
+			w.Pods[i] = !c.Gone
 		}
 	case Removing:
 		w.Held = true
@@ -123,16 +123,16 @@ func (s State) Want() World {
 // Names are those of the candidates that the experiment began with.
 func (s State) Names() []string {
 	var out []string
-	for _, a := range s.Arms {
-		out = append(out, a.Name)
+	for _, c := range s.Candidates {
+		out = append(out, c.Name)
 	}
 	return out
 }
 
 func (s State) shares() []rollout.Share {
-	out := make([]rollout.Share, len(s.Arms))
-	for i, a := range s.Arms {
-		out[i] = a.Share
+	out := make([]rollout.Share, len(s.Candidates))
+	for i, c := range s.Candidates {
+		out[i] = c.Share
 	}
 	return out
 }
@@ -141,7 +141,7 @@ func (s State) shares() []rollout.Share {
 // the world is made to follow it. Counts alone can be lost.
 func (s State) MustWrite(next State) bool {
 	return s.Phase != next.Phase || s.Outcome != next.Outcome || !s.Began.Equal(next.Began) ||
-		!slices.EqualFunc(s.Arms, next.Arms, func(a, b Arm) bool { return a.Share == b.Share && a.Dropped == b.Dropped })
+		!slices.EqualFunc(s.Candidates, next.Candidates, func(a, b Candidate) bool { return a.Share == b.Share && a.Dropped == b.Dropped })
 }
 
 // Input is what was observed at one moment.

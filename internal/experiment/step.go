@@ -13,7 +13,7 @@ import (
 // Step moves an experiment forward by one observation. The state that is given
 // stays as it is.
 func Step(p Plan, s State, in Input) (State, []Event) {
-	s.Arms, s.Contests = slices.Clone(s.Arms), slices.Clone(s.Contests)
+	s.Candidates, s.Contests = slices.Clone(s.Candidates), slices.Clone(s.Contests)
 	m := &machine{plan: p, State: s, in: in}
 	if m.Phase == "" {
 		m.enter(Waiting)
@@ -73,12 +73,12 @@ func (m *machine) waiting() {
 func (m *machine) begin() {
 	m.enter(Starting)
 	m.Target = m.in.Target
-	m.Arms = make([]Arm, len(m.plan.Candidates))
+	m.Candidates = make([]Candidate, len(m.plan.Candidates))
 	for i, c := range m.plan.Candidates {
-		m.Arms[i].Name = c.Name
+		m.Candidates[i].Name = c.Name
 	}
 	if m.plan.Metric != "" {
-		k := len(m.Arms) + 1
+		k := len(m.Candidates) + 1
 		m.Contests = make([]analysis.Contest, k*(k-1)/2)
 	}
 	m.Reason = "waiting for the candidates' pods"
@@ -90,13 +90,13 @@ func (m *machine) starting() {
 		return
 	}
 	var missing []string
-	for i := range m.Arms {
-		if a := &m.Arms[i]; a.Dropped == "" && !m.in.Candidates[i].Ready {
+	for i := range m.Candidates {
+		if c := &m.Candidates[i]; c.Dropped == "" && !m.in.Candidates[i].Ready {
 			if m.late() {
 				m.drop(i, fmt.Sprintf("its pods did not get ready within %v: %s", m.plan.Deadline, m.in.Candidates[i].Message))
 				continue
 			}
-			missing = append(missing, a.Name+": "+m.in.Candidates[i].Message)
+			missing = append(missing, c.Name+": "+m.in.Candidates[i].Message)
 		}
 	}
 	switch {
@@ -106,9 +106,9 @@ func (m *machine) starting() {
 		m.conclude()
 	default:
 		m.enter(Running)
-		for i := range m.Arms {
-			if m.Arms[i].Dropped == "" {
-				m.Arms[i].Share = m.plan.Candidates[i].Share
+		for i := range m.Candidates {
+			if m.Candidates[i].Dropped == "" {
+				m.Candidates[i].Share = m.plan.Candidates[i].Share
 			}
 		}
 		m.split()
@@ -117,9 +117,9 @@ func (m *machine) starting() {
 }
 
 func (m *machine) running() {
-	for i := range m.Arms { // those that were dropped in an earlier step
-		a := &m.Arms[i]
-		a.Gone = a.Gone || a.Dropped != "" && m.in.Unacked == ""
+	for i := range m.Candidates { // those that were dropped in an earlier step
+		c := &m.Candidates[i]
+		c.Gone = c.Gone || c.Dropped != "" && m.in.Unacked == ""
 	}
 	if m.interrupted() { // nothing is judged any more, so there need be no plan
 		return
@@ -148,7 +148,7 @@ func (m *machine) running() {
 	case m.in.Unacked != "":
 		m.Reason = "waiting: " + m.in.Unacked
 	default:
-		m.Reason = fmt.Sprintf("%d of %d candidates are compared with stable", m.alive(), len(m.Arms))
+		m.Reason = fmt.Sprintf("%d of %d candidates are compared with stable", m.alive(), len(m.Candidates))
 	}
 }
 
@@ -168,8 +168,8 @@ func (m *machine) keepTime() {
 // observe lets each judge look, and drops the candidates that were found worse.
 func (m *machine) observe() {
 	var stable analysis.Side
-	for i := range m.Arms {
-		if m.Arms[i].Share > 0 { // each of them has stable's, so one is enough
+	for i := range m.Candidates {
+		if m.Candidates[i].Share > 0 { // each of them has stable's, so one is enough
 			stable = sideOf(&m.in.Candidates[i].Samples, true)
 			break
 		}
@@ -177,17 +177,17 @@ func (m *machine) observe() {
 	m.contest(stable)
 	m.Stable = m.Stable.Add(stable)
 	policy, dropped := m.plan.policy(), false
-	for i := range m.Arms {
-		a := &m.Arms[i]
-		if a.Share == 0 {
+	for i := range m.Candidates {
+		c := &m.Candidates[i]
+		if c.Share == 0 {
 			continue
 		}
 		seen := m.in.Candidates[i].Samples
-		a.Seen = a.Seen.Add(sideOf(&seen, false))
-		a.Judge = a.Judge.Observe(policy, seen, m.in.Now)
-		a.Evidence = a.Judge.Decide(policy, 1)
-		if a.Evidence.Verdict == analysis.Fail {
-			m.drop(i, a.Evidence.Reason)
+		c.Seen = c.Seen.Add(sideOf(&seen, false))
+		c.Judge = c.Judge.Observe(policy, seen, m.in.Now)
+		c.Evidence = c.Judge.Decide(policy, 1)
+		if c.Evidence.Verdict == analysis.Fail {
+			m.drop(i, c.Evidence.Reason)
 			dropped = true
 		}
 	}
@@ -205,9 +205,9 @@ func sideOf(s *analysis.Samples, stable bool) analysis.Side {
 }
 
 func (m *machine) drop(i int, why string) {
-	a := &m.Arms[i]
-	a.Share, a.Dropped = 0, why
-	m.tell(true, "CandidateDropped", "%s gets no traffic any more: %s", a.Name, why)
+	c := &m.Candidates[i]
+	c.Share, c.Dropped = 0, why
+	m.tell(true, "CandidateDropped", "%s gets no traffic any more: %s", c.Name, why)
 }
 
 // split tells the judges that other shares are asked for: stable has those of
@@ -215,10 +215,10 @@ func (m *machine) drop(i int, why string) {
 func (m *machine) split() {
 	m.Deadline = m.in.Now.Add(m.plan.Deadline)
 	policy := m.plan.policy()
-	for i := range m.Arms {
-		if a := &m.Arms[i]; a.Share > 0 {
-			a.Judge = a.Judge.NextStep(policy, among(a.Share, left(m.shares())), m.in.Now)
-			a.Evidence = a.Judge.Decide(policy, 1)
+	for i := range m.Candidates {
+		if c := &m.Candidates[i]; c.Share > 0 {
+			c.Judge = c.Judge.NextStep(policy, among(c.Share, left(m.shares())), m.in.Now)
+			c.Evidence = c.Judge.Decide(policy, 1)
 		}
 	}
 	for i := range m.Contests {
@@ -250,8 +250,8 @@ func (m *machine) interrupted() bool {
 func (m *machine) end(o Outcome, why string) {
 	m.Outcome, m.Why = o, why
 	m.tell(o == AllDropped || o == Failed, "ExperimentDecided", "%s", why)
-	for i := range m.Arms {
-		m.Arms[i].Share = 0
+	for i := range m.Candidates {
+		m.Candidates[i].Share = 0
 	}
 	m.enter(Restoring)
 	m.Reason = "waiting for the proxies to send all traffic to stable"
@@ -308,8 +308,8 @@ func (m *machine) finish(o Outcome, why string) {
 // alive counts the candidates that were not dropped.
 func (m *machine) alive() int {
 	n := 0
-	for _, a := range m.Arms {
-		if a.Dropped == "" {
+	for _, c := range m.Candidates {
+		if c.Dropped == "" {
 			n++
 		}
 	}
@@ -319,8 +319,8 @@ func (m *machine) alive() int {
 func (m *machine) sharesText() string {
 	shares := m.shares()
 	parts := []string{Stable + " " + left(shares).String()}
-	for i, a := range m.Arms {
-		parts = append(parts, a.Name+" "+shares[i].String())
+	for i, c := range m.Candidates {
+		parts = append(parts, c.Name+" "+shares[i].String())
 	}
 	return strings.Join(parts, ", ")
 }

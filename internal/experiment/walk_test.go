@@ -30,15 +30,15 @@ func checkStep(t *testing.T, p Plan, was, next State, in Input) {
 	if (next.Outcome == "") != (next.Phase == Waiting || next.Phase == Starting || next.Phase == Running) {
 		t.Errorf("%s has the outcome %q", next.Phase, next.Outcome)
 	}
-	for i, a := range next.Arms {
-		if a.Dropped != "" && a.Share > 0 || a.Share > p.Candidates[i].Share {
-			t.Errorf("%s: %s has a share of %v (dropped: %q)", next.Phase, a.Name, a.Share, a.Dropped)
+	for i, c := range next.Candidates {
+		if c.Dropped != "" && c.Share > 0 || c.Share > p.Candidates[i].Share {
+			t.Errorf("%s: %s has a share of %v (dropped: %q)", next.Phase, c.Name, c.Share, c.Dropped)
 		}
-		if a.Share > 0 && (next.Phase != Running || was.Phase == Starting && !in.Candidates[i].Ready) {
-			t.Errorf("%s, after %s: %s has a share of %v", next.Phase, was.Phase, a.Name, a.Share)
+		if c.Share > 0 && (next.Phase != Running || was.Phase == Starting && !in.Candidates[i].Ready) {
+			t.Errorf("%s, after %s: %s has a share of %v", next.Phase, was.Phase, c.Name, c.Share)
 		}
-		if i < len(was.Arms) && was.Arms[i].Dropped != "" && a.Dropped == "" {
-			t.Errorf("%s is in again", a.Name)
+		if i < len(was.Candidates) && was.Candidates[i].Dropped != "" && c.Dropped == "" {
+			t.Errorf("%s is in again", c.Name)
 		}
 	}
 	w := next.Want()
@@ -47,7 +47,7 @@ func checkStep(t *testing.T, p Plan, was, next State, in Input) {
 	}
 	for i, pods := range w.Pods {
 		if !pods && was.Want().Shares != nil && was.Want().Shares[i] > 0 {
-			t.Errorf("%s loses its pods while proxies may still send to them", next.Arms[i].Name)
+			t.Errorf("%s loses its pods while proxies may still send to them", next.Candidates[i].Name)
 		}
 	}
 	if w.Promote != "" && (w.Promote == Stable || next.Outcome != Chosen || w.Promote != next.Winner || in.Cancel != "") {
@@ -63,7 +63,7 @@ func TestNoObservationBreaksARule(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		chance := func(p float64) bool { return r.Float64() < p }
 		p := Plan{
-			Candidates: []Candidate{{"a", 10 * rollout.Percent}, {"b", 30 * rollout.Percent}, {"c", 59 * rollout.Percent}}[:1+r.IntN(3)],
+			Candidates: []Planned{{"a", 10 * rollout.Percent}, {"b", 30 * rollout.Percent}, {"c", 59 * rollout.Percent}}[:1+r.IntN(3)],
 			Duration:   30 * time.Second, Deadline: 10 * time.Second,
 			Metric:  []analysis.Metric{"", analysis.ErrorRate, analysis.DurationP50}[r.IntN(3)],
 			Promote: chance(0.7),

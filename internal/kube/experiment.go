@@ -21,8 +21,8 @@ import (
 	"serin.dev/serin/internal/rollout"
 )
 
-// Trial is what the API says about one Experiment at one moment.
-type Trial struct {
+// Experiment is what the API says about one Experiment at one moment.
+type Experiment struct {
 	Experiment *v1alpha1.Experiment // a copy; the caller may change it
 	// Delivery is that of the Release that has the target, or stands for one:
 	// its Stable is the running version, and its Route that of the requests.
@@ -30,13 +30,13 @@ type Trial struct {
 	// Released: a Release has the target.
 	Released bool
 	// Candidates in the order of the spec.
-	Candidates []TrialCandidate
+	Candidates []Candidate
 	// Problem says why the experiment cannot begin, and what to change; nil = none.
 	Problem error
 }
 
-// TrialCandidate is one candidate as the API has it.
-type TrialCandidate struct {
+// Candidate is one candidate as the API has it.
+type Candidate struct {
 	Name string
 	// Object is the name of its Deployment and of its Service.
 	Object string
@@ -45,34 +45,34 @@ type TrialCandidate struct {
 	Left bool
 }
 
-// Experiments lists all of them as Trials, ordered by namespace and name, with
-// the given Releases.
-func (c *Client) Experiments(releases []*Delivery) ([]*Trial, error) {
-	var out []*Trial
+// Experiments lists all of them, ordered by namespace and name, with the given
+// Releases.
+func (c *Client) Experiments(releases []*Delivery) ([]*Experiment, error) {
+	var out []*Experiment
 	for _, obj := range c.experiments.GetStore().List() {
-		t, err := c.trial(obj.(*v1alpha1.Experiment).DeepCopy(), releases)
+		e, err := c.experiment(obj.(*v1alpha1.Experiment).DeepCopy(), releases)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, t)
+		out = append(out, e)
 	}
-	slices.SortFunc(out, func(a, b *Trial) int {
+	slices.SortFunc(out, func(a, b *Experiment) int {
 		return cmp.Or(strings.Compare(a.Experiment.Namespace, b.Experiment.Namespace), strings.Compare(a.Experiment.Name, b.Experiment.Name))
 	})
 	return out, nil
 }
 
-func (c *Client) trial(x *v1alpha1.Experiment, releases []*Delivery) (*Trial, error) {
-	t := &Trial{Experiment: x}
+func (c *Client) experiment(x *v1alpha1.Experiment, releases []*Delivery) (*Experiment, error) {
+	e := &Experiment{Experiment: x}
 	i := slices.IndexFunc(releases, func(d *Delivery) bool {
 		return d.Names.Namespace == x.Namespace && d.Names.Target == x.Spec.Target.Name && d.Holder == ""
 	})
-	if t.Released = i >= 0; t.Released {
+	if e.Released = i >= 0; e.Released {
 		d := *releases[i]
-		t.Delivery = &d
+		e.Delivery = &d
 	} else {
 		var err error
-		if t.Delivery, err = c.standIn(x); err != nil {
+		if e.Delivery, err = c.standIn(x); err != nil {
 			return nil, err
 		}
 	}
@@ -81,19 +81,19 @@ func (c *Client) trial(x *v1alpha1.Experiment, releases []*Delivery) (*Trial, er
 		names = append(names, spec.Name)
 	}
 	var err error
-	if t.Candidates, err = c.CandidatesNamed(x, names); err != nil {
+	if e.Candidates, err = c.CandidatesNamed(x, names); err != nil {
 		return nil, err
 	}
-	t.Problem = c.trialProblem(t)
-	return t, nil
+	e.Problem = c.experimentProblem(e)
+	return e, nil
 }
 
 // CandidatesNamed are those of an experiment with these names, which need not be
 // in its spec any more.
-func (c *Client) CandidatesNamed(x *v1alpha1.Experiment, names []string) ([]TrialCandidate, error) {
-	var out []TrialCandidate
+func (c *Client) CandidatesNamed(x *v1alpha1.Experiment, names []string) ([]Candidate, error) {
+	var out []Candidate
 	for _, name := range names {
-		cd := TrialCandidate{Name: name, Object: x.Spec.Target.Name + "-" + x.Name + "-" + name}
+		cd := Candidate{Name: name, Object: x.Spec.Target.Name + "-" + x.Name + "-" + name}
 		var err error
 		if cd.Workload, err = c.workload(x.Namespace, cd.Object, 100); err != nil {
 			return nil, err
@@ -128,17 +128,17 @@ func (c *Client) standIn(x *v1alpha1.Experiment) (*Delivery, error) {
 	return d, nil
 }
 
-// trialProblem finds what keeps an experiment from its beginning.
-func (c *Client) trialProblem(t *Trial) error {
-	x, d := t.Experiment, t.Delivery
+// experimentProblem finds what keeps an experiment from its beginning.
+func (c *Client) experimentProblem(e *Experiment) error {
+	x, d := e.Experiment, e.Delivery
 	switch {
-	case t.Released && d.Problem != nil:
+	case e.Released && d.Problem != nil:
 		return fmt.Errorf("release %s: %w", d.Release.Name, d.Problem)
-	case t.Released && x.Spec.Service != nil:
+	case e.Released && x.Spec.Service != nil:
 		return fmt.Errorf("spec.service: release %s says how users reach %s: make the experiment without it", d.Release.Name, d.Names.Target)
-	case t.Released && d.Release.Spec.Strategy == string(rollout.Replicas):
+	case e.Released && d.Release.Spec.Strategy == string(rollout.Replicas):
 		return fmt.Errorf("release %s has no routes to share requests by (strategy: %s)", d.Release.Name, rollout.Replicas)
-	case !t.Released && x.Spec.Service == nil:
+	case !e.Released && x.Spec.Service == nil:
 		return fmt.Errorf("spec.service is missing, and no Release has deployment %s: make the experiment with it", d.Names.Target)
 	case !d.Target.Exists:
 		return fmt.Errorf("%s: create it", d.Target.Message)
@@ -150,13 +150,13 @@ func (c *Client) trialProblem(t *Trial) error {
 	if !identified(target) {
 		return fmt.Errorf("deployment %s must select its pods by one of the labels app, name or app.kubernetes.io/name, so that the candidates' can be told apart", target.Name)
 	}
-	if !t.Released {
-		if err := c.serviceProblem(t, target); err != nil {
+	if !e.Released {
+		if err := c.serviceProblem(e, target); err != nil {
 			return err
 		}
 	}
-	for i := range t.Candidates {
-		if err := c.candidateProblem(t, i, target); err != nil {
+	for i := range e.Candidates {
+		if err := c.candidateProblem(e, i, target); err != nil {
 			return err
 		}
 	}
@@ -164,8 +164,8 @@ func (c *Client) trialProblem(t *Trial) error {
 }
 
 // serviceProblem finds what is wrong with a user's Service and its routes.
-func (c *Client) serviceProblem(t *Trial, target *appsv1.Deployment) error {
-	d := t.Delivery
+func (c *Client) serviceProblem(e *Experiment, target *appsv1.Deployment) error {
+	d := e.Delivery
 	svc, err := c.coreInformers.Core().V1().Services().Lister().Services(d.Names.Namespace).Get(d.Names.Service)
 	if err != nil { // the lister's only error is "not found"
 		return fmt.Errorf("service %s not found in namespace %s: create it, or a Release for %s", d.Names.Service, d.Names.Namespace, d.Names.Target)
@@ -183,8 +183,8 @@ func (c *Client) serviceProblem(t *Trial, target *appsv1.Deployment) error {
 	return nil
 }
 
-func (c *Client) candidateProblem(t *Trial, i int, target *appsv1.Deployment) error {
-	d, cd := t.Delivery, &t.Candidates[i]
+func (c *Client) candidateProblem(e *Experiment, i int, target *appsv1.Deployment) error {
+	d, cd := e.Delivery, &e.Candidates[i]
 	at := fmt.Sprintf("spec.candidates[%d]", i)
 	own := copyLabels(target, cd.Object)
 	for k, v := range own {
@@ -192,10 +192,10 @@ func (c *Client) candidateProblem(t *Trial, i int, target *appsv1.Deployment) er
 			return fmt.Errorf("%s.name: the label %s of its pods, %q, is longer than 63 characters: choose shorter names", at, k, v)
 		}
 	}
-	if cd.Exists && !c.isCandidate(t.Experiment, cd.Object) {
+	if cd.Exists && !c.isCandidate(e.Experiment, cd.Object) {
 		return fmt.Errorf("%s.name: deployment %s %w: choose another name", at, cd.Object, ErrTaken)
 	}
-	template, err := c.candidateTemplate(t, i)
+	template, err := c.candidateTemplate(e, i)
 	if err != nil {
 		return err
 	}
@@ -231,8 +231,8 @@ func CandidateTemplate(cd *v1alpha1.Candidate) (*corev1.PodTemplateSpec, error) 
 }
 
 // candidateTemplate is what a candidate's pods are made from.
-func (c *Client) candidateTemplate(t *Trial, i int) (*corev1.PodTemplateSpec, error) {
-	d, spec := t.Delivery, &t.Experiment.Spec.Candidates[i]
+func (c *Client) candidateTemplate(e *Experiment, i int) (*corev1.PodTemplateSpec, error) {
+	d, spec := e.Delivery, &e.Experiment.Spec.Candidates[i]
 	at := fmt.Sprintf("spec.candidates[%d]", i)
 	template, err := CandidateTemplate(spec)
 	if err != nil {
@@ -281,28 +281,28 @@ func changeContainer(t *corev1.PodTemplateSpec, change *v1alpha1.ContainerChange
 
 // MakeCandidate makes the pods and the Service of a candidate. One that is
 // there already stays as it is: what it runs is what the experiment began with.
-func (c *Client) MakeCandidate(ctx context.Context, t *Trial, i int) error {
-	d, cd := t.Delivery, &t.Candidates[i]
+func (c *Client) MakeCandidate(ctx context.Context, e *Experiment, i int) error {
+	d, cd := e.Delivery, &e.Candidates[i]
 	if !cd.Exists {
 		target, err := c.deployment(d, d.Names.Target)
 		if err != nil {
 			return err
 		}
-		template, err := c.candidateTemplate(t, i)
+		template, err := c.candidateTemplate(e, i)
 		if err != nil {
-			return fmt.Errorf("%s: %w", experimentName(t.Experiment), err)
+			return fmt.Errorf("%s: %w", experimentName(e.Experiment), err)
 		}
 		delete(template.Labels, LabelRelease)
 		dep := copyOf(d, target, cd.Object, template, copyLabels(target, cd.Object))
-		dep.ObjectMeta = experimentMeta(t.Experiment, cd.Object)
-		dep.Spec.Template.Labels[LabelExperiment] = t.Experiment.Name
-		replicas := candidatePods(&t.Experiment.Spec.Candidates[i], t.share(i), d.Stable.Replicas)
+		dep.ObjectMeta = experimentMeta(e.Experiment, cd.Object)
+		dep.Spec.Template.Labels[LabelExperiment] = e.Experiment.Name
+		replicas := candidatePods(&e.Experiment.Spec.Candidates[i], e.share(i), d.Stable.Replicas)
 		dep.Spec.Replicas = &replicas
 		_, err = c.apply(ctx, deploymentsResource, dep)
 		return err
 	}
-	if !c.isCandidate(t.Experiment, cd.Object) {
-		return fmt.Errorf("%s: deployment %s %w: rename or delete it", experimentName(t.Experiment), cd.Object, ErrTaken)
+	if !c.isCandidate(e.Experiment, cd.Object) {
+		return fmt.Errorf("%s: deployment %s %w: rename or delete it", experimentName(e.Experiment), cd.Object, ErrTaken)
 	}
 	have, err := c.deployment(d, cd.Object)
 	if err != nil {
@@ -310,14 +310,14 @@ func (c *Client) MakeCandidate(ctx context.Context, t *Trial, i int) error {
 	}
 	services := c.coreInformers.Core().V1().Services().Lister().Services(d.Names.Namespace)
 	if svc, err := services.Get(cd.Object); err == nil {
-		if svc.Labels[LabelExperiment] != t.Experiment.Name {
-			return fmt.Errorf("%s: service %s %w: rename or delete it", experimentName(t.Experiment), cd.Object, ErrTaken)
+		if svc.Labels[LabelExperiment] != e.Experiment.Name {
+			return fmt.Errorf("%s: service %s %w: rename or delete it", experimentName(e.Experiment), cd.Object, ErrTaken)
 		}
-		return c.makeCandidateRule(ctx, t, cd.Object)
+		return c.makeCandidateRule(ctx, e, cd.Object)
 	}
 	svc := &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: experimentMeta(t.Experiment, cd.Object),
+		ObjectMeta: experimentMeta(e.Experiment, cd.Object),
 		Spec:       corev1.ServiceSpec{Selector: have.Spec.Selector.MatchLabels},
 	}
 	if svc.Spec.Ports, err = c.servicePorts(d); err != nil {
@@ -338,8 +338,8 @@ func candidatePods(spec *v1alpha1.Candidate, share rollout.Share, stable int32) 
 }
 
 // share of a candidate in the spec; 0 where that cannot be read.
-func (t *Trial) share(i int) rollout.Share {
-	s, err := rollout.ParseShare(t.Experiment.Spec.Candidates[i].Share.String())
+func (e *Experiment) share(i int) rollout.Share {
+	s, err := rollout.ParseShare(e.Experiment.Spec.Candidates[i].Share.String())
 	if err != nil {
 		return 0
 	}
@@ -348,16 +348,16 @@ func (t *Trial) share(i int) rollout.Share {
 
 // makeCandidateRule gives a candidate the DestinationRule that its Release's
 // sides have, so that its pods are called as theirs are.
-func (c *Client) makeCandidateRule(ctx context.Context, t *Trial, name string) error {
-	if !t.Released {
+func (c *Client) makeCandidateRule(ctx context.Context, e *Experiment, name string) error {
+	if !e.Released {
 		return nil
 	}
-	rules, err := rulesFor(t.Delivery)
+	rules, err := rulesFor(e.Delivery)
 	if err != nil || len(rules) == 0 {
 		return err
 	}
 	want := rules[0]
-	want.ObjectMeta = experimentMeta(t.Experiment, name)
+	want.ObjectMeta = experimentMeta(e.Experiment, name)
 	want.Spec.Host = name
 	have, err := c.istioInformers.Networking().V1().DestinationRules().Lister().DestinationRules(want.Namespace).Get(name)
 	if err == nil && proto.Equal(&have.Spec, &want.Spec) {
@@ -368,16 +368,16 @@ func (c *Client) makeCandidateRule(ctx context.Context, t *Trial, name string) e
 }
 
 // DropCandidate deletes what MakeCandidate made.
-func (c *Client) DropCandidate(ctx context.Context, t *Trial, i int) error {
-	name, namespace := t.Candidates[i].Object, t.Delivery.Names.Namespace
-	if !t.Candidates[i].Left {
+func (c *Client) DropCandidate(ctx context.Context, e *Experiment, i int) error {
+	name, namespace := e.Candidates[i].Object, e.Delivery.Names.Namespace
+	if !e.Candidates[i].Left {
 		return nil
 	}
-	own := func(labels map[string]string) bool { return labels[LabelExperiment] == t.Experiment.Name }
+	own := func(labels map[string]string) bool { return labels[LabelExperiment] == e.Experiment.Name }
 	var errs []error
 	gone := func(what string, err error) {
 		if err = kindOf(err); err != nil && !isNotFound(err) {
-			errs = append(errs, fmt.Errorf("%s: delete %s %s: %w", experimentName(t.Experiment), what, name, err))
+			errs = append(errs, fmt.Errorf("%s: delete %s %s: %w", experimentName(e.Experiment), what, name, err))
 		}
 	}
 	if rule, err := c.istioInformers.Networking().V1().DestinationRules().Lister().DestinationRules(namespace).Get(name); err == nil && own(rule.Labels) {
@@ -386,7 +386,7 @@ func (c *Client) DropCandidate(ctx context.Context, t *Trial, i int) error {
 	if svc, err := c.coreInformers.Core().V1().Services().Lister().Services(namespace).Get(name); err == nil && own(svc.Labels) {
 		gone("service", c.core.CoreV1().Services(namespace).Delete(ctx, name, metav1.DeleteOptions{}))
 	}
-	if c.isCandidate(t.Experiment, name) {
+	if c.isCandidate(e.Experiment, name) {
 		gone("deployment", c.core.AppsV1().Deployments(namespace).Delete(ctx, name, metav1.DeleteOptions{}))
 	}
 	return errors.Join(errs...)
@@ -412,16 +412,16 @@ func (c *Client) candidateLeft(x *v1alpha1.Experiment, name string) bool {
 // MakeShares makes the routes give each candidate its share; nil gives
 // everything back to stable, and removes the routes where no Release has them.
 // It writes nothing where that is so already.
-func (c *Client) MakeShares(ctx context.Context, t *Trial, shares []rollout.Share) error {
-	d := t.Delivery
+func (c *Client) MakeShares(ctx context.Context, e *Experiment, shares []rollout.Share) error {
+	d := e.Delivery
 	if shares == nil {
-		if t.Released {
+		if e.Released {
 			return c.MakeTraffic(ctx, d, rollout.Traffic{}, false)
 		}
 		_, err := c.dropRoutes(ctx, d)
 		return err
 	}
-	want, err := routesFor(t.split(shares), rollout.Traffic{}, false)
+	want, err := routesFor(e.split(shares), rollout.Traffic{}, false)
 	if err != nil {
 		return err
 	}
@@ -434,25 +434,25 @@ func (c *Client) MakeShares(ctx context.Context, t *Trial, shares []rollout.Shar
 }
 
 // split is the Delivery with the shares of the candidates that have one.
-func (t *Trial) split(shares []rollout.Share) *Delivery {
-	d := *t.Delivery
+func (e *Experiment) split(shares []rollout.Share) *Delivery {
+	d := *e.Delivery
 	d.subsets = []subset{}
 	for i, s := range shares {
 		if s > 0 {
-			d.subsets = append(d.subsets, subset{t.Candidates[i].Object, s})
+			d.subsets = append(d.subsets, subset{e.Candidates[i].Object, s})
 		}
 	}
 	return &d
 }
 
 // SharesWritten reports whether the API has the routes that MakeShares makes.
-func (c *Client) SharesWritten(t *Trial, shares []rollout.Share) bool {
-	if shares == nil && !t.Released {
-		return len(t.Delivery.Route.Parts) == 0
+func (c *Client) SharesWritten(e *Experiment, shares []rollout.Share) bool {
+	if shares == nil && !e.Released {
+		return len(e.Delivery.Route.Parts) == 0
 	}
-	d := t.Delivery
+	d := e.Delivery
 	if shares != nil {
-		d = t.split(shares)
+		d = e.split(shares)
 	}
 	want, err := routesFor(d, rollout.Traffic{}, false)
 	if err != nil {
@@ -469,13 +469,13 @@ func (c *Client) SharesWritten(t *Trial, shares []rollout.Share) bool {
 
 // GiveTarget gives the target the pod template of a candidate, and reports
 // whether it has it.
-func (c *Client) GiveTarget(ctx context.Context, t *Trial, candidate string) (done bool, err error) {
-	d := t.Delivery
-	i := slices.IndexFunc(t.Candidates, func(cd TrialCandidate) bool { return cd.Name == candidate })
+func (c *Client) GiveTarget(ctx context.Context, e *Experiment, candidate string) (done bool, err error) {
+	d := e.Delivery
+	i := slices.IndexFunc(e.Candidates, func(cd Candidate) bool { return cd.Name == candidate })
 	if i < 0 {
-		return false, fmt.Errorf("%s: there is no candidate %s", experimentName(t.Experiment), candidate)
+		return false, fmt.Errorf("%s: there is no candidate %s", experimentName(e.Experiment), candidate)
 	}
-	winner, err := c.deployment(d, t.Candidates[i].Object)
+	winner, err := c.deployment(d, e.Candidates[i].Object)
 	if err != nil {
 		return false, err
 	}

@@ -19,12 +19,12 @@ func TestSharesOfCandidatesAreExact(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for range 2000 {
 		n := 1 + r.IntN(8)
-		trial := &Trial{Delivery: release(t, "  target: {name: music}\n  service: {port: 80, gateways: [public]}")}
+		e := &Experiment{Delivery: release(t, "  target: {name: music}\n  service: {port: 80, gateways: [public]}")}
 		left, want := rollout.All, map[string]rollout.Share{}
 		var shares []rollout.Share
 		for i := range n {
 			name := "music-trial-" + string(rune('a'+i))
-			trial.Candidates = append(trial.Candidates, TrialCandidate{Object: name})
+			e.Candidates = append(e.Candidates, Candidate{Object: name})
 			share := rollout.Share(r.IntN(int(left)))
 			if r.IntN(2) == 0 {
 				share -= share % rollout.Percent
@@ -35,7 +35,7 @@ func TestSharesOfCandidatesAreExact(t *testing.T) {
 			}
 		}
 		want["music-stable"] = left
-		routes, err := routesFor(trial.split(shares), rollout.Traffic{}, false)
+		routes, err := routesFor(e.split(shares), rollout.Traffic{}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,8 +66,8 @@ func TestRoutesWithoutAReleaseAreTheExperiments(t *testing.T) {
 	d := &Delivery{Release: &v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Target: x.Spec.Target, Service: *x.Spec.Service}}, experiment: x}
 	d.Names = NamesOf(d.Release)
 	d.Names.Namespace, d.Names.StableService = "shop", d.Names.Service
-	trial := &Trial{Experiment: x, Delivery: d, Candidates: []TrialCandidate{{Object: "music-trial-a"}}}
-	routes, err := routesFor(trial.split([]rollout.Share{rollout.Percent / 2}), rollout.Traffic{}, false)
+	e := &Experiment{Experiment: x, Delivery: d, Candidates: []Candidate{{Object: "music-trial-a"}}}
+	routes, err := routesFor(e.split([]rollout.Share{rollout.Percent / 2}), rollout.Traffic{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

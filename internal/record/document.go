@@ -121,7 +121,7 @@ func Export(r *Record) (*Document, error) {
 		e.doc.Lines = append(e.doc.Lines, data)
 	}
 	if r.Kind() == Experiment {
-		err = tellAll(looks(r, trials()), &e, func(*trialLook) {})
+		err = tellAll(looks(r, experiments()), &e, func(*experimentLook) {})
 	} else {
 		err = tellAll(looks(r, runs()), &e, e.hear)
 	}

@@ -97,8 +97,8 @@ func endOf(next *rollout.State, seen *Seen) *End {
 	return end
 }
 
-// trials are experiments.
-func trials() machine[experiment.Plan, experiment.State, experiment.Input, experiment.Event] {
+// experiments are the runs of experiments, one of each.
+func experiments() machine[experiment.Plan, experiment.State, experiment.Input, experiment.Event] {
 	return machine[experiment.Plan, experiment.State, experiment.Input, experiment.Event]{
 		kind: Experiment,
 		plan: func(data json.RawMessage) (*experiment.Plan, error) {
@@ -111,7 +111,7 @@ func trials() machine[experiment.Plan, experiment.State, experiment.Input, exper
 			}
 			return p, p.Validate()
 		},
-		check: checkTrial,
+		check: checkExperiment,
 		at: func(in *experiment.Input) (time.Time, error) {
 			var samples []*analysis.Samples
 			for i := range in.Candidates {
@@ -119,18 +119,18 @@ func trials() machine[experiment.Plan, experiment.State, experiment.Input, exper
 			}
 			return observed(in.Now, samples...)
 		},
-		decided: trialDecision,
-		ended:   endOfTrial,
+		decided: experimentDecision,
+		ended:   endOfExperiment,
 	}
 }
 
-func checkTrial(s *experiment.State) error {
+func checkExperiment(s *experiment.State) error {
 	var errs []error
-	if k, n := len(s.Arms)+1, len(s.Contests); n > 0 && n != k*(k-1)/2 {
+	if k, n := len(s.Candidates)+1, len(s.Contests); n > 0 && n != k*(k-1)/2 {
 		errs = append(errs, fmt.Errorf("%d contests of %d versions: want one for each pair", n, k))
 	}
-	for i := range s.Arms {
-		errs = append(errs, s.Arms[i].Judge.Validate())
+	for i := range s.Candidates {
+		errs = append(errs, s.Candidates[i].Judge.Validate())
 	}
 	for i := range s.Contests {
 		errs = append(errs, s.Contests[i].Validate())
@@ -138,8 +138,8 @@ func checkTrial(s *experiment.State) error {
 	return errors.Join(errs...)
 }
 
-// trialDecision is what a step of an experiment decided.
-func trialDecision(p *experiment.Plan, was, next *experiment.State, in *experiment.Input, events []experiment.Event) *Decision {
+// experimentDecision is what a step of an experiment decided.
+func experimentDecision(p *experiment.Plan, was, next *experiment.State, in *experiment.Input, events []experiment.Event) *Decision {
 	if !was.MustWrite(*next) && len(events) == 0 {
 		return nil
 	}
@@ -162,18 +162,18 @@ func trialDecision(p *experiment.Plan, was, next *experiment.State, in *experime
 // seenOf is what an experiment's state counted of each version.
 func seenOf(s *experiment.State) Seen {
 	var out Seen
-	if len(s.Arms) == 0 {
+	if len(s.Candidates) == 0 {
 		return out // it did not begin
 	}
 	side := func(name string, seen *analysis.Side) {
 		out.Versions = append(out.Versions, VersionSeen{Name: name, Requests: seen.Requests, Failures: seen.Failures})
 	}
 	side(experiment.Stable, &s.Stable)
-	for i := range s.Arms {
-		a := &s.Arms[i]
-		side(a.Name, &a.Seen)
-		out.Requests += a.Seen.Requests
-		out.Failures += a.Seen.Failures
+	for i := range s.Candidates {
+		c := &s.Candidates[i]
+		side(c.Name, &c.Seen)
+		out.Requests += c.Seen.Requests
+		out.Failures += c.Seen.Failures
 	}
 	return out
 }
@@ -188,16 +188,16 @@ func (s *Seen) measured(versions []VersionSeen) {
 // candidatesOf are those of an experiment that is in a state.
 func candidatesOf(s *experiment.State) []Candidate {
 	var out []Candidate
-	for i := range s.Arms {
-		a := &s.Arms[i]
-		out = append(out, Candidate{a.Name, a.Share, a.Dropped, a.Evidence})
+	for i := range s.Candidates {
+		c := &s.Candidates[i]
+		out = append(out, Candidate{c.Name, c.Share, c.Dropped, c.Evidence})
 	}
 	return out
 }
 
-// endOfTrial is the end of an experiment. What it counted is the state's; seen
-// has the rest.
-func endOfTrial(next *experiment.State, seen *Seen) *End {
+// endOfExperiment is how an experiment ended. What it counted is the state's;
+// seen has the rest.
+func endOfExperiment(next *experiment.State, seen *Seen) *End {
 	if next.Phase != experiment.Finished {
 		return nil
 	}
@@ -205,8 +205,8 @@ func endOfTrial(next *experiment.State, seen *Seen) *End {
 	if seen != nil {
 		end.Seen.measured(seen.Versions)
 	}
-	for i := range next.Arms {
-		end.Cost += next.Arms[i].Evidence.Cost
+	for i := range next.Candidates {
+		end.Cost += next.Candidates[i].Evidence.Cost
 	}
 	return end
 }

@@ -31,11 +31,11 @@ type Record struct {
 	lines []line
 }
 
-// releaseLook is one look of a record of a release, trialLook one of an
+// releaseLook is one look of a record of a release, experimentLook of one of an
 // experiment.
 type (
-	releaseLook = lookOf[rollout.Plan, rollout.State, rollout.Input]
-	trialLook   = lookOf[experiment.Plan, experiment.State, experiment.Input]
+	releaseLook    = lookOf[rollout.Plan, rollout.State, rollout.Input]
+	experimentLook = lookOf[experiment.Plan, experiment.State, experiment.Input]
 )
 
 // lookOf is one look of a record, as it was read.

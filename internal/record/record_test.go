@@ -279,7 +279,7 @@ func FuzzParse(f *testing.F) {
 	lines := bytes.SplitAfter(w.lines(1), []byte("\n"))
 	f.Add(bytes.Join(lines[:8], nil)) // short, so that much is tried
 	f.Add(bytes.Join(slices.Concat(lines[:4], lines[len(lines)-3:]), nil))
-	x := newTrialWorld(f, f.TempDir())
+	x := newExperimentWorld(f, f.TempDir())
 	x.rate = 3
 	x.run()
 	lines = bytes.SplitAfter(x.lines(0), []byte("\n"))
@@ -293,7 +293,7 @@ func FuzzParse(f *testing.F) {
 		}
 		// Whatever could be read can be decided on, or is refused.
 		if r.Kind() == Experiment {
-			_, err = ReplayTrial(r, experiment.Step)
+			_, err = ReplayExperiment(r, experiment.Step)
 		} else {
 			_, err = Replay(r, rollout.Step)
 		}

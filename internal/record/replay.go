@@ -11,10 +11,10 @@ import (
 	"serin.dev/serin/internal/rollout"
 )
 
-// StepFunc decides as rollout.Step does, TrialStepFunc as experiment.Step.
+// StepFunc decides as rollout.Step does, ExperimentStepFunc as experiment.Step.
 type (
-	StepFunc      func(rollout.Plan, rollout.State, rollout.Input) (rollout.State, []rollout.Event)
-	TrialStepFunc func(experiment.Plan, experiment.State, experiment.Input) (experiment.State, []experiment.Event)
+	StepFunc           func(rollout.Plan, rollout.State, rollout.Input) (rollout.State, []rollout.Event)
+	ExperimentStepFunc func(experiment.Plan, experiment.State, experiment.Input) (experiment.State, []experiment.Event)
 )
 
 // Replayed is what became of a record when its looks were decided again.
@@ -48,9 +48,9 @@ func Replay(r *Record, step StepFunc) (*Replayed, error) {
 	return out, err
 }
 
-// ReplayTrial is Replay for an experiment's record.
-func ReplayTrial(r *Record, step TrialStepFunc) (*Replayed, error) {
-	out, _, err := replay(r, trials(), step)
+// ReplayExperiment is Replay for an experiment's record.
+func ReplayExperiment(r *Record, step ExperimentStepFunc) (*Replayed, error) {
+	out, _, err := replay(r, experiments(), step)
 	return out, err
 }
 

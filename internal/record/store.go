@@ -60,10 +60,10 @@ type Look struct {
 	Seen      Seen
 }
 
-// TrialLook is one call of experiment.Step with what came out. Was is what came
-// out of the look that was added before, unless Forget was called since. The
+// ExperimentLook is one call of experiment.Step with what came out. Was is what
+// came out of the look that was added before, unless Forget was called since. The
 // Store keeps none of it.
-type TrialLook struct {
+type ExperimentLook struct {
 	Plan      *experiment.Plan
 	Was, Next *experiment.State
 	Input     *experiment.Input
@@ -104,16 +104,16 @@ func (s *Store) Add(k Key, l Look) error {
 	return nil
 }
 
-// AddTrial is Add for an experiment, whose record begins with the first look.
-func (s *Store) AddTrial(k Key, l TrialLook) error {
+// AddExperiment is Add for an experiment, whose record begins with the first look.
+func (s *Store) AddExperiment(k Key, l ExperimentLook) error {
 	if s == nil || l.Was.Phase == experiment.Finished {
 		return nil
 	}
 	seen := seenOf(l.Next)
 	seen.measured(l.Versions)
 	e := entry{
-		plan: l.Plan, was: l.Was, input: l.Input, seen: &seen, end: endOfTrial(l.Next, &seen),
-		decision: trialDecision(l.Plan, l.Was, l.Next, l.Input, l.Events),
+		plan: l.Plan, was: l.Was, input: l.Input, seen: &seen, end: endOfExperiment(l.Next, &seen),
+		decision: experimentDecision(l.Plan, l.Was, l.Next, l.Input, l.Events),
 	}
 	if !l.Acked.IsZero() {
 		e.acked = &Acked{Shares: sharesOf(candidatesOf(l.Was)), Since: l.Acked}

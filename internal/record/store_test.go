@@ -81,7 +81,7 @@ func TestOneBadFileErasesNoOtherRecord(t *testing.T) {
 // TestAnExperimentTakesTheNumberOfARemainder and counts on behind a record that
 // it cannot read.
 func TestAnExperimentTakesTheNumberOfARemainder(t *testing.T) {
-	w := newTrialWorld(t, t.TempDir())
+	w := newExperimentWorld(t, t.TempDir())
 	w.in.Blocked, w.disk.full = "a run is on", true
 	next := func(uid string) {
 		w.key.UID, w.state = uid, experiment.State{}
@@ -171,13 +171,13 @@ func TestALookThatCannotBeWrittenIsAGap(t *testing.T) {
 			return r
 		})
 		f(Experiment, cut, func(dir string, most int64) *Record {
-			w := newTrialWorld(t, dir)
+			w := newExperimentWorld(t, dir)
 			w.store.maxBytes, w.disk.full = most, true
 			w.until(func() bool { return w.state.Phase == experiment.Running && w.ackTold })
 			w.store.fill(t, w.key)
 			w.run()
 			r := w.record(0)
-			if got := replayedTrial(t, r); got.First != nil || got.End != "" {
+			if got := replayedExperiment(t, r); got.First != nil || got.End != "" {
 				t.Errorf("replayed: %+v", got.Replayed)
 			}
 			return r

@@ -20,11 +20,11 @@ import (
 	"serin.dev/serin/internal/rollout"
 )
 
-var trialKey = Key{"shop", "speed", "uid-x"}
+var experimentKey = Key{"shop", "speed", "uid-x"}
 
-// trialWorld is an experiment whose world does what is wanted by the next look,
-// with users who ask at a steady rate.
-type trialWorld struct {
+// experimentWorld is an experiment whose world does what is wanted by the next
+// look, with users who ask at a steady rate.
+type experimentWorld struct {
 	t     testing.TB
 	store *Store
 	key   Key
@@ -42,12 +42,12 @@ type trialWorld struct {
 	disk    disk
 }
 
-func newTrialWorld(t testing.TB, dir string) *trialWorld {
-	w := &trialWorld{
-		t: t, store: NewStore(dir), key: trialKey, rand: rand.New(rand.NewPCG(3, 4)), rate: 60,
+func newExperimentWorld(t testing.TB, dir string) *experimentWorld {
+	w := &experimentWorld{
+		t: t, store: NewStore(dir), key: experimentKey, rand: rand.New(rand.NewPCG(3, 4)), rate: 60,
 		fails: map[string]float64{}, slow: map[string]time.Duration{},
 		plan: experiment.Plan{
-			Candidates: []experiment.Candidate{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "other", Share: 20 * rollout.Percent}},
+			Candidates: []experiment.Planned{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "other", Share: 20 * rollout.Percent}},
 			Duration:   time.Minute, Deadline: 30 * time.Second, Metric: analysis.DurationP50,
 			Policy: analysis.Policy{
 				FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, LatencyTolerance: 0.1, FailureLimit: 1, Interval: 10 * time.Second,
@@ -60,12 +60,12 @@ func newTrialWorld(t testing.TB, dir string) *trialWorld {
 }
 
 // run plays until the experiment is over.
-func (w *trialWorld) run() {
+func (w *experimentWorld) run() {
 	w.t.Helper()
 	w.until(func() bool { return w.state.Phase == experiment.Finished })
 }
 
-func (w *trialWorld) until(done func() bool) {
+func (w *experimentWorld) until(done func() bool) {
 	w.t.Helper()
 	for range 2000 {
 		w.look()
@@ -76,7 +76,7 @@ func (w *trialWorld) until(done func() bool) {
 	w.t.Fatalf("%s: %s", w.state.Phase, w.state.Reason)
 }
 
-func (w *trialWorld) look() {
+func (w *experimentWorld) look() {
 	w.looks++
 	want := w.state.Want()
 	in := &w.in
@@ -95,7 +95,7 @@ func (w *trialWorld) look() {
 	}
 	seen := w.traffic(want.Shares)
 	next, events := experiment.Step(w.plan, w.state, *in)
-	err := w.store.AddTrial(w.key, TrialLook{
+	err := w.store.AddExperiment(w.key, ExperimentLook{
 		Plan: &w.plan, Was: &w.state, Next: &next, Input: in, Events: events, Acked: acked, Versions: seen,
 	})
 	w.disk.wrote(w.t, err)
@@ -103,8 +103,8 @@ func (w *trialWorld) look() {
 }
 
 // traffic is what users did since the last look.
-func (w *trialWorld) traffic(shares []rollout.Share) []VersionSeen {
-	out := make([]VersionSeen, 1+len(w.state.Arms))
+func (w *experimentWorld) traffic(shares []rollout.Share) []VersionSeen {
+	out := make([]VersionSeen, 1+len(w.state.Candidates))
 	for i := range out {
 		out[i].Version.Label = "v" + string(rune('1'+i))
 	}
@@ -143,13 +143,13 @@ func (w *trialWorld) traffic(shares []rollout.Share) []VersionSeen {
 }
 
 // crash is the end of the process: what was not stored is forgotten.
-func (w *trialWorld) crash(stored experiment.State) {
+func (w *experimentWorld) crash(stored experiment.State) {
 	w.store.Close()
 	w.store = NewStore(w.store.dir)
 	w.state, w.in.Resumed, w.ackTold = stored, true, false
 }
 
-func (w *trialWorld) lines(run int64) []byte {
+func (w *experimentWorld) lines(run int64) []byte {
 	w.t.Helper()
 	w.store.packing.Wait()
 	r, err := w.store.Open(Experiment, w.key.Namespace, w.key.Name, run)
@@ -160,14 +160,14 @@ func (w *trialWorld) lines(run int64) []byte {
 	return readAll(w.t, r)
 }
 
-func (w *trialWorld) record(run int64) *Record {
+func (w *experimentWorld) record(run int64) *Record {
 	w.t.Helper()
 	return parse(w.t, w.lines(run))
 }
 
-func replayedTrial(t *testing.T, r *Record) outcome[experiment.State] {
+func replayedExperiment(t *testing.T, r *Record) outcome[experiment.State] {
 	t.Helper()
-	out, state, err := replay(r, trials(), experiment.Step)
+	out, state, err := replay(r, experiments(), experiment.Step)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,17 +175,17 @@ func replayedTrial(t *testing.T, r *Record) outcome[experiment.State] {
 }
 
 func TestARecordedExperimentReplaysToTheSameState(t *testing.T) {
-	f := func(want experiment.Outcome, prepare func(w *trialWorld)) {
+	f := func(want experiment.Outcome, prepare func(w *experimentWorld)) {
 		t.Helper()
 		t.Run(string(want), func(t *testing.T) {
-			w := newTrialWorld(t, t.TempDir())
+			w := newExperimentWorld(t, t.TempDir())
 			prepare(w)
 			w.run()
 			if w.state.Outcome != want {
 				t.Fatalf("outcome = %s (%s), want %s", w.state.Outcome, w.state.Why, want)
 			}
 			r := w.record(0)
-			got := replayedTrial(t, r)
+			got := replayedExperiment(t, r)
 			if got.First != nil || got.End != "" || got.Lost > 0 || got.Looks != w.looks {
 				t.Fatalf("replayed: %+v, want %d looks", got.Replayed, w.looks)
 			}
@@ -203,27 +203,27 @@ func TestARecordedExperimentReplaysToTheSameState(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := replayedTrial(t, again); got.First != nil || got.End != "" {
+			if got := replayedExperiment(t, again); got.First != nil || got.End != "" {
 				t.Errorf("the document replays to %+v", got.Replayed)
 			}
 		})
 	}
-	f(experiment.Chosen, func(w *trialWorld) {
+	f(experiment.Chosen, func(w *experimentWorld) {
 		w.slow = map[string]time.Duration{experiment.Stable: 20 * time.Millisecond, "other": 10 * time.Millisecond}
 	})
-	f(experiment.NoDifference, func(*trialWorld) {})
-	f(experiment.Compared, func(w *trialWorld) { w.plan.Metric = "" })
-	f(experiment.AllDropped, func(w *trialWorld) { w.fails["fast"], w.fails["other"] = 0.5, 0.5 })
-	f(experiment.Cancelled, func(w *trialWorld) {
+	f(experiment.NoDifference, func(*experimentWorld) {})
+	f(experiment.Compared, func(w *experimentWorld) { w.plan.Metric = "" })
+	f(experiment.AllDropped, func(w *experimentWorld) { w.fails["fast"], w.fails["other"] = 0.5, 0.5 })
+	f(experiment.Cancelled, func(w *experimentWorld) {
 		w.until(func() bool { return w.state.Phase == experiment.Running })
 		w.in.Cancel = "the experiment was deleted"
 	})
-	f(experiment.NotStarted, func(w *trialWorld) { w.in.Blocked = "a run is on" })
+	f(experiment.NotStarted, func(w *experimentWorld) { w.in.Blocked = "a run is on" })
 }
 
 // TestTheDocumentOfAnExperimentTellsItAll looks at what people read.
 func TestTheDocumentOfAnExperimentTellsItAll(t *testing.T) {
-	w := newTrialWorld(t, t.TempDir())
+	w := newExperimentWorld(t, t.TempDir())
 	w.plan.Promote = true
 	w.slow[experiment.Stable] = 20 * time.Millisecond
 	w.fails["other"] = 0.2
@@ -249,7 +249,7 @@ func TestTheDocumentOfAnExperimentTellsItAll(t *testing.T) {
 	if m := d.Splits[0].MeasuredShares; m[experiment.Stable] != 0.25 || m["other"] != 0.25 {
 		t.Errorf("measured: %v", m)
 	}
-	last := w.state.Arms[1]
+	last := w.state.Candidates[1]
 	if v := d.Versions; len(v) != 3 || v[2].Name != "other" || v[2].Requests != last.Seen.Requests || v[2].Failures != last.Seen.Failures || v[1].Version.Label == "" {
 		t.Errorf("versions: %+v", v)
 	}
@@ -283,13 +283,13 @@ func TestTheDocumentOfAnExperimentTellsItAll(t *testing.T) {
 
 // TestAnExperimentThatIsOnHasItsCost in the document, as far as it was decided on.
 func TestAnExperimentThatIsOnHasItsCost(t *testing.T) {
-	w := newTrialWorld(t, t.TempDir())
+	w := newExperimentWorld(t, t.TempDir())
 	w.fails["fast"], w.fails["other"] = 0.2, 0.3
 	var cost float64
 	w.until(func() bool {
 		cost = 0
-		for i := range w.state.Arms {
-			cost += w.state.Arms[i].Evidence.Cost
+		for i := range w.state.Candidates {
+			cost += w.state.Candidates[i].Evidence.Cost
 		}
 		return w.state.Outcome == experiment.AllDropped
 	})
@@ -311,7 +311,7 @@ func (s Shares) text() string {
 }
 
 func TestTheRecordOfAnExperimentGoesOnAfterACrash(t *testing.T) {
-	w := newTrialWorld(t, t.TempDir())
+	w := newExperimentWorld(t, t.TempDir())
 	w.slow[experiment.Stable] = 20 * time.Millisecond
 	w.until(func() bool { return !w.state.Began.IsZero() })
 	stored := w.state
@@ -339,7 +339,7 @@ func TestTheRecordOfAnExperimentGoesOnAfterACrash(t *testing.T) {
 	w.crash(stored)
 	w.run()
 	r := w.record(1)
-	got := replayedTrial(t, r)
+	got := replayedExperiment(t, r)
 	if got.First != nil || got.End != "" || got.Lost != 1 {
 		t.Errorf("replayed: %+v, want one line lost", got.Replayed)
 	}
@@ -368,7 +368,7 @@ func TestTheRecordOfAnExperimentGoesOnAfterACrash(t *testing.T) {
 
 // TestALongRecordOfAnExperimentKeepsItsDecisions cuts it for its length.
 func TestALongRecordOfAnExperimentKeepsItsDecisions(t *testing.T) {
-	w := newTrialWorld(t, t.TempDir())
+	w := newExperimentWorld(t, t.TempDir())
 	w.store.maxBytes = 2_000
 	w.fails["other"] = 0.3
 	w.run()
@@ -382,7 +382,7 @@ func TestALongRecordOfAnExperimentKeepsItsDecisions(t *testing.T) {
 			t.Errorf("the proxies never had %s", s.Shares.text())
 		}
 	}
-	got := replayedTrial(t, r)
+	got := replayedExperiment(t, r)
 	if r.Cut == "" || got.First != nil || got.End != "" || got.Looks >= w.looks/2 || got.State.Outcome != w.state.Outcome {
 		t.Errorf("cut %q, %d of %d looks kept, outcome %s, replayed %+v", r.Cut, got.Looks, w.looks, got.State.Outcome, got.Replayed)
 	}
@@ -390,7 +390,7 @@ func TestALongRecordOfAnExperimentKeepsItsDecisions(t *testing.T) {
 
 // TestExperimentsOfANameAreCounted by their order: each leaves a record.
 func TestExperimentsOfANameAreCounted(t *testing.T) {
-	w := newTrialWorld(t, t.TempDir())
+	w := newExperimentWorld(t, t.TempDir())
 	for i := range keepRuns + 2 {
 		w.key.UID, w.state, w.in.Blocked = "uid-"+string(rune('a'+i)), experiment.State{}, "a run is on"
 		w.run()
@@ -415,7 +415,7 @@ func TestExperimentsOfANameAreCounted(t *testing.T) {
 // TestAForgedExperimentIsFound changes what was decided, what was counted, and
 // how it ended.
 func TestAForgedExperimentIsFound(t *testing.T) {
-	w := newTrialWorld(t, t.TempDir())
+	w := newExperimentWorld(t, t.TempDir())
 	w.slow[experiment.Stable] = 20 * time.Millisecond
 	w.fails["other"] = 0.2
 	w.run()
@@ -423,7 +423,7 @@ func TestAForgedExperimentIsFound(t *testing.T) {
 		t.Helper()
 		r := w.record(0)
 		forge(r)
-		got := replayedTrial(t, r)
+		got := replayedExperiment(t, r)
 		what := ""
 		if got.First != nil {
 			what = strings.Join(got.First.What, ", ")
@@ -468,11 +468,11 @@ func TestAForgedExperimentIsFound(t *testing.T) {
 	if _, err := Parse([]byte(toJSON(t, doc))); err == nil || !strings.Contains(err.Error(), "versions, winner would be different") {
 		t.Errorf("a forged document: %v", err)
 	}
-	_, err = ReplayTrial(parse(t, []byte(strings.ReplaceAll(string(w.lines(0)), `"samples":{`, `"samples":{"canaryFailures":-5,`))), experiment.Step)
+	_, err = ReplayExperiment(parse(t, []byte(strings.ReplaceAll(string(w.lines(0)), `"samples":{`, `"samples":{"canaryFailures":-5,`))), experiment.Step)
 	if err == nil || !strings.Contains(err.Error(), "nobody counts") {
 		t.Errorf("counts below nothing: %v", err)
 	}
-	_, err = ReplayTrial(parse(t, []byte(strings.Replace(string(w.lines(0)), `"state":{`, `"state":{"contests":[{}],`, 1))), experiment.Step)
+	_, err = ReplayExperiment(parse(t, []byte(strings.Replace(string(w.lines(0)), `"state":{`, `"state":{"contests":[{}],`, 1))), experiment.Step)
 	if err == nil || !strings.Contains(err.Error(), "want one for each pair") {
 		t.Errorf("a contest too many: %v", err)
 	}
@@ -480,14 +480,14 @@ func TestAForgedExperimentIsFound(t *testing.T) {
 
 // TestARecordIsReplayedByItsOwnRules and by no others.
 func TestARecordIsReplayedByItsOwnRules(t *testing.T) {
-	x := newTrialWorld(t, t.TempDir())
+	x := newExperimentWorld(t, t.TempDir())
 	x.run()
 	if _, err := Replay(x.record(0), rollout.Step); err == nil || !strings.Contains(err.Error(), "not of a release, but of experiment speed") {
 		t.Errorf("an experiment as a release: %v", err)
 	}
 	w := newWorld(t, t.TempDir())
 	w.release("v2")
-	if _, err := ReplayTrial(w.record(1), experiment.Step); err == nil || !strings.Contains(err.Error(), "not of an experiment, but of release music") {
+	if _, err := ReplayExperiment(w.record(1), experiment.Step); err == nil || !strings.Contains(err.Error(), "not of an experiment, but of release music") {
 		t.Errorf("a release as an experiment: %v", err)
 	}
 	if _, err := Parse([]byte(`{"record":{"format":1,"release":"a","experiment":"b"}}` + "\n")); err == nil || !strings.Contains(err.Error(), "of a release and of an experiment") {
@@ -497,7 +497,7 @@ func TestARecordIsReplayedByItsOwnRules(t *testing.T) {
 
 // TestAnExperimentMayEndWithoutItsPlan when a spec that is refused is deleted.
 func TestAnExperimentMayEndWithoutItsPlan(t *testing.T) {
-	w := newTrialWorld(t, t.TempDir())
+	w := newExperimentWorld(t, t.TempDir())
 	w.until(func() bool { return !w.state.Began.IsZero() })
 	candidates := w.plan.Candidates
 	w.plan = experiment.Plan{Candidates: candidates, Deadline: time.Minute}
@@ -507,19 +507,19 @@ func TestAnExperimentMayEndWithoutItsPlan(t *testing.T) {
 		w.in.Now = w.in.Now.Add(time.Second)
 		w.in.Candidates, w.in.Removed = make([]experiment.Observed, len(candidates)), true
 		next, events := experiment.Step(bare, w.state, w.in)
-		if err := w.store.AddTrial(w.key, TrialLook{Plan: &bare, Was: &w.state, Next: &next, Input: &w.in, Events: events}); err != nil {
+		if err := w.store.AddExperiment(w.key, ExperimentLook{Plan: &bare, Was: &w.state, Next: &next, Input: &w.in, Events: events}); err != nil {
 			t.Fatal(err)
 		}
 		w.state = next
 	}
-	if got := replayedTrial(t, w.record(0)); got.First != nil || got.End != "" || got.State.Outcome != experiment.Cancelled {
+	if got := replayedExperiment(t, w.record(0)); got.First != nil || got.End != "" || got.State.Outcome != experiment.Cancelled {
 		t.Errorf("replayed: %+v to %s", got.Replayed, got.State.Outcome)
 	}
 }
 
-// TestEveryFieldOfATrialsInputIsKept is TestEveryFieldOfAnInputIsKept for
+// TestEveryFieldOfAnExperimentsInputIsKept is TestEveryFieldOfAnInputIsKept for
 // experiments.
-func TestEveryFieldOfATrialsInputIsKept(t *testing.T) {
+func TestEveryFieldOfAnExperimentsInputIsKept(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	counts := analysis.Counts{CanaryRequests: 1, CanaryFailures: 2, StableRequests: 3, StableFailures: 4}
 	some := experiment.Observed{Ready: true, Message: "m", Samples: analysis.Samples{Counts: counts}}
