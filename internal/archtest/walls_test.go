@@ -197,6 +197,10 @@ var rooms = map[string]room{
 	"test/parts": {
 		why: "tests of every room use it, so it must not bring them anything",
 	},
+	"test/ports": {
+		others: []string{"golang.org/x/sys/"},
+		why:    "tests of every room use it, so it must not bring them anything",
+	},
 	"test/story": {
 		others: []string{"github.com/google/go-cmp/", "golang.org/x/tools/txtar"},
 		why:    "tests of every room are told with it, so it must not bring them anything",

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"serin.dev/serin/test/ports"
 )
 
 // server is a fake one that takes its time and always answers 200.
@@ -264,14 +266,7 @@ func TestErrorsAreCountedByKind(t *testing.T) {
 		}
 	}))
 	defer web.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := "http://" + l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	nobody := "http://" + ports.Reserve(t)
 	report, err := Run(t.Context(), Spec{URLs: []string{web.URL, web.URL + "/half", nobody}, Count: 3, Concurrency: 1}, nil)
 	if err != nil {
 		t.Fatal(err)

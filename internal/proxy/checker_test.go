@@ -12,6 +12,7 @@ import (
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
+	"serin.dev/serin/test/ports"
 )
 
 // checkedApp is an application that is well or not, and counts its checks and
@@ -123,7 +124,7 @@ func TestAnEndpointThatDoesNotAnswerIsIll(t *testing.T) {
 			fmt.Fprint(c, "SSH-2.0-OpenSSH\r\n\r\n")
 		}
 	})
-	svc := checkedService("/health", well.address, nobody(t), silent, garbage)
+	svc := checkedService("/health", well.address, ports.Reserve(t), silent, garbage)
 	svc.Policies[mesh.PolicyScope{}].Health.Timeout = 200 * time.Millisecond
 	svc.Policies[mesh.PolicyScope{}].Health.Host = "health.example.org"
 	r.apply(svc)
@@ -140,7 +141,7 @@ func (*nothing) Write(p []byte) (int, error) { return len(p), nil }
 
 func TestAConnectionIsCheckEnoughWithoutAPath(t *testing.T) {
 	r := newRig(t, Config{})
-	r.apply(checkedService("", r.rawApp(echo), nobody(t)))
+	r.apply(checkedService("", r.rawApp(echo), ports.Reserve(t)))
 	r.outbound()
 	r.awaitHealthy(1)
 }

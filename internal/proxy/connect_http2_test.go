@@ -17,6 +17,7 @@ import (
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
+	"serin.dev/serin/test/ports"
 )
 
 // streamTunnel is one stream of HTTP/2 that a caller asked to carry bytes.
@@ -53,7 +54,7 @@ func (s *streamTunnel) reads(t *testing.T) string {
 
 func TestConnectOverHTTP2(t *testing.T) {
 	r := newRig(t, Config{})
-	r.apply(tcpService("db.default", r.rawApp(greets("db"))), tcpService("down.default", nobody(t)))
+	r.apply(tcpService("db.default", r.rawApp(greets("db"))), tcpService("down.default", ports.Reserve(t)))
 	l, _ := r.outbound()
 	large := strings.Repeat("x", 1<<20) // more than any window or buffer
 	for _, says := range []string{"", "hello", large} {
@@ -92,7 +93,7 @@ func TestConnectOverHTTP2(t *testing.T) {
 func TestAConnectOverHTTP2IsRoutedByTheNameInside(t *testing.T) {
 	r := newRig(t, Config{})
 	app := r.tlsApp(says("by name"))
-	svc := service("example.com", nobody(t))
+	svc := service("example.com", ports.Reserve(t))
 	svc.Ports[0] = mesh.Port{Number: 443, Protocol: mesh.HTTPS}
 	svc.Endpoints[0].Port = 443
 	other := service("other.default", app.Listener.Addr().String())

@@ -13,6 +13,7 @@ import (
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
+	"serin.dev/serin/test/ports"
 )
 
 // tlsApp starts an application that speaks TLS, with a certificate for the
@@ -100,12 +101,12 @@ func TestConnectReachesPortsOfAllProtocols(t *testing.T) {
 
 func TestAConnectThatFailsIsAnswered(t *testing.T) {
 	r := newRig(t, Config{})
-	denied := tcpService("denied.default", nobody(t))
+	denied := tcpService("denied.default", ports.Reserve(t))
 	denied.Access = []mesh.Access{{Deny: true}}
-	full := tcpService("full.default", nobody(t))
+	full := tcpService("full.default", ports.Reserve(t))
 	full.Policies = map[mesh.PolicyScope]*mesh.Policy{{}: {Pool: mesh.Pool{MaxConnections: 1}}}
 	routesOnly := weighted("*.example.org", 1)
-	r.apply(denied, full, routesOnly, tcpService("down.default", nobody(t)), tcpService("empty.default"), service("music.default"))
+	r.apply(denied, full, routesOnly, tcpService("down.default", ports.Reserve(t)), tcpService("empty.default"), service("music.default"))
 	taken, ok := r.table.Load().groups[groupKey{"full.default", 80, ""}].admitConnection()
 	if !ok {
 		t.Fatal("no permit")
@@ -123,7 +124,7 @@ func TestAConnectThatFailsIsAnswered(t *testing.T) {
 		{"empty:80", 503, "UH", "serin: UH: no ready endpoint: empty.default"},
 		{"denied:80", 403, "UAEX", "serin: UAEX: access denied"},
 		{"full:80", 503, "UO", "serin: UO: too many connections to full.default"},
-		{nobody(t), 503, "UF", "serin: UF: could not connect to 127.0.0.1"},
+		{ports.Reserve(t), 503, "UF", "serin: UF: could not connect to 127.0.0.1"},
 		{l.Addr().String(), 503, "UF", "serin: UF: could not connect to 127.0.0.1"}, // itself
 	} {
 		c := r.dialTo(l)
@@ -262,7 +263,7 @@ func TestWhoListensFirstIsServedBesideTLS(t *testing.T) {
 func TestAConnectIsRoutedByTheNameInside(t *testing.T) {
 	r := newRig(t, Config{})
 	app := r.tlsApp(says("by name"))
-	svc := service("example.com", nobody(t))
+	svc := service("example.com", ports.Reserve(t))
 	svc.Ports[0] = mesh.Port{Number: 443, Protocol: mesh.HTTPS}
 	svc.Endpoints[0].Port = 443
 	other := service("other.default", app.Listener.Addr().String())

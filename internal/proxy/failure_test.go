@@ -14,17 +14,13 @@ import (
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/proxy/wire"
+	"serin.dev/serin/test/ports"
 )
 
 // TestFailuresAreAnsweredAndFlagged holds the table of answers.
 func TestFailuresAreAnsweredAndFlagged(t *testing.T) {
 	r := newRig(t, Config{})
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := closed.Addr().String()
-	closed.Close()
+	nobody := ports.Reserve(t)
 	answers := func(text string) string {
 		return r.rawApp(func(_ int, c net.Conn, in *bufio.Reader) {
 			if _, err := http.ReadRequest(in); err == nil {

@@ -16,6 +16,7 @@ import (
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
+	"serin.dev/serin/test/ports"
 )
 
 // framedCaller speaks HTTP/2 to a listener, frame by frame.
@@ -188,7 +189,7 @@ func TestCallersWhoseTLSFailsLeaveATrace(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var written lockedBuffer
 			r := newRig(t, Config{AccessLog: AccessLog{Format: AccessLogText, To: &written}})
-			r.apply(service("music.default", nobody(t)), edge(mesh.ServerTLS{Hosts: []string{"shop.example"}, Certificate: "shop"}), map[string]*mesh.Certificate{"shop": ca.issue("shop.example")})
+			r.apply(service("music.default", ports.Reserve(t)), edge(mesh.ServerTLS{Hosts: []string{"shop.example"}, Certificate: "shop"}), map[string]*mesh.Certificate{"shop": ca.issue("shop.example")})
 			c := r.dialTo(r.gateway())
 			if err := tt.call(c.Conn); err != nil {
 				t.Fatal(err)

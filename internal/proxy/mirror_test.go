@@ -13,6 +13,7 @@ import (
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/proxy/wire"
+	"serin.dev/serin/test/ports"
 )
 
 // copied is what a mirror was sent.
@@ -141,7 +142,7 @@ func TestAMirrorNeitherDelaysNorFails(t *testing.T) {
 		name   string
 		shadow *mesh.Service
 	}{
-		{"down", service("copy.default", nobody(t))},
+		{"down", service("copy.default", ports.Reserve(t))},
 		{"empty", service("copy.default")},
 		{"hanging", service("copy.default", hangs)},
 	} {

@@ -19,6 +19,7 @@ import (
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
+	"serin.dev/serin/test/ports"
 )
 
 // tcpService is a service on port 80 that carries bytes.
@@ -36,17 +37,6 @@ func (r *rig) upstreamOf(name mesh.ServiceName) *Listener {
 		r.t.Fatal(err)
 	}
 	return l
-}
-
-// nobody is an address at which nobody listens.
-func nobody(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // echo sends back what it gets.
@@ -163,7 +153,7 @@ func TestALargeTransferWaitsForItsReader(t *testing.T) {
 
 func TestAConnectionGoesToTheNextEndpointWhenOneFails(t *testing.T) {
 	r := newRig(t, Config{})
-	r.apply(tcpService("db.default", nobody(t), nobody(t), r.rawApp(greets("third"))))
+	r.apply(tcpService("db.default", ports.Reserve(t), ports.Reserve(t), r.rawApp(greets("third"))))
 	l := r.upstreamOf("db.default")
 	for range 20 {
 		c := r.dialTo(l)
@@ -180,11 +170,11 @@ func TestAConnectionGoesToTheNextEndpointWhenOneFails(t *testing.T) {
 
 func TestAConnectionWithNowhereToGoIsClosedAndFlagged(t *testing.T) {
 	r := newRig(t, Config{})
-	denied := tcpService("denied.default", nobody(t))
+	denied := tcpService("denied.default", ports.Reserve(t))
 	denied.Access = []mesh.Access{{Deny: true}}
 	ghost := mesh.VirtualHost{Hosts: []string{"ghost.default"}, Streams: []mesh.Stream{{Split: []mesh.Destination{{Service: "down.default", Subset: "v9", Weight: 1}}}}}
 	nowhere := mesh.VirtualHost{Hosts: []string{"nowhere.default"}, Streams: []mesh.Stream{{}}}
-	r.apply(ghost, nowhere, denied, tcpService("down.default", nobody(t), nobody(t), nobody(t), nobody(t)), tcpService("empty.default"),
+	r.apply(ghost, nowhere, denied, tcpService("down.default", ports.Reserve(t), ports.Reserve(t), ports.Reserve(t), ports.Reserve(t)), tcpService("empty.default"),
 		tcpService("ghost.default"), tcpService("nowhere.default"))
 	for name, want := range map[mesh.ServiceName]struct {
 		flags    string
@@ -231,7 +221,7 @@ func TestConnectionsAreSplit(t *testing.T) {
 
 func TestAnEndpointThatRefusesConnectionsIsEjected(t *testing.T) {
 	r := newRig(t, Config{})
-	svc := tcpService("db.default", nobody(t), r.rawApp(greets("v2")))
+	svc := tcpService("db.default", ports.Reserve(t), r.rawApp(greets("v2")))
 	svc.Policies = map[mesh.PolicyScope]*mesh.Policy{{}: {Balancer: mesh.RoundRobin, Outlier: &mesh.Outlier{Consecutive5xx: 2, MaxPercent: 100}}}
 	r.apply(svc)
 	l := r.upstreamOf("db.default")

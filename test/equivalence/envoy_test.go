@@ -11,6 +11,7 @@ import (
 	"serin.dev/serin/internal/xds"
 	"serin.dev/serin/internal/xds/ads"
 	"serin.dev/serin/internal/xds/xdstest"
+	"serin.dev/serin/test/ports"
 )
 
 // envoy is two real ones, a sidecar and a gateway, fed by the server that feeds
@@ -47,7 +48,7 @@ func startEnvoy(t testing.TB, p *pki, application string) *envoy {
 		}
 	})
 	listen := func(name string) string {
-		e.listeners[name] = reserve(t)
+		e.listeners[name] = ports.Reserve(t)
 		return e.listeners[name]
 	}
 	sidecar := xds.Node{ID: envoyNodes[0], Place: place, Caller: caller, Service: appService, Outbound: listen(outboundListener), SystemCA: p.file(t)}

@@ -33,6 +33,7 @@ import (
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/translate/istio"
+	"serin.dev/serin/test/ports"
 )
 
 // snapshot makes the snapshot of a story, with endpoints of its own, and what
@@ -158,9 +159,9 @@ func (s *suite) endpoint(t *testing.T, service, namespace, word string) mesh.End
 	e.Workload = mesh.Workload{Namespace: namespace, Name: service + "-" + version, Version: version, Pod: name}
 	switch {
 	case closed:
-		e.Dial = reserve(t)
+		e.Dial = ports.Reserve(t)
 	case isFull:
-		e.Dial = full(t)
+		e.Dial = ports.Full(t)
 	default:
 		e.Dial = s.fleet.start(name)
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"serin.dev/serin/test/ports"
 )
 
 func TestDialReachesAListener(t *testing.T) {
@@ -20,7 +22,7 @@ func TestDialReachesAListener(t *testing.T) {
 		g := started(t, 2, o)
 		ln := listen(t, g, echo)
 		inTask(t, g.Loops()[0], func(task *Task) {
-			c, err := task.Loop().Dial(ln.Addr(), time.Second)
+			c, err := task.Loop().Dial(ln.Addr(), patience)
 			if err != nil {
 				t.Error(err)
 				return
@@ -43,17 +45,12 @@ func TestDialReachesAListener(t *testing.T) {
 
 func TestDialIsRefused(t *testing.T) {
 	pollers(t, func(t *testing.T, o Options) {
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := free.Addr().(*net.TCPAddr).AddrPort()
-		free.Close()
+		addr := netip.MustParseAddrPort(ports.Reserve(t))
 		inTask(t, started(t, 1, o).Loops()[0], func(task *Task) {
-			if _, err := task.Loop().Dial(addr, time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
+			if _, err := task.Loop().Dial(addr, patience); !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("Dial of a closed port: %v; want ECONNREFUSED", err)
 			}
-			if _, err := task.Loop().Dial(netip.AddrPort{}, time.Second); err == nil {
+			if _, err := task.Loop().Dial(netip.AddrPort{}, patience); err == nil {
 				t.Error("Dial of no address: no error")
 			}
 		})
@@ -148,7 +145,7 @@ func TestDialDoesNotConnectToItself(t *testing.T) {
 			t.Error(err)
 		}
 		addr := sysLocal(fd)
-		c, err := task.Loop().dialFrom(fd, addr, time.Second)
+		c, err := task.Loop().dialFrom(fd, addr, patience)
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("connected from %v to %v: %v; want ECONNREFUSED", c.Local(), addr, err)
 		}
@@ -159,7 +156,7 @@ func TestSetKeepAlive(t *testing.T) {
 	g := started(t, 1, Options{KeepAlive: -1})
 	ln := listen(t, g, echo)
 	inTask(t, g.Loops()[0], func(task *Task) {
-		c, err := task.Loop().Dial(ln.Addr(), time.Second)
+		c, err := task.Loop().Dial(ln.Addr(), patience)
 		if err != nil {
 			t.Error(err)
 			return
@@ -192,7 +189,7 @@ func TestTryWriteDoesNotWait(t *testing.T) {
 		g := started(t, 1, o)
 		ln := listen(t, g, func(*Task, *Conn) {}) // nobody reads
 		inTask(t, g.Loops()[0], func(task *Task) {
-			c, err := task.Loop().Dial(ln.Addr(), time.Second)
+			c, err := task.Loop().Dial(ln.Addr(), patience)
 			if err != nil {
 				t.Error(err)
 				return

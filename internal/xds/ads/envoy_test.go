@@ -11,6 +11,7 @@ import (
 	"serin.dev/serin/internal/xds"
 	"serin.dev/serin/internal/xds/ads"
 	"serin.dev/serin/internal/xds/xdstest"
+	"serin.dev/serin/test/ports"
 )
 
 func TestEnvoyTakesEverySnapshot(t *testing.T) {
@@ -18,12 +19,12 @@ func TestEnvoyTakesEverySnapshot(t *testing.T) {
 	sidecar := xds.Node{
 		ID: "sidecar", Place: mesh.Place{Region: "eu", Zone: "west", Subzone: "a"},
 		Caller:    mesh.Caller{Workload: mesh.Workload{Namespace: "shop", Name: "web"}, Labels: mesh.Labels{"app": "web"}},
-		Outbound:  xdstest.FreeAddress(t),
-		Inbounds:  []xds.Inbound{{Address: xdstest.FreeAddress(t), Application: "127.0.0.1:9"}},
-		Upstreams: []xds.Upstream{{Address: xdstest.FreeAddress(t), Service: "db.data", Port: 5432}, {Address: xdstest.FreeAddress(t), Service: "cart", Port: 80}},
+		Outbound:  ports.Reserve(t),
+		Inbounds:  []xds.Inbound{{Address: ports.Reserve(t), Application: "127.0.0.1:9"}},
+		Upstreams: []xds.Upstream{{Address: ports.Reserve(t), Service: "db.data", Port: 5432}, {Address: ports.Reserve(t), Service: "cart", Port: 80}},
 	}
 	gateway := xds.Node{ID: "gateway", Gateways: []xds.GatewayListener{
-		{Port: 80, Address: xdstest.FreeAddress(t)}, {Port: 443, Address: xdstest.FreeAddress(t)}, {Port: 8080, Address: xdstest.FreeAddress(t)},
+		{Port: 80, Address: ports.Reserve(t)}, {Port: 443, Address: ports.Reserve(t)}, {Port: 8080, Address: ports.Reserve(t)},
 	}}
 	xdstest.Start(t, sidecar, server.Address, xds.BootstrapOptions{})
 	xdstest.Start(t, gateway, server.Address, xds.BootstrapOptions{StateOfTheWorld: true})
@@ -46,7 +47,7 @@ func TestEnvoyTakesEverySnapshot(t *testing.T) {
 // that snapshots may have. One that Envoy refused would cost it all routes.
 func TestEnvoyTakesEveryRegexThatIsValid(t *testing.T) {
 	server := xdstest.Serve(t, nil)
-	gateway := xds.Node{ID: "gateway", Gateways: []xds.GatewayListener{{Port: 80, Address: xdstest.FreeAddress(t)}}}
+	gateway := xds.Node{ID: "gateway", Gateways: []xds.GatewayListener{{Port: 80, Address: ports.Reserve(t)}}}
 	xdstest.Start(t, gateway, server.Address, xds.BootstrapOptions{})
 	vh := mesh.VirtualHost{Hosts: []string{"*"}}
 	add := func(value string) bool {

@@ -22,6 +22,7 @@ import (
 	"serin.dev/serin/internal/telemetry"
 	"serin.dev/serin/internal/xds"
 	"serin.dev/serin/internal/xds/xdstest"
+	"serin.dev/serin/test/ports"
 )
 
 // service makes one with a port 80 and an endpoint.
@@ -79,8 +80,8 @@ func TestEnvoyObeysTheFiner(t *testing.T) {
 	n := startEnvoy(t, server, xds.Node{
 		ID: "front-1", Service: "front.default",
 		Caller:   mesh.Caller{Workload: mesh.Workload{Namespace: "default", Name: "front"}, Labels: mesh.Labels{"app": "front"}},
-		Outbound: xdstest.FreeAddress(t),
-		Inbounds: []xds.Inbound{{Address: xdstest.FreeAddress(t), Application: echo(t, "application")}},
+		Outbound: ports.Reserve(t),
+		Inbounds: []xds.Inbound{{Address: ports.Reserve(t), Application: echo(t, "application")}},
 	}, xds.BootstrapOptions{})
 	mirrored := make(chan string, 10)
 	shadow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { mirrored <- r.Host + r.URL.Path }))
@@ -305,7 +306,7 @@ func TestEnvoyIsAGateway(t *testing.T) {
 	j := newJournal()
 	server := xdstest.Serve(t, j)
 	n := startEnvoy(t, server, xds.Node{ID: "gateway", Gateways: []xds.GatewayListener{
-		{Port: 80, Address: xdstest.FreeAddress(t)}, {Port: 443, Address: xdstest.FreeAddress(t)}, {Port: 5432, Address: xdstest.FreeAddress(t)},
+		{Port: 80, Address: ports.Reserve(t)}, {Port: 443, Address: ports.Reserve(t)}, {Port: 5432, Address: ports.Reserve(t)},
 	}}, xds.BootstrapOptions{})
 	passed := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "passed ", r.TLS.ServerName) }))
 	t.Cleanup(passed.Close)

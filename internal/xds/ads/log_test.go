@@ -19,6 +19,7 @@ import (
 	"serin.dev/serin/internal/telemetry"
 	"serin.dev/serin/internal/xds/ads"
 	"serin.dev/serin/internal/xds/xdstest"
+	"serin.dev/serin/test/ports"
 )
 
 // dial connects to a server until the test ends.
@@ -102,14 +103,7 @@ func TestEveryRecordArrivesOrIsCounted(t *testing.T) {
 }
 
 func TestRecordsWaitForTheServer(t *testing.T) {
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := nobody.Addr().String()
-	if err := nobody.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := ports.Reserve(t)
 	conn := dial(t, address)
 	l := ads.NewLog()
 	l.Record(&telemetry.Request{ID: "early"})
@@ -123,10 +117,7 @@ func TestRecordsWaitForTheServer(t *testing.T) {
 	for state := conn.GetState(); state.String() != "TRANSIENT_FAILURE"; state = conn.GetState() {
 		conn.WaitForStateChange(ctx, state)
 	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := ports.Listen(t, address)
 	j := newJournal()
 	served := make(chan error, 1)
 	go func() { served <- ads.New(ads.Config{Recorder: j}).Serve(ctx, listener) }()

@@ -23,6 +23,7 @@ import (
 	"serin.dev/serin/internal/xds"
 	"serin.dev/serin/internal/xds/ads"
 	"serin.dev/serin/internal/xds/xdstest"
+	"serin.dev/serin/test/ports"
 )
 
 // planes are all that a server feeds. Each starts a proxy for the node, which
@@ -48,22 +49,21 @@ func startSerin(t *testing.T, s *xdstest.Server, n xds.Node) xds.Node {
 	n.Kind = xds.Serin
 	records := ads.NewLog()
 	p := proxy.New(proxy.Config{Recorder: records, Place: n.Place})
-	var err error
+	listen := func(l *proxy.Listener, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Addr().String()
+	}
 	if n.Outbound != "" {
-		_, err = p.ListenOutbound(n.Outbound, n.Caller)
+		n.Outbound = listen(p.ListenOutbound("127.0.0.1:0", n.Caller))
 	}
-	for _, g := range n.Gateways {
-		if err == nil {
-			_, err = p.ListenGateway(g.Address, g.Port)
-		}
+	for i, g := range n.Gateways {
+		n.Gateways[i].Address = listen(p.ListenGateway("127.0.0.1:0", g.Port))
 	}
-	for _, u := range n.Upstreams {
-		if err == nil {
-			_, err = p.ListenUpstream(u.Address, n.Caller, mesh.ServiceName(u.Service), u.Port)
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
+	for i, u := range n.Upstreams {
+		n.Upstreams[i].Address = listen(p.ListenUpstream("127.0.0.1:0", n.Caller, mesh.ServiceName(u.Service), u.Port))
 	}
 	conn, err := ads.Dial(s.Address)
 	if err != nil {
@@ -252,8 +252,8 @@ func TestProxiesRouteByTheirSnapshot(t *testing.T) {
 			server := xdstest.Serve(t, j)
 			caller := mesh.Caller{Workload: mesh.Workload{Namespace: "default", Name: "front", Pod: "front-1"}}
 			n := start(t, server, xds.Node{
-				ID: "front-1", Caller: caller, Outbound: xdstest.FreeAddress(t),
-				Upstreams: []xds.Upstream{{Address: xdstest.FreeAddress(t), Service: "bytes.default", Port: 5432}},
+				ID: "front-1", Caller: caller, Outbound: ports.Reserve(t),
+				Upstreams: []xds.Upstream{{Address: ports.Reserve(t), Service: "bytes.default", Port: 5432}},
 			})
 			s := shop(t)
 			server.Apply(t, s, n.ID)

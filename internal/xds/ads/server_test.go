@@ -17,6 +17,7 @@ import (
 	"serin.dev/serin/internal/xds"
 	"serin.dev/serin/internal/xds/ads"
 	"serin.dev/serin/internal/xds/xdstest"
+	"serin.dev/serin/test/ports"
 )
 
 func sidecar(id string) xds.Node {
@@ -113,10 +114,6 @@ func TestWhatAProxyRefusesIsTold(t *testing.T) {
 }
 
 func TestAProxyKeepsWhatItHasAndComesBack(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	serve := func(s *ads.Server, l net.Listener) (stop func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -129,10 +126,10 @@ func TestAProxyKeepsWhatItHasAndComesBack(t *testing.T) {
 		}
 	}
 	applied := make(chan mesh.SnapshotVersion, 10)
-	address := l.Addr().String()
+	address := ports.Reserve(t)
 	first := ads.New(ads.Config{})
 	first.Set(large(1))
-	stop := serve(first, l)
+	stop := serve(first, ports.Listen(t, address))
 	runClient(t, address, sidecar("faithful"), func(s *mesh.Snapshot) error {
 		applied <- s.Version
 		return nil
@@ -141,15 +138,12 @@ func TestAProxyKeepsWhatItHasAndComesBack(t *testing.T) {
 		t.Fatalf("applied %d first", v)
 	}
 	stop()
-	if l, err = net.Listen("tcp", address); err != nil {
-		t.Fatal(err)
-	}
 	// The new server counts on from what it finds in the API.
 	second := ads.New(ads.Config{})
 	s := large(1)
 	s.Version = 7
 	second.Set(s)
-	defer serve(second, l)()
+	defer serve(second, ports.Listen(t, address))()
 	if v := <-applied; v != 7 {
 		t.Errorf("applied %d from the second server, want 7", v)
 	}

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -33,7 +32,9 @@ type Envoy struct {
 // Start starts an Envoy for a node, which gets its configuration from the
 // server at host:port, and stops it when the test ends. It returns as soon as
 // the administration interface answers; what the node listens on, it will
-// answer when it has its first snapshot. The test is skipped without Envoy.
+// answer when it has its first snapshot. An Envoy cannot say which port it took
+// of its own choice: ports.Reserve gives it some. The test is skipped without
+// Envoy.
 func Start(t testing.TB, node xds.Node, server string, o xds.BootstrapOptions) *Envoy {
 	t.Helper()
 	program := parts.Envoy(t)
@@ -111,19 +112,6 @@ func (e *Envoy) await(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("envoy never %s:\n%s", what, e.log.tail())
 		}
 	}
-}
-
-// FreeAddress returns an address of this machine on which nothing listens: an
-// Envoy cannot say which port it took of its own choice. Each one is given out
-// once.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // logBuffer takes what a process writes.
