@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 
@@ -221,7 +220,7 @@ func TestShutdownDrainsHTTP2Callers(t *testing.T) {
 }
 
 func TestHTTP2IsToldFromPieces(t *testing.T) {
-	r := newRig(t, Config{Limits: Limits{HeaderTime: 50 * time.Millisecond}})
+	r := newRig(t, Config{Limits: Limits{HeaderTime: unhurried}})
 	r.apply(service("music.default", r.app(says("hi"))), weighted("music.default", 1))
 	l, _ := r.outbound()
 
@@ -252,9 +251,8 @@ func TestHTTP2IsToldFromPieces(t *testing.T) {
 }
 
 func TestIdleHTTP2CallersAreLetGo(t *testing.T) {
-	// A caller that is slower than this to begin is reset instead: long enough for
-	// a busy machine.
-	r := newRig(t, Config{Limits: Limits{IdleTime: time.Second}})
+	// A caller that is slower than this to begin is reset instead.
+	r := newRig(t, Config{Limits: Limits{IdleTime: unhurried}})
 	l, err := r.ListenOutbound("127.0.0.1:0", mesh.Caller{Workload: caller})
 	if err != nil {
 		t.Fatal(err)

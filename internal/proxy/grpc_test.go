@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -202,7 +201,7 @@ func TestGRPCCallsThatStream(t *testing.T) {
 	}
 
 	// So does who waits no longer.
-	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel = context.WithTimeout(t.Context(), unhurried)
 	defer cancel()
 	if both, err = c.FullDuplexCall(ctx); err != nil {
 		t.Fatal(err)

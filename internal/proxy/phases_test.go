@@ -196,14 +196,15 @@ func TestCallersAreBounded(t *testing.T) {
 		}
 	})
 	t.Run("in the time between requests", func(t *testing.T) {
-		r := newRig(t, Config{Limits: Limits{IdleTime: 20 * time.Millisecond}})
+		r := newRig(t, Config{Limits: Limits{IdleTime: unhurried}})
 		app(r)
 		l, _ := r.outbound()
-		ends(t, r.dialTo(l)) // who says nothing at all
+		silent := r.dialTo(l)
 		c := r.dialTo(l)
 		c.send(get)
 		c.answer("GET")
 		r.recorded()
+		ends(t, silent)
 		ends(t, c)
 		if n := len(r.records); n != 0 {
 			t.Errorf("%d records of connections without a request", n)

@@ -310,7 +310,7 @@ func TestAPodsOwnAddressCarriesBytes(t *testing.T) {
 }
 
 func TestAQuietConnectionIsClosed(t *testing.T) {
-	r := newRig(t, Config{Limits: Limits{StreamIdle: 200 * time.Millisecond}})
+	r := newRig(t, Config{Limits: Limits{StreamIdle: unhurried}})
 	r.apply(tcpService("db.default", r.rawApp(echo)))
 	c := r.dialTo(r.upstreamOf("db.default"))
 	c.send("one\n")

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"serin.dev/serin/internal/mesh"
 	"serin.dev/serin/internal/telemetry"
@@ -158,6 +159,10 @@ func snapshot(version mesh.SnapshotVersion, parts ...any) *mesh.Snapshot {
 	}
 	return s
 }
+
+// unhurried is a limit that a test waits for, and within which a busy machine
+// gets through what the test does first.
+const unhurried = time.Second
 
 // caller is the workload whose calls go through outbound.
 var caller = mesh.Workload{Namespace: "default", Name: "user", Version: "v1", Pod: "user-1"}

@@ -478,13 +478,11 @@ func TestBytesInTLS(t *testing.T) {
 }
 
 func TestSlowHandshakesAreCutOff(t *testing.T) {
-	r := newRig(t, Config{Limits: Limits{HeaderTime: 20 * time.Millisecond}})
+	r := newRig(t, Config{Limits: Limits{HeaderTime: unhurried}})
 	ca := newAuthority(t)
 	r.apply(service("music.default", r.app(says("hi"))), map[string]*mesh.Certificate{"own": ca.issue("a.test")},
 		edge(mesh.ServerTLS{Hosts: []string{"*"}, Certificate: "own"}))
 	l := r.gateway()
-	// The hello comes, and the rest does not.
-	c := r.dialTo(l)
 	hello := make(chan []byte, 1)
 	half, other := net.Pipe()
 	go func() {
@@ -496,6 +494,8 @@ func TestSlowHandshakesAreCutOff(t *testing.T) {
 	if err := tls.Client(half, &tls.Config{ServerName: "a.test"}).Handshake(); err == nil {
 		t.Fatal("shook hands with a pipe")
 	}
+	// The hello comes, and the rest does not.
+	c := r.dialTo(l)
 	c.send(string(<-hello))
 	if _, err := io.Copy(io.Discard, c); err != nil {
 		t.Error(err) // it has to end, which it does without a reset

@@ -42,7 +42,7 @@ func serve(t *testing.T, f func(*loop.Task, *loop.Conn)) string {
 		if err := ln.Close(); err != nil {
 			t.Error(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := g.Stop(ctx); err != nil {
 			t.Errorf("a connection or a task is left: %v", err)
@@ -50,6 +50,9 @@ func serve(t *testing.T, f func(*loop.Task, *loop.Conn)) string {
 	})
 	return ln.Addr().String()
 }
+
+// patience is how long a test waits for what must happen at once.
+const patience = 20 * time.Second
 
 var errAnswered = errors.New("the answer is complete")
 
@@ -69,7 +72,7 @@ func relayTo(callee string) func(*loop.Task, *loop.Conn) {
 		var request, answer wire.Head
 		for s.ReadRequest(&request) == nil {
 			if pooled == nil {
-				up, err := t.Loop().Dial(address, time.Second)
+				up, err := t.Loop().Dial(address, patience)
 				if err != nil {
 					return
 				}
@@ -276,7 +279,7 @@ func dial(t *testing.T, address string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return conn

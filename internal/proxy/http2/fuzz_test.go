@@ -31,7 +31,7 @@ func FuzzServer(f *testing.F) {
 			_, _ = conn.Write(append([]byte(Preface), frames...))
 			_ = conn.(*net.TCPConn).CloseWrite()
 		}()
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.Copy(io.Discard, conn); err != nil {

@@ -19,6 +19,9 @@ import (
 	"serin.dev/serin/internal/proxy/wire"
 )
 
+// patience is how long a test waits for what must happen at once.
+const patience = 20 * time.Second
+
 // group starts event loops that end with the test.
 func group(t testing.TB, n int) *loop.Group {
 	t.Helper()
@@ -28,7 +31,7 @@ func group(t testing.TB, n int) *loop.Group {
 	}
 	g.Start()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := g.Stop(ctx); err != nil {
 			t.Errorf("stop the loops: %v", err)
@@ -199,7 +202,7 @@ func onLoop(t testing.TB, f func(*loop.Task) error) {
 }
 
 func dial(task *loop.Task, to netip.AddrPort) (*Client, error) {
-	conn, err := task.Loop().Dial(to, time.Second)
+	conn, err := task.Loop().Dial(to, patience)
 	if err != nil {
 		return nil, err
 	}

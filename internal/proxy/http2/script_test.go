@@ -187,7 +187,7 @@ func cutField(w string) (name, value string, ok bool) {
 // read writes down what comes, without what every connection has.
 func (p *peer) read(t *testing.T) string {
 	var b strings.Builder
-	if err := p.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := p.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	last := ""
