@@ -40,8 +40,8 @@ var adjustments = map[string]func(*mesh.Snapshot){
 	"retry-5xx":     retryOn(mesh.Retry5xx),
 	"retry-grpc": retryOn(mesh.RetryGRPCCancelled | mesh.RetryGRPCDeadline | mesh.RetryGRPCInternal |
 		mesh.RetryGRPCExhausted | mesh.RetryGRPCUnavailable),
-	"idle-100ms": func(s *mesh.Snapshot) {
-		eachRoute(s, func(r *mesh.Route) { r.IdleTimeout = 100 * time.Millisecond })
+	"idle-1s": func(s *mesh.Snapshot) {
+		eachRoute(s, func(r *mesh.Route) { r.IdleTimeout = time.Second })
 	},
 	"maglev": policies(func(p *mesh.Policy) {
 		p.Balancer, p.Hash, p.TableSize = mesh.Maglev, []mesh.HashKey{{Source: mesh.HashHeader, Name: "user"}}, 251

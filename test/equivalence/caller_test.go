@@ -16,7 +16,7 @@ import (
 
 // patience is how long a test waits for what must come: far longer than any
 // answer takes, on any machine.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // call is one call as a test makes it.
 type call struct {

@@ -107,23 +107,20 @@ func (r *reaction) String() string {
 	return b.String()
 }
 
-// The time after which a plane that says nothing is taken to wait for more
-// bytes. What looks wrong is looked at again with more of it.
-const (
-	quiet     = 20 * time.Millisecond
-	veryQuiet = 2 * time.Second
-)
+// quiet are times after which a plane that says nothing is taken to wait for
+// more bytes. What looks wrong with one is looked at again with the next.
+var quiet = [...]time.Duration{20 * time.Millisecond, 2 * time.Second, patience}
 
 // attack sends the same bytes to both planes.
 func (s *suite) attack(t *testing.T, fleets []*fleet, name, request string) string {
 	if len(s.parties) < 2 {
 		return "not compared"
 	}
-	for _, wait := range []time.Duration{quiet, veryQuiet} {
+	for i, wait := range quiet {
 		all := make([]reaction, len(s.parties))
 		var wg sync.WaitGroup
-		for i, p := range s.parties {
-			wg.Go(func() { all[i] = p.react(t, fleets[i], request, wait) })
+		for n, p := range s.parties {
+			wg.Go(func() { all[n] = p.react(t, fleets[n], request, wait) })
 		}
 		wg.Wait()
 		verdict, wrong := compareReactions(&all[0], &all[1])
@@ -136,7 +133,7 @@ func (s *suite) attack(t *testing.T, fleets []*fleet, name, request string) stri
 		if !wrong {
 			return verdict
 		}
-		if wait == veryQuiet {
+		if i == len(quiet)-1 {
 			t.Errorf("%s: %q: %s\nours  %s\nEnvoy %s", name, request, verdict, &all[0], &all[1])
 			return verdict
 		}
