@@ -185,6 +185,9 @@ func replayRun(w io.Writer, r *record.Record) error {
 		return err
 	}
 	name := fmt.Sprintf("run %d of %s", r.Run, r.Name())
+	if r.Uncompared {
+		fmt.Fprintln(w, "The document is of an older Serin: its lines are replayed, and what else it says is not compared with them.")
+	}
 	if r.Lost > 0 {
 		fmt.Fprintf(w, "%d lines of the record were lost in a crash; the rest is replayed.\n", r.Lost)
 	}

@@ -15,6 +15,7 @@ import (
 // evidence of each decision, and the lines of the record, of which Parse makes
 // the same record again.
 type Document struct {
+	Format int `json:"format"` // of the document; the lines begin with theirs
 	Header
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended,omitzero"`
@@ -104,7 +105,7 @@ type Entry struct {
 
 // Export makes one document of a record.
 func Export(r *Record) (*Document, error) {
-	e := exporter{doc: &Document{Header: r.Header, Splits: []Split{}, Timeline: []Entry{}}, seen: map[string]bool{}}
+	e := exporter{doc: &Document{Format: documentFormat, Header: r.Header, Splits: []Split{}, Timeline: []Entry{}}, seen: map[string]bool{}}
 	head, err := json.Marshal(line{Record: &r.Header})
 	if err != nil {
 		return nil, err

@@ -9,8 +9,14 @@ import (
 	"serin.dev/serin/internal/rollout"
 )
 
-// format is that of the lines. A reader refuses a record of a later one.
-const format = 1
+// The newest formats that are known here, which this package writes; a reader
+// refuses later ones. What Export tells of the same lines may change where the
+// lines do not, so a document has a number of its own: raise it with any such
+// change. Documents of an older one are not compared with what Export makes now.
+const (
+	lineFormat     = 1
+	documentFormat = 1
+)
 
 // Kind is what a record is of.
 type Kind string
@@ -23,7 +29,7 @@ const (
 
 // Header says what a record is of: its first line.
 type Header struct {
-	Format    int    `json:"format"`
+	Format    int    `json:"format"` // of the lines
 	Namespace string `json:"namespace"`
 	// Release, or Experiment, is the object's name; the other one is "".
 	Release    string `json:"release,omitempty"`

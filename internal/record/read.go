@@ -27,6 +27,9 @@ type Record struct {
 	Lost int
 	// Unwritten is how many looks are missing, because they could not be written.
 	Unwritten int
+	// Uncompared: it is of a document of an older format. Whether its lines are
+	// what else it says was not looked at.
+	Uncompared bool
 
 	lines []line
 }
@@ -63,7 +66,10 @@ type told struct {
 // Parse reads a record: the lines of a file, or the document that Export makes
 // of them. What a crash may have left is passed over; anything else that is
 // wrong is an error.
-func Parse(data []byte) (*Record, error) {
+func Parse(data []byte) (*Record, error) { return parseBy(data, documentFormat) }
+
+// parseBy is Parse by a Serin that exports documents of a format.
+func parseBy(data []byte, exports int) (*Record, error) {
 	first, rest, _ := bytes.Cut(data, []byte("\n"))
 	h, err := readHeader(first)
 	if err == nil {
@@ -76,7 +82,7 @@ func Parse(data []byte) (*Record, error) {
 	if json.Unmarshal(data, &doc) != nil || len(doc.Lines) == 0 {
 		return nil, fmt.Errorf("this is no record of a run: %w", err)
 	}
-	if err := readable(doc.Format); err != nil {
+	if err := readable(doc.Format, exports); err != nil {
 		return nil, fmt.Errorf("this is no record of a run: %w", err)
 	}
 	if h, err = readHeader(doc.Lines[0]); err != nil {
@@ -93,6 +99,9 @@ func Parse(data []byte) (*Record, error) {
 	r, err := readLines(h, rest)
 	if err != nil {
 		return nil, err
+	}
+	if r.Uncompared = doc.Format < exports; r.Uncompared {
+		return r, nil
 	}
 	return r, r.is(data)
 }
@@ -153,13 +162,13 @@ func readHeader(first []byte) (Header, error) {
 	if l.Record.Release != "" && l.Record.Experiment != "" {
 		return Header{}, fmt.Errorf("the first line says that it is of a release and of an experiment")
 	}
-	return *l.Record, readable(l.Record.Format)
+	return *l.Record, readable(l.Record.Format, lineFormat)
 }
 
-// readable returns an error for a format that this package does not know.
-func readable(n int) error {
-	if n < 1 || n > format {
-		return fmt.Errorf("its format is %d, and this Serin reads up to %d: use a newer one", n, format)
+// readable returns an error for a format that is not known.
+func readable(n, newest int) error {
+	if n < 1 || n > newest {
+		return fmt.Errorf("its format is %d, and this Serin reads up to %d: use a newer one", n, newest)
 	}
 	return nil
 }

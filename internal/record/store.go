@@ -91,7 +91,7 @@ func (s *Store) Add(k Key, l Look) error {
 		return nil
 	}
 	h := Header{
-		Format: format, Namespace: k.Namespace, Release: k.Name, UID: k.UID,
+		Format: lineFormat, Namespace: k.Namespace, Release: k.Name, UID: k.UID,
 		Run: l.Next.Run.Number, From: l.From, To: l.To,
 	}
 	e := entry{
@@ -118,7 +118,7 @@ func (s *Store) AddExperiment(k Key, l ExperimentLook) error {
 	if !l.Acked.IsZero() {
 		e.acked = &Acked{Shares: sharesOf(candidatesOf(l.Was)), Since: l.Acked}
 	}
-	h := Header{Format: format, Namespace: k.Namespace, Experiment: k.Name, UID: k.UID}
+	h := Header{Format: lineFormat, Namespace: k.Namespace, Experiment: k.Name, UID: k.UID}
 	if err := s.add(k, h, false, e); err != nil {
 		return fmt.Errorf("record of the experiment: %w", err)
 	}
@@ -177,7 +177,7 @@ func (s *Store) begin(h Header, began bool) (*file, error) {
 		return nil, err
 	}
 	if !began && old.Format > 0 && old.UID == h.UID {
-		if err := readable(old.Format); err != nil {
+		if err := readable(old.Format, lineFormat); err != nil {
 			return nil, err // it is whole, though not for this process to go on with
 		}
 		return reopen(path, s.maxBytes)
