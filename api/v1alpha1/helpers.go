@@ -28,7 +28,7 @@ const AnnotationFreeze = "serin.dev/freeze"
 const (
 	ConditionAccepted = "Accepted" // the spec can be worked with
 	ConditionReady    = "Ready"    // the stable version serves users
-	ConditionPromoted = "Promoted" // the newest version is the stable one; unknown during a run
+	ConditionPromoted = "Promoted" // the newest version is the stable one; unknown until its run has ended
 
 	// ConditionEnoughTraffic: at the present rate of requests the first step
 	// ends in time. It is missing until the rate is known.

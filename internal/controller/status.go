@@ -77,7 +77,8 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		out.WaitingFor, out.Wait = reason, string(s.Wait)
 	}
 	addHistory(out, run, say)
-	setConditions(out, s, servesText(rel), unserved(rel, &s), say, rel.Release.Generation, now)
+	setConditions(out, &s, servesText(rel), unserved(rel, &s), rel.Release.Generation, now)
+	setPromoted(out, &s, &rel.Target, say, rel.Release.Generation, now)
 	setEnoughTraffic(out, run, rel.Release.Generation, now)
 	return out, nil
 }
@@ -169,27 +170,42 @@ func servesText(rel *kube.Delivery) string {
 	return "serves users"
 }
 
-func setConditions(out *v1alpha1.ReleaseStatus, s rollout.State, serves, unserved string, say func(string) string, generation int64, now time.Time) {
+func setConditions(out *v1alpha1.ReleaseStatus, s *rollout.State, serves, unserved string, generation int64, now time.Time) {
 	yes, no := true, false
 	out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
-	if s.Phase == rollout.Initializing || s.Phase == "" {
+	switch {
+	case initializing(s):
 		out.SetCondition(v1alpha1.ConditionReady, &no, "Initializing", out.Reason, generation, now)
-		out.SetCondition(v1alpha1.ConditionPromoted, nil, "Initializing", out.Reason, generation, now)
-		return
-	}
-	if unserved == "" {
+	case unserved == "":
 		out.SetCondition(v1alpha1.ConditionReady, &yes, "Serving", nameOf(out.Stable)+" "+serves, generation, now)
-	} else {
+	default:
 		out.SetCondition(v1alpha1.ConditionReady, &no, reasonNotServing, unserved, generation, now)
 	}
+}
+
+func initializing(s *rollout.State) bool { return s.Phase == rollout.Initializing || s.Phase == "" }
+
+// setPromoted says whether the newest version is the stable one. The newest is
+// the target's; of a target that does not exist it is that of the last run.
+func setPromoted(out *v1alpha1.ReleaseStatus, s *rollout.State, target *kube.Workload, say func(string) string, generation int64, now time.Time) {
+	yes, no := true, false
+	set := func(ok *bool, reason, message string) {
+		out.SetCondition(v1alpha1.ConditionPromoted, ok, reason, message, generation, now)
+	}
 	switch {
+	case initializing(s):
+		set(nil, "Initializing", out.Reason)
 	case s.Canary != "":
-		out.SetCondition(v1alpha1.ConditionPromoted, nil, string(s.Phase), nameOf(out.Canary)+" is being released", generation, now)
-	case s.Rejected != "":
-		out.SetCondition(v1alpha1.ConditionPromoted, &no, "NotPromoted", say(s.Run.Reason), generation, now)
+		set(nil, string(s.Phase), nameOf(out.Canary)+" is being released")
+	case s.Rejected != "", !target.Exists && s.Run.Number > 0 && s.Run.Outcome != rollout.Promoted:
+		set(&no, "NotPromoted", say(s.Run.Reason))
+	case target.Exists && target.Revision != string(s.Stable):
+		set(nil, "Waiting", say(s.Reason))
+	case s.Run.Number == 0:
+		set(&yes, "Initialized", nameOf(out.Stable)+" is the only version so far")
 	case s.Run.Outcome == rollout.Promoted:
-		out.SetCondition(v1alpha1.ConditionPromoted, &yes, "Promoted", nameOf(out.Stable)+" was promoted", generation, now)
+		set(&yes, "Promoted", nameOf(out.Stable)+" was promoted")
 	default:
-		out.SetCondition(v1alpha1.ConditionPromoted, &yes, "Initialized", nameOf(out.Stable)+" is the only version so far", generation, now)
+		set(&yes, "Restored", "the target has "+nameOf(out.Stable)+" again, which is stable")
 	}
 }

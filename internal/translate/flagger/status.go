@@ -75,6 +75,8 @@ func phase(r *v1alpha1.Release) flaggerv1.CanaryPhase {
 		switch {
 		case meta.IsStatusConditionFalse(r.Status.Conditions, v1alpha1.ConditionPromoted):
 			return flaggerv1.CanaryPhaseFailed
+		case newer(r):
+			return flaggerv1.CanaryPhaseWaiting
 		case len(r.Status.History) > 0 && r.Status.History[0].Outcome == "promoted":
 			return flaggerv1.CanaryPhaseSucceeded
 		}
@@ -82,6 +84,13 @@ func phase(r *v1alpha1.Release) flaggerv1.CanaryPhase {
 	default:
 		return flaggerv1.CanaryPhaseInitializing
 	}
+}
+
+// newer reports whether the target has a version whose run has not begun, such
+// as while the Release is suspended, or after the run of another was ended by it.
+func newer(r *v1alpha1.Release) bool {
+	c := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.ConditionPromoted)
+	return r.Status.Phase == "Idle" && c != nil && c.Status == metav1.ConditionUnknown
 }
 
 // waiting is Progressing, or what for somebody's word is waited. Where all
@@ -177,6 +186,9 @@ func message(r *v1alpha1.Release, p flaggerv1.CanaryPhase, problem string) strin
 	case flaggerv1.CanaryPhaseTerminating:
 		return "The Canary is being deleted; the Deployment serves by itself again when it is gone."
 	case flaggerv1.CanaryPhaseWaiting:
+		if newer(r) {
+			return "A newer revision waits" + because(s.Reason)
+		}
 		return fmt.Sprintf("%s waits for approval before it starts", name(s.Canary)) + because(refusal(r))
 	case flaggerv1.CanaryPhaseWaitingPromotion:
 		return fmt.Sprintf("%s waits for approval of its promotion", name(s.Canary)) + because(refusal(r))
