@@ -159,6 +159,9 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 			next = min(next, tick)
 		}
 	}
+	if err := d.API.FreeTargets(ctx, all); err != nil && ctx.Err() == nil {
+		d.Log.Warn("a Deployment that is no target any more is still held", "err", err)
+	}
 	for uid := range d.runs {
 		if !seen[uid] {
 			d.Records.Forget(d.runs[uid].recordOf)
@@ -338,6 +341,9 @@ const handBackTime = 10 * time.Second
 // handBack ends a Release that is being deleted. The stable copy goes only when
 // no proxy sends anything to it any more.
 func (d *Deliver) handBack(ctx context.Context, rel *kube.Delivery, run *delivery) error {
+	if err := d.API.HoldTarget(ctx, rel, false); err != nil {
+		return err // nobody would let it go any more
+	}
 	if !d.API.HasToHandBack(rel) {
 		return d.API.SetFinalizer(ctx, rel.Release, false)
 	}
@@ -487,8 +493,10 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 			return err
 		}
 	}
-	// An autoscaler that cannot be followed delays nothing, least of all the
-	// way back: it is told when all else is done.
+	// A target that cannot be held, and an autoscaler that cannot be followed,
+	// delay nothing, least of all the way back: they are told when all else is
+	// done.
+	notHeld := d.API.HoldTarget(ctx, rel, want.TargetHeld)
 	notScaled := d.API.MakeScaler(ctx, rel, scaling(&state, want))
 	if err := d.grow(ctx, rel, want); err != nil {
 		return err
@@ -516,7 +524,7 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 			return err
 		}
 	}
-	return errors.Join(d.API.MakeWarm(ctx, rel, string(want.Warm)), notScaled)
+	return errors.Join(d.API.MakeWarm(ctx, rel, string(want.Warm)), notHeld, notScaled)
 }
 
 func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rollout.State) error {

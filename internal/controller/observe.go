@@ -28,7 +28,7 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 	}
 	counted := run.tally.Take()
 	if !d.API.TargetExists(rel) { // asked after counting, so that a deletion is seen no later than the requests that it fails
-		in.Target = rollout.Workload{Message: targetMissing(rel, run)}
+		in.Target = rollout.Workload{Message: targetMissing(rel, run), Pods: in.Target.Pods} // those that are left
 	}
 	run.hidden.count(counted.Past)
 	in.Samples = counted.Samples
@@ -44,16 +44,18 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 // its pods: traffic that is sent to it then arrives. Proxies know no workers.
 func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) rollout.Workload {
 	out := rollout.Workload{Message: w.Message}
-	if !w.Exists {
-		return out
-	}
-	out.Revision = rollout.Revision(w.Revision)
 	if rel.Release.Spec.Worker() {
-		out.Pods, out.Wanted, out.Ready = w.Available, w.Replicas, w.Ready
+		if w.Exists {
+			out.Revision, out.Pods, out.Wanted, out.Ready = rollout.Revision(w.Revision), w.Available, w.Replicas, w.Ready
+		}
 		return out
 	}
 	of, all := d.Acks.Endpoints(backend(rel, service), w.Template)
-	out.Pods, out.Wanted = int32(all), w.Replicas
+	out.Pods = int32(all)
+	if !w.Exists {
+		return out
+	}
+	out.Revision, out.Wanted = rollout.Revision(w.Revision), w.Replicas
 	if !w.Ready {
 		return out
 	}

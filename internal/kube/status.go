@@ -24,6 +24,10 @@ import (
 // finalizer keeps a Release until its traffic was handed back.
 const finalizer = "serin.dev/hand-back"
 
+// targetFinalizer keeps a target until no route leads to its pods: without it
+// they would go at the same time as the routes, and users meet the gap.
+const targetFinalizer = "serin.dev/take-back"
+
 // ErrOvertaken says that the journal of a Release is not the one that was read:
 // another process has moved the Release on.
 var ErrOvertaken = errors.New("another process has moved this release on")
@@ -104,17 +108,23 @@ func (c *Client) setFinalizer(ctx context.Context, gvr schema.GroupVersionResour
 	if slices.Contains(o.GetFinalizers(), finalizer) == on {
 		return nil
 	}
-	list := slices.DeleteFunc(slices.Clone(o.GetFinalizers()), func(f string) bool { return f == finalizer })
-	if on {
-		list = append(list, finalizer)
-	}
-	err := c.patch(ctx, gvr, o.GetNamespace(), o.GetName(), map[string]any{
-		"metadata": map[string]any{"finalizers": list, "resourceVersion": o.GetResourceVersion()},
-	})
+	err := c.patch(ctx, gvr, o.GetNamespace(), o.GetName(), finalizers(o, finalizer, on))
 	if isNotFound(err) && !on {
 		return nil
 	}
 	return err
+}
+
+// finalizers is a patch that adds one to an object, or removes it. It fails
+// where the object was changed since, so that no other finalizer is lost.
+func finalizers(o metav1.Object, name string, on bool) any {
+	list := slices.DeleteFunc(slices.Clone(o.GetFinalizers()), func(f string) bool { return f == name })
+	if on {
+		list = append(list, name)
+	}
+	return map[string]any{
+		"metadata": map[string]any{"finalizers": list, "resourceVersion": o.GetResourceVersion()},
+	}
 }
 
 // Event tells people about a Release, or about the Canary that owns it.

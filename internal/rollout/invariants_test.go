@@ -124,6 +124,9 @@ func checkTraffic(t *testing.T, plan Plan, was, next State) {
 	if !w.CanaryScaled {
 		t.Errorf("%s wants %+v for a canary without pods", next.Phase, w.Traffic)
 	}
+	if !w.ByPods && !w.TargetHeld {
+		t.Errorf("%s wants %+v for a canary that may be deleted meanwhile", next.Phase, w.Traffic)
+	}
 }
 
 // checkAdvance: nothing advances while it is held, or past a gate; and nothing

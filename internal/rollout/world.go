@@ -34,6 +34,9 @@ type World struct {
 	// CanaryScaled: the target runs as many pods as its user asks for;
 	// false: none.
 	CanaryScaled bool
+	// TargetHeld: a route leads users to the target's pods, or may do so next.
+	// Who deletes the target has to wait until it does not.
+	TargetHeld bool
 	// StableRevision is the template that the stable copy has to run;
 	// "" = leave the copy alone.
 	StableRevision Revision
@@ -53,7 +56,7 @@ func (w World) Equal(v World) bool {
 	return same &&
 		w.Split == v.Split && w.Traffic == v.Traffic &&
 		w.ByPods == v.ByPods && w.CanaryPods == v.CanaryPods && w.StablePods == v.StablePods &&
-		w.CanaryScaled == v.CanaryScaled && w.Load == v.Load && w.StableRevision == v.StableRevision && w.Warm == v.Warm
+		w.CanaryScaled == v.CanaryScaled && w.TargetHeld == v.TargetHeld && w.Load == v.Load && w.StableRevision == v.StableRevision && w.Warm == v.Warm
 }
 
 // Want returns the world that belongs to the state. It changes nothing in a
@@ -77,6 +80,7 @@ func (s State) Want() World {
 	if s.ByPods && s.Split {
 		w.byPods(s)
 	}
+	w.TargetHeld = s.Canary != "" && w.Split && !w.ByPods && w.CanaryScaled && s.Run.Effective.IsZero()
 	return w
 }
 
