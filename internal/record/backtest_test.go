@@ -185,10 +185,7 @@ func TestADocumentSaysWhatHappenedAndReadsBack(t *testing.T) {
 	w.fails["v2"] = 0.3
 	w.release("v2")
 	r := w.record(1)
-	doc, err := Export(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	doc := exported(t, r)
 	if doc.Outcome != string(rollout.RolledBack) || doc.Failures != w.seen.Failures || doc.Cost < 1 || len(doc.Gaps) > 0 {
 		t.Errorf("outcome %q, %d failures, cost %v, gaps %q", doc.Outcome, doc.Failures, doc.Cost, doc.Gaps)
 	}

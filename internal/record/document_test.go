@@ -63,15 +63,12 @@ func exportBoth(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.rate, w.fails["v2"] = 20, 1
 	w.deploy("v2")
-	w.play(100, func() bool { return w.state.Run.Outcome != "" })
+	w.until(func() bool { return w.state.Run.Outcome != "" })
 	x := newExperimentWorld(t, t.TempDir())
 	x.rate, x.plan.Duration = 4, 2*time.Second
 	x.until(func() bool { return x.state.Outcome != "" })
 	for _, r := range []*Record{w.record(1), x.record(1)} {
-		doc, err := Export(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		doc := exported(t, r)
 		plant(t, toJSON(t, doc)+"\n", "testdata", fmt.Sprintf("%s-%d.json", r.Kind(), documentFormat))
 	}
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,40 +20,27 @@ import (
 
 var experimentKey = Key{"shop", "speed", "uid-x"}
 
-// experimentWorld is an experiment whose world does what is wanted by the next
-// look, with users who ask at a steady rate.
+// experimentWorld is that of an experiment.
 type experimentWorld struct {
-	t     testing.TB
-	store *Store
-	key   Key
+	*recorder
 	plan  experiment.Plan
 	state experiment.State
 	in    experiment.Input
-	rand  *rand.Rand
-	rate  int                // requests per look
-	fails map[string]float64 // by version, 0 to 1
-	slow  map[string]time.Duration
 
 	shares  []rollout.Share // that the proxies have
 	ackTold bool
-	looks   int
-	disk    disk
 }
 
 func newExperimentWorld(t testing.TB, dir string) *experimentWorld {
 	w := &experimentWorld{
-		t: t, store: NewStore(dir), key: experimentKey, rand: rand.New(rand.NewPCG(3, 4)), rate: 60,
-		fails: map[string]float64{}, slow: map[string]time.Duration{},
-		plan: experiment.Plan{
-			Candidates: []experiment.Planned{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "other", Share: 20 * rollout.Percent}},
-			Duration:   time.Minute, Deadline: 30 * time.Second, Metric: analysis.DurationP50,
-			Policy: analysis.Policy{
-				FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, LatencyTolerance: 0.1, FailureLimit: 1, Interval: 10 * time.Second,
-			},
-		},
+		recorder: newRecorder(t, dir, Experiment, experimentKey, 60),
+		in:       experiment.Input{Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Target: "v1"},
 	}
-	t.Cleanup(func() { w.store.Close() })
-	w.in = experiment.Input{Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Target: "v1"}
+	w.look = w.step
+	w.plan = experiment.Plan{
+		Candidates: []experiment.Planned{{Name: "fast", Share: 30 * rollout.Percent}, {Name: "other", Share: 20 * rollout.Percent}},
+		Duration:   time.Minute, Deadline: 30 * time.Second, Metric: analysis.DurationP50, Policy: policy,
+	}
 	return w
 }
 
@@ -65,19 +50,8 @@ func (w *experimentWorld) run() {
 	w.until(func() bool { return w.state.Phase == experiment.Finished })
 }
 
-func (w *experimentWorld) until(done func() bool) {
-	w.t.Helper()
-	for range 2000 {
-		w.look()
-		if done() {
-			return
-		}
-	}
-	w.t.Fatalf("%s: %s", w.state.Phase, w.state.Reason)
-}
-
-func (w *experimentWorld) look() {
-	w.looks++
+// step plays a look.
+func (w *experimentWorld) step() {
 	want := w.state.Want()
 	in := &w.in
 	in.Now = in.Now.Add(time.Duration(200+w.rand.IntN(100)) * time.Millisecond)
@@ -95,10 +69,9 @@ func (w *experimentWorld) look() {
 	}
 	seen := w.traffic(want.Shares)
 	next, events := experiment.Step(w.plan, w.state, *in)
-	err := w.store.AddExperiment(w.key, ExperimentLook{
+	w.wrote(w.store.AddExperiment(w.key, ExperimentLook{
 		Plan: &w.plan, Was: &w.state, Next: &next, Input: in, Events: events, Acked: acked, Versions: seen,
-	})
-	w.disk.wrote(w.t, err)
+	}))
 	w.state, in.Resumed = next, false
 }
 
@@ -144,34 +117,8 @@ func (w *experimentWorld) traffic(shares []rollout.Share) []VersionSeen {
 
 // crash is the end of the process: what was not stored is forgotten.
 func (w *experimentWorld) crash(stored experiment.State) {
-	w.store.Close()
-	w.store = NewStore(w.store.dir)
+	w.dies()
 	w.state, w.in.Resumed, w.ackTold = stored, true, false
-}
-
-func (w *experimentWorld) lines(run int64) []byte {
-	w.t.Helper()
-	w.store.packing.Wait()
-	r, err := w.store.Open(Experiment, w.key.Namespace, w.key.Name, run)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer r.Close()
-	return readAll(w.t, r)
-}
-
-func (w *experimentWorld) record(run int64) *Record {
-	w.t.Helper()
-	return parse(w.t, w.lines(run))
-}
-
-func replayedExperiment(t *testing.T, r *Record) outcome[experiment.State] {
-	t.Helper()
-	out, state, err := replay(r, experiments(), experiment.Step)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return outcome[experiment.State]{out, state}
 }
 
 func TestARecordedExperimentReplaysToTheSameState(t *testing.T) {
@@ -195,15 +142,8 @@ func TestARecordedExperimentReplaysToTheSameState(t *testing.T) {
 			if r.End == nil || r.End.Outcome != string(want) || r.End.Winner != w.state.Winner || !r.End.At.Equal(w.state.Ended) {
 				t.Errorf("end = %+v, want %s of %q at %v", r.End, want, w.state.Winner, w.state.Ended)
 			}
-			doc, err := Export(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			again, err := Parse([]byte(toJSON(t, doc)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := replayedExperiment(t, again); got.First != nil || got.End != "" {
+			doc := exported(t, r)
+			if got := replayedExperiment(t, parse(t, []byte(toJSON(t, doc)))); got.First != nil || got.End != "" {
 				t.Errorf("the document replays to %+v", got.Replayed)
 			}
 		})
@@ -228,10 +168,7 @@ func TestTheDocumentOfAnExperimentTellsItAll(t *testing.T) {
 	w.slow[experiment.Stable] = 20 * time.Millisecond
 	w.fails["other"] = 0.2
 	w.run()
-	d, err := Export(w.record(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := exported(t, w.record(0))
 	if d.Experiment != "speed" || d.Release != "" || d.Run != 1 || d.Outcome != "chosen" || d.Winner != "fast" || d.Cost < 1 || len(d.Gaps) > 0 {
 		t.Errorf("%+v: outcome %s, winner %s, cost %v, gaps %v", d.Header, d.Outcome, d.Winner, d.Cost, d.Gaps)
 	}
@@ -293,10 +230,7 @@ func TestAnExperimentThatIsOnHasItsCost(t *testing.T) {
 		}
 		return w.state.Outcome == experiment.AllDropped
 	})
-	d, err := Export(w.record(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := exported(t, w.record(0))
 	if d.Outcome != "" || cost < 1 || d.Cost != cost {
 		t.Errorf("cost %v of outcome %q, want %v of one that is on", d.Cost, d.Outcome, cost)
 	}
@@ -318,15 +252,8 @@ func TestTheRecordOfAnExperimentGoesOnAfterACrash(t *testing.T) {
 	for range 7 {
 		w.look() // is lost
 	}
-	path := filepath.Join(w.store.dir, "experiments", w.key.Namespace, w.key.Name, "0001.jsonl")
 	w.crash(stored)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, data[:len(data)-9], 0o600); err != nil { // torn
-		t.Fatal(err)
-	}
+	path := w.tear()
 	w.until(func() bool { return w.state.Phase == experiment.Removing })
 	stored = w.state
 
@@ -349,10 +276,7 @@ func TestTheRecordOfAnExperimentGoesOnAfterACrash(t *testing.T) {
 	if !r.End.At.Equal(w.state.Ended) {
 		t.Errorf("it ends at %v, want %v", r.End.At, w.state.Ended)
 	}
-	doc, err := Export(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	doc := exported(t, r)
 	notes := 0
 	for _, e := range doc.Timeline {
 		if strings.HasPrefix(e.Note, "Serin was started again") {
@@ -373,10 +297,7 @@ func TestALongRecordOfAnExperimentKeepsItsDecisions(t *testing.T) {
 	w.fails["other"] = 0.3
 	w.run()
 	r := w.record(0)
-	d, err := Export(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := exported(t, r)
 	for _, s := range d.Splits {
 		if s.Acked.IsZero() {
 			t.Errorf("the proxies never had %s", s.Shares.text())
@@ -460,15 +381,12 @@ func TestAForgedExperimentIsFound(t *testing.T) {
 	f("end's cost", func(r *Record) { r.End.Cost = 0 }, "", "a cost of 0 failed requests")
 	f("no end", func(r *Record) { r.End = nil }, "", "has no end")
 
-	doc, err := Export(w.record(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	doc := exported(t, w.record(0))
 	doc.Winner, doc.Versions[2].Failures = "other", 0
 	if _, err := Parse([]byte(toJSON(t, doc))); err == nil || !strings.Contains(err.Error(), "versions, winner would be different") {
 		t.Errorf("a forged document: %v", err)
 	}
-	_, err = ReplayExperiment(parse(t, []byte(strings.ReplaceAll(string(w.lines(0)), `"samples":{`, `"samples":{"canaryFailures":-5,`))), experiment.Step)
+	_, err := ReplayExperiment(parse(t, []byte(strings.ReplaceAll(string(w.lines(0)), `"samples":{`, `"samples":{"canaryFailures":-5,`))), experiment.Step)
 	if err == nil || !strings.Contains(err.Error(), "nobody counts") {
 		t.Errorf("counts below nothing: %v", err)
 	}
@@ -533,21 +451,5 @@ func TestEveryFieldOfAnExperimentsInputIsKept(t *testing.T) {
 	bare := experiment.Input{Now: at.Add(time.Second)}
 	half := full
 	half.Now, half.Resumed, half.Candidates = at.Add(2*time.Second), false, []experiment.Observed{{Ready: true}, some}
-	w, r := inputWriter{last: map[string]string{}}, inputReader[experiment.Input]{}
-	for i, in := range []experiment.Input{full, full, bare, full, half, full} {
-		look, err := w.write(&in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := r.read(look)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(in, got); diff != "" {
-			t.Errorf("look %d (-observed +read):\n%s", i, diff)
-		}
-		if i == 1 && string(look) != `{}` {
-			t.Errorf("nothing new is written as %s", look)
-		}
-	}
+	areKept(t, 1, `{}`, full, full, bare, full, half, full)
 }

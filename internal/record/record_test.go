@@ -69,21 +69,14 @@ func TestARecordedRunReplaysToTheSameState(t *testing.T) {
 func TestARecordGoesOnAfterACrash(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.deploy("v2")
-	w.play(100, func() bool { return w.state.Phase == rollout.Progressing })
+	w.until(func() bool { return w.state.Phase == rollout.Progressing })
 	stored := w.state
 	for range 7 {
 		w.look() // is lost
 	}
-	path := filepath.Join(w.store.dir, "runs", key.Namespace, key.Name, "0001.jsonl")
 	w.crash(stored)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, data[:len(data)-9], 0o600); err != nil { // torn
-		t.Fatal(err)
-	}
-	w.play(2000, func() bool { return !on(&w.state) })
+	w.tear()
+	w.until(func() bool { return !on(&w.state) })
 	r := w.record(1)
 	got := replayed(t, r)
 	if got.First != nil || got.Lost != 1 || got.Decisions < 5 {
@@ -141,14 +134,12 @@ func TestALongRecordKeepsItsDecisions(t *testing.T) {
 }
 
 func TestOldRecordsGo(t *testing.T) {
-	dir := t.TempDir()
-	w := newWorld(t, dir)
+	w := newWorld(t, t.TempDir())
 	w.plan.Skip = true
 	for i := range keepRuns + 3 {
 		w.release(rollout.Revision(fmt.Sprint("v", i+2)))
 	}
-	w.store.packing.Wait()
-	got := files(t, dir)
+	got := w.files()
 	if len(got) != keepRuns || got[0] != "0004.jsonl.gz" {
 		t.Errorf("kept %v", got)
 	}
@@ -165,7 +156,7 @@ func TestOldRecordsGo(t *testing.T) {
 	if err := w.store.Add(key, Look{Plan: &w.plan, Was: &was, Next: &next, Input: &w.in}); err != nil {
 		t.Fatal(err)
 	}
-	if got := files(t, dir); len(got) != 1 || got[0] != "0001.jsonl" {
+	if got := w.files(); len(got) != 1 || got[0] != "0001.jsonl" {
 		t.Errorf("kept %v", got)
 	}
 }
@@ -233,8 +224,15 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 	later := rollout.Input{Now: at.Add(2 * time.Second)}
 	half := full
 	half.Now, half.Ack.Traffic, half.Target.Pods, half.Approvals = at.Add(2), rollout.Traffic{}, 0, []rollout.Approval{{ID: "j"}}
-	w, r := inputWriter{last: map[string]string{}}, inputReader[rollout.Input]{}
-	for i, in := range []rollout.Input{full, full, bare, later, full, half, full} {
+	areKept(t, 3, `{"now":"2026-01-02T03:04:07.000000006Z"}`, full, full, bare, later, full, half, full)
+}
+
+// areKept writes inputs one after the other, and reads them. What is new in one
+// of them is written as news.
+func areKept[I any](t *testing.T, one int, news string, inputs ...I) {
+	t.Helper()
+	w, r := inputWriter{last: map[string]string{}}, inputReader[I]{}
+	for i, in := range inputs {
 		look, err := w.write(&in)
 		if err != nil {
 			t.Fatal(err)
@@ -246,8 +244,8 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 		if diff := cmp.Diff(in, got); diff != "" {
 			t.Errorf("look %d (-observed +read):\n%s", i, diff)
 		}
-		if i == 3 && string(look) != `{"now":"2026-01-02T03:04:07.000000006Z"}` {
-			t.Errorf("nothing new is written as %s", look)
+		if i == one && string(look) != news {
+			t.Errorf("%s is written as %s", news, look)
 		}
 	}
 }
@@ -345,10 +343,7 @@ func TestAForgedDocumentIsRefused(t *testing.T) {
 	w.fails["v2"] = 0.3
 	w.release("v2")
 	export := func(r *Record) map[string]any {
-		doc, err := Export(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		doc := exported(t, r)
 		var out map[string]any
 		if err := json.Unmarshal([]byte(toJSON(t, doc)), &out); err != nil {
 			t.Fatal(err)

@@ -23,15 +23,13 @@ const laterFormat = `{"record":{"format":99,"namespace":"shop","release":"music"
 func TestOneBadFileErasesNoOtherRecord(t *testing.T) {
 	f := func(name string, want []string, during func(w *world, dir string)) {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			w := newWorld(t, dir)
-			w.plan.Skip, w.disk.full = true, true
+			w := newWorld(t, t.TempDir())
+			w.plan.Skip, w.full = true, true
 			w.release("v2")
 			w.release("v3")
 			w.store.packing.Wait()
-			during(w, filepath.Join(dir, "runs", key.Namespace, key.Name))
-			w.store.packing.Wait()
-			if diff := cmp.Diff(want, files(t, dir)); diff != "" {
+			during(w, w.dir())
+			if diff := cmp.Diff(want, w.files()); diff != "" {
 				t.Errorf("files (-want +got):\n%s", diff)
 			}
 		})
@@ -41,8 +39,8 @@ func TestOneBadFileErasesNoOtherRecord(t *testing.T) {
 		f(name, whole, func(w *world, dir string) {
 			plant(t, left, dir, "0003.jsonl")
 			w.release("v4")
-			if got := replayed(t, w.record(3)); got.First != nil || got.Lost > 0 || w.disk.unwritten > 0 {
-				t.Errorf("%d looks not written; %+v", w.disk.unwritten, got)
+			if got := replayed(t, w.record(3)); got.First != nil || got.Lost > 0 || w.unwritten > 0 {
+				t.Errorf("%d looks not written; %+v", w.unwritten, got)
 			}
 		})
 	}
@@ -55,20 +53,20 @@ func TestOneBadFileErasesNoOtherRecord(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.deploy("v4")
-		w.play(100, func() bool { return on(&w.state) })
-		if diff := cmp.Diff(whole[:2], files(t, dir+"/../../..")); w.disk.unwritten != 1 || diff != "" {
-			t.Errorf("%d looks not written; files (-want +got):\n%s", w.disk.unwritten, diff)
+		w.until(func() bool { return on(&w.state) })
+		if diff := cmp.Diff(whole[:2], w.files()); w.unwritten != 1 || diff != "" {
+			t.Errorf("%d looks not written; files (-want +got):\n%s", w.unwritten, diff)
 		}
-		w.play(2000, func() bool { return !on(&w.state) })
+		w.until(func() bool { return !on(&w.state) })
 	})
 	f("a later format", []string{"0001.jsonl.gz", "0002.jsonl.gz", "0003.jsonl", "0004.jsonl.gz"}, func(w *world, dir string) {
 		w.deploy("v4")
-		w.play(100, func() bool { return w.state.Phase != rollout.Idle })
+		w.until(func() bool { return w.state.Phase != rollout.Idle })
 		stored := w.state
 		w.crash(stored)
 		plant(t, laterFormat, dir, "0003.jsonl")
-		w.play(2000, func() bool { return !on(&w.state) })
-		if w.disk.unwritten == 0 {
+		w.until(func() bool { return !on(&w.state) })
+		if w.unwritten == 0 {
 			t.Error("this process went on in what it cannot read")
 		}
 		w.release("v5")
@@ -82,14 +80,14 @@ func TestOneBadFileErasesNoOtherRecord(t *testing.T) {
 // it cannot read.
 func TestAnExperimentTakesTheNumberOfARemainder(t *testing.T) {
 	w := newExperimentWorld(t, t.TempDir())
-	w.in.Blocked, w.disk.full = "a run is on", true
+	w.in.Blocked, w.full = "a run is on", true
 	next := func(uid string) {
 		w.key.UID, w.state = uid, experiment.State{}
 		w.run()
 	}
 	next("uid-a")
 	w.store.packing.Wait()
-	dir := filepath.Join(w.store.dir, "experiments", w.key.Namespace, w.key.Name)
+	dir := w.dir()
 	plant(t, "", dir, "0002.jsonl")
 	next("uid-b")
 	w.store.packing.Wait()
@@ -104,8 +102,8 @@ func TestAnExperimentTakesTheNumberOfARemainder(t *testing.T) {
 			t.Errorf("run %d is of %s, want %s", run, got, uid)
 		}
 	}
-	if there, err := runsIn(dir); err != nil || len(there) != 5 || w.disk.unwritten != 1 {
-		t.Errorf("runs %v, %v; %d looks not written, want the first one of five", there, err, w.disk.unwritten)
+	if there, err := runsIn(dir); err != nil || len(there) != 5 || w.unwritten != 1 {
+		t.Errorf("runs %v, %v; %d looks not written, want the first one of five", there, err, w.unwritten)
 	}
 }
 
@@ -130,10 +128,7 @@ func TestALookThatCannotBeWrittenIsAGap(t *testing.T) {
 				most = 10_000
 			}
 			r := play(t.TempDir(), most)
-			doc, err := Export(r)
-			if err != nil {
-				t.Fatal(err)
-			}
+			doc := exported(t, r)
 			var notes []string
 			for _, e := range doc.Timeline {
 				if e.Note != "" {
@@ -154,11 +149,11 @@ func TestALookThatCannotBeWrittenIsAGap(t *testing.T) {
 	for _, cut := range []bool{false, true} {
 		f(Release, cut, func(dir string, most int64) *Record {
 			w := newWorld(t, dir)
-			w.store.maxBytes, w.disk.full = most, true
+			w.store.maxBytes, w.full = most, true
 			w.deploy("v2")
-			w.play(100, func() bool { return w.state.Step == 2 })
+			w.until(func() bool { return w.state.Step == 2 })
 			w.store.fill(t, key)
-			w.play(2000, func() bool { return !on(&w.state) })
+			w.until(func() bool { return !on(&w.state) })
 			r := w.record(1)
 			if got := replayed(t, r); got.First != nil || got.End != "" || got.State.Run.Outcome != rollout.Promoted {
 				t.Errorf("replayed: %+v", got)
@@ -172,7 +167,7 @@ func TestALookThatCannotBeWrittenIsAGap(t *testing.T) {
 		})
 		f(Experiment, cut, func(dir string, most int64) *Record {
 			w := newExperimentWorld(t, dir)
-			w.store.maxBytes, w.disk.full = most, true
+			w.store.maxBytes, w.full = most, true
 			w.until(func() bool { return w.state.Phase == experiment.Running && w.ackTold })
 			w.store.fill(t, w.key)
 			w.run()
@@ -190,7 +185,7 @@ func TestALookThatCannotBeWrittenIsAGap(t *testing.T) {
 func TestARecordThatIsBeingWrittenIsNotSweptAway(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.deploy("v2")
-	w.play(100, func() bool { return on(&w.state) })
+	w.until(func() bool { return on(&w.state) })
 	dirOf := func(name string) string { return filepath.Join(w.store.dir, "runs", key.Namespace, name) }
 	age := func(name string, hours int) {
 		t.Helper()
@@ -217,7 +212,7 @@ func TestARecordThatIsBeingWrittenIsNotSweptAway(t *testing.T) {
 			t.Errorf("%s: %v, want it there: %v", name, err, want)
 		}
 	}
-	w.play(2000, func() bool { return !on(&w.state) })
+	w.until(func() bool { return !on(&w.state) })
 	if got := replayed(t, w.record(1)); got.First != nil || got.End != "" {
 		t.Errorf("replayed: %+v", got)
 	}

@@ -9,43 +9,121 @@ import (
 	"time"
 
 	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/experiment"
 	"serin.dev/serin/internal/rollout"
 )
 
 var key = Key{"shop", "music", "uid-1"}
 
-// world is a release whose world does what is wanted by the next look, with
-// users who ask at a steady rate and versions that fail at random by a seed.
-type world struct {
+var policy = analysis.Policy{
+	FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, LatencyTolerance: 0.1, FailureLimit: 1, Interval: 10 * time.Second,
+}
+
+// recorder is what the worlds of a release and of an experiment have alike: they
+// do what is wanted by the next look, with users who ask at a steady rate and
+// versions that fail at random by a seed, and each look goes to a store.
+type recorder struct {
 	t     testing.TB
+	kind  Kind
+	key   Key
 	store *Store
-	plan  rollout.Plan
-	state rollout.State
-	in    rollout.Input
 	rand  *rand.Rand
-	rate  int                          // requests per look
-	fails map[rollout.Revision]float64 // 0 to 1
-	slow  map[rollout.Revision]time.Duration
-	seen  Seen
+	rate  int                // requests per look
+	fails map[string]float64 // by version, 0 to 1
+	slow  map[string]time.Duration
+	look  func() // plays one
 	looks int
 
-	disk disk
+	full      bool // the disk may be, so that looks are lost
+	unwritten int  // looks
 }
 
-// disk is what becomes of looks.
-type disk struct {
-	full      bool // they may be lost
-	unwritten int  // that were
+func newRecorder(t testing.TB, dir string, kind Kind, key Key, rate int) *recorder {
+	w := &recorder{
+		t: t, kind: kind, key: key, store: NewStore(dir), rand: rand.New(rand.NewPCG(1, 2)), rate: rate,
+		fails: map[string]float64{}, slow: map[string]time.Duration{},
+	}
+	t.Cleanup(func() { w.store.Close() })
+	return w
 }
 
-func (d *disk) wrote(t testing.TB, err error) {
-	t.Helper()
-	if err != nil && !d.full {
-		t.Fatal(err)
+// until looks until done, and fails when that takes too many looks.
+func (w *recorder) until(done func() bool) {
+	w.t.Helper()
+	for range 2000 {
+		w.look()
+		if done() {
+			return
+		}
+	}
+	w.t.Fatalf("it is not done after %d looks", w.looks)
+}
+
+// wrote counts what became of a look.
+func (w *recorder) wrote(err error) {
+	w.t.Helper()
+	w.looks++
+	if err == nil {
+		return
+	}
+	if w.unwritten++; !w.full {
+		w.t.Fatal(err)
+	}
+}
+
+// dies is the end of the process.
+func (w *recorder) dies() {
+	w.store.Close()
+	w.store = NewStore(w.store.dir)
+}
+
+// tear takes the end of the first run's last line away, as a crash may.
+func (w *recorder) tear() (path string) {
+	w.t.Helper()
+	path = filepath.Join(w.dir(), "0001.jsonl")
+	fi, err := os.Stat(path)
+	if err == nil {
+		err = os.Truncate(path, fi.Size()-9)
 	}
 	if err != nil {
-		d.unwritten++
+		w.t.Fatal(err)
 	}
+	return path
+}
+
+// record reads what was kept of a run; 0 is the last.
+func (w *recorder) record(run int64) *Record {
+	w.t.Helper()
+	return parse(w.t, w.lines(run))
+}
+
+func (w *recorder) lines(run int64) []byte {
+	w.t.Helper()
+	w.store.packing.Wait()
+	r, err := w.store.Open(w.kind, w.key.Namespace, w.key.Name, run)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer r.Close()
+	return readAll(w.t, r)
+}
+
+// dir is where the records are.
+func (w *recorder) dir() string { return w.store.dirOf(w.kind, w.key.Namespace, w.key.Name) }
+
+// files are the records.
+func (w *recorder) files() []string {
+	w.t.Helper()
+	w.store.packing.Wait()
+	entries, err := os.ReadDir(w.dir())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
 }
 
 // fullDisk is a file that nothing can be written to.
@@ -69,22 +147,24 @@ func plant(t testing.TB, text string, path ...string) {
 	}
 }
 
+// world is that of a release.
+type world struct {
+	*recorder
+	plan  rollout.Plan
+	state rollout.State
+	in    rollout.Input
+	seen  Seen
+}
+
 func newWorld(t testing.TB, dir string) *world {
-	w := &world{
-		t: t, store: NewStore(dir), rand: rand.New(rand.NewPCG(1, 2)), rate: 50,
-		fails: map[rollout.Revision]float64{}, slow: map[rollout.Revision]time.Duration{},
-	}
-	t.Cleanup(func() { w.store.Close() })
+	w := &world{recorder: newRecorder(t, dir, Release, key, 50), in: rollout.Input{Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}}
+	w.look = w.step
 	w.plan = rollout.Plan{
 		Steps: []rollout.Share{10 * rollout.Percent, 50 * rollout.Percent}, Hold: 5 * time.Second, Deadline: time.Minute,
-		Hooks: []rollout.Hook{{Name: "smoke", Type: rollout.HookPreRollout}},
-		Policy: analysis.Policy{
-			FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, LatencyTolerance: 0.1, FailureLimit: 1, Interval: 10 * time.Second,
-		},
+		Hooks: []rollout.Hook{{Name: "smoke", Type: rollout.HookPreRollout}}, Policy: policy,
 	}
-	w.in.Now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	w.deploy("v1")
-	w.play(100, func() bool { return w.state.Phase == rollout.Idle })
+	w.until(func() bool { return w.state.Phase == rollout.Idle })
 	return w
 }
 
@@ -94,27 +174,15 @@ func (w *world) deploy(rev rollout.Revision) {
 	w.in.FirstCanary = time.Time{}
 }
 
-// play looks until done, and fails when that takes too many looks.
-func (w *world) play(most int, done func() bool) {
-	w.t.Helper()
-	for range most {
-		w.look()
-		if done() {
-			return
-		}
-	}
-	w.t.Fatalf("after %d looks: %s: %s", most, w.state.Phase, w.state.Reason)
-}
-
 // release plays a whole run.
 func (w *world) release(rev rollout.Revision) {
 	w.t.Helper()
 	w.deploy(rev)
-	w.play(2000, func() bool { return w.state.Run.To == rev && !on(&w.state) })
+	w.until(func() bool { return w.state.Run.To == rev && !on(&w.state) })
 }
 
-func (w *world) look() {
-	w.looks++
+// step plays a look.
+func (w *world) step() {
 	want := w.state.Want()
 	in := &w.in
 	in.Now = in.Now.Add(time.Duration(200+w.rand.IntN(100))*time.Millisecond + time.Duration(w.rand.IntN(1e6)))
@@ -131,11 +199,10 @@ func (w *world) look() {
 		in.Hooks = append(in.Hooks, rollout.HookResult{ID: c.ID, OK: true})
 	}
 	next, events := rollout.Step(w.plan, w.state, *in)
-	err := w.store.Add(key, Look{
+	w.wrote(w.store.Add(w.key, Look{
 		Plan: &w.plan, Was: &w.state, Next: &next, Input: in, Events: events,
 		From: Version{Revision: next.Run.From}, To: Version{Revision: next.Run.To, Label: "the new one"}, Seen: w.seen,
-	})
-	w.disk.wrote(w.t, err)
+	}))
 	w.state = next
 }
 
@@ -160,10 +227,10 @@ func (w *world) traffic(want rollout.World) {
 			in.Served++
 		}
 		*counts[0]++
-		if w.rand.Float64() < w.fails[rev] {
+		if w.rand.Float64() < w.fails[string(rev)] {
 			*counts[1]++
 		}
-		latency.Observe(w.slow[rev] + time.Duration((10+5*w.rand.NormFloat64())*float64(time.Millisecond)))
+		latency.Observe(w.slow[string(rev)] + time.Duration((10+5*w.rand.NormFloat64())*float64(time.Millisecond)))
 		at := &s.Strata[w.rand.IntN(len(names))]
 		at.Counts = at.Counts.Add(one.Counts)
 		at.CanaryLatency.Merge(&one.CanaryLatency)
@@ -181,26 +248,8 @@ func (w *world) traffic(want rollout.World) {
 
 // crash is the end of the process: what was not stored is forgotten.
 func (w *world) crash(stored rollout.State) {
-	w.store.Close()
-	w.store = NewStore(w.store.dir)
+	w.dies()
 	w.state = stored
-}
-
-// record reads what was kept of a run; 0 is the last.
-func (w *world) record(run int64) *Record {
-	w.t.Helper()
-	return parse(w.t, w.lines(run))
-}
-
-func (w *world) lines(run int64) []byte {
-	w.t.Helper()
-	w.store.packing.Wait()
-	r, err := w.store.Open(Release, key.Namespace, key.Name, run)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer r.Close()
-	return readAll(w.t, r)
 }
 
 func parse(t testing.TB, data []byte) *Record {
@@ -212,6 +261,15 @@ func parse(t testing.TB, data []byte) *Record {
 	return r
 }
 
+func exported(t testing.TB, r *Record) *Document {
+	t.Helper()
+	doc, err := Export(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
 // outcome is what became of a record, and the state after it.
 type outcome[S any] struct {
 	*Replayed
@@ -220,24 +278,21 @@ type outcome[S any] struct {
 
 func replayed(t *testing.T, r *Record) outcome[rollout.State] {
 	t.Helper()
-	out, state, err := replay(r, runs(), rollout.Step)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return outcome[rollout.State]{out, state}
+	return replayedBy(t, r, runs(), rollout.Step)
 }
 
-func files(t *testing.T, dir string) []string {
+func replayedExperiment(t *testing.T, r *Record) outcome[experiment.State] {
 	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(dir, "runs", key.Namespace, key.Name))
+	return replayedBy(t, r, experiments(), experiment.Step)
+}
+
+func replayedBy[P, S, I, V any](t *testing.T, r *Record, m machine[P, S, I, V], step func(P, S, I) (S, []V)) outcome[S] {
+	t.Helper()
+	out, state, err := replay(r, m, step)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []string
-	for _, e := range entries {
-		out = append(out, e.Name())
-	}
-	return out
+	return outcome[S]{out, state}
 }
 
 // allSet fails for each field of a value, at any depth, that is zero.
