@@ -99,7 +99,7 @@ func (t boundTest) add(block Counts, deltas []float64) boundTest {
 	for _, delta := range deltas {
 		r := regression{Delta: delta, LogE: t.logE(delta)}
 		if counts {
-			q0, q1 := t.guess(boundFloor * delta)
+			q0, q1 := t.guess(lowest(delta))
 			score := blockScore(block, q1, q0, delta)
 			r.LogE += logAddExp(math.Log(boundReserve), math.Log1p(-boundReserve)+score)
 		}
@@ -151,6 +151,10 @@ func (t boundTest) guess(floor float64) (stable, canary float64) {
 	}
 	return stable, canary
 }
+
+// lowest is the lowest rate that is guessed: see boundFloor. It is not 0 for
+// any delta.
+func lowest(delta float64) float64 { return max(boundFloor*delta, math.SmallestNonzeroFloat64) }
 
 // deviation is how many standard deviations the failures lie above what the
 // rate lets expect; one failure more or less is never many.
@@ -208,7 +212,7 @@ func nearest(nc, ns, q1, q0, delta float64) float64 {
 // request brings, when both sides fail at the rate and the canary has the
 // share; 0 when there is none to be had.
 func growth(rate, share, delta float64) float64 {
-	rate = min(max(rate, boundFloor*delta), 1-1e-6)
+	rate = min(max(rate, lowest(delta)), 1-1e-6)
 	nc, ns := share, 1-share
 	if nc <= 0 {
 		return 0

@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,9 +156,13 @@ func (w *checkWindow) of(c *Check) *checkWindow {
 // lookAt notes one look. Without a value an earlier look stays as it was: it
 // neither passes nor fails. An error takes a pass back.
 func (t *checkTest) lookAt(i int, c Check, m Measured, requests int64) finding {
+	m.HasCanary, m.HasStable = m.HasCanary && !m.Canary.none(), m.HasStable && !m.Stable.none()
 	r := CheckResult{
 		Metric: c.Metric, Severity: c.Severity, Requests: requests,
-		Canary: m.Canary, Err: m.Err, At: m.At,
+		Err: m.Err, At: m.At,
+	}
+	if m.HasCanary {
+		r.Canary = m.Canary
 	}
 	r.Least, r.Most = c.bounds(m)
 	switch {
@@ -285,12 +290,12 @@ func (w *checkWindow) measure(c Check, now time.Time) Measured {
 	m := Measured{At: now}
 	quantile := func(q float64) {
 		m.HasCanary, m.HasStable = w.Canary.Count() > 0, w.Stable.Count() > 0
-		m.Canary = float64(w.Canary.Quantile(q)) / float64(time.Millisecond)
-		m.Stable = float64(w.Stable.Quantile(q)) / float64(time.Millisecond)
+		m.Canary = Value(w.Canary.Quantile(q)) / Value(time.Millisecond)
+		m.Stable = Value(w.Stable.Quantile(q)) / Value(time.Millisecond)
 	}
 	rate := func(of func(float64) float64) {
 		m.HasCanary, m.HasStable = w.Counts.CanaryRequests > 0, w.Counts.StableRequests > 0
-		m.Canary, m.Stable = of(w.Counts.CanaryRate()), of(w.Counts.StableRate())
+		m.Canary, m.Stable = Value(of(w.Counts.CanaryRate())), Value(of(w.Counts.StableRate()))
 	}
 	switch c.Metric {
 	case SuccessRate:
@@ -311,17 +316,21 @@ func (w *checkWindow) measure(c Check, now time.Time) Measured {
 }
 
 // bounds are the narrower of the absolute and the relative ones. Without
-// stable's value the relative ones do not limit.
-func (c *Check) bounds(m Measured) (least, most *float64) {
-	least, most = c.Min, c.Max
+// stable's value the relative ones do not limit; an infinite one is the bound
+// itself, whatever the margin.
+func (c *Check) bounds(m Measured) (least, most *Value) {
+	least, most = (*Value)(c.Min), (*Value)(c.Max)
 	if !m.HasStable {
 		return least, most
 	}
-	relative := func(margin float64) float64 {
-		if c.ToStable.InPercent {
-			margin *= m.Stable / 100
+	relative := func(margin float64) Value {
+		switch {
+		case math.IsInf(float64(m.Stable), 0):
+			return m.Stable
+		case c.ToStable.InPercent:
+			return m.Stable + Value(margin)*(m.Stable/100)
 		}
-		return m.Stable + margin
+		return m.Stable + Value(margin)
 	}
 	if c.ToStable.Min != nil {
 		if v := relative(*c.ToStable.Min); least == nil || v > *least {
@@ -368,9 +377,9 @@ func (m Metric) unit() string {
 }
 
 // short writes a number for people: three significant digits.
-func short(v float64) string {
+func short[F ~float64](v F) string {
 	if v >= 100 || v <= -100 {
-		return strconv.FormatFloat(v, 'f', 0, 64)
+		return strconv.FormatFloat(float64(v), 'f', 0, 64)
 	}
-	return strconv.FormatFloat(v, 'g', 3, 64)
+	return strconv.FormatFloat(float64(v), 'g', 3, 64)
 }

@@ -123,8 +123,8 @@ func TestDirectRequestsCountForTheChecksAlone(t *testing.T) {
 // the run.
 func TestExternalAndRelativeChecks(t *testing.T) {
 	num := func(v float64) *float64 { return &v }
-	value := func(canary float64) []Measured { return []Measured{{Canary: canary, HasCanary: true}} }
-	both := func(canary, stable float64) []Measured {
+	value := func(canary Value) []Measured { return []Measured{{Canary: canary, HasCanary: true}} }
+	both := func(canary, stable Value) []Measured {
 		return []Measured{{Canary: canary, HasCanary: true, Stable: stable, HasStable: true}}
 	}
 	external := func(edit func(*Check)) Check {

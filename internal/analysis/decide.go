@@ -92,7 +92,7 @@ func (j Judge) progress(policy Policy, e Evidence) Evidence {
 	}
 	more := (enough-j.Bound.logE(e.Delta))/perRequest - float64(j.Block.CanaryRequests+j.Own.Block.CanaryRequests)
 	more = max(1, math.Ceil(more))
-	e.Needed = j.Total.CanaryRequests + int64(more)
+	e.Needed = j.Total.CanaryRequests + whole(more)
 	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary requests", j.Total.CanaryRequests, max(roughly(e.Needed), j.Total.CanaryRequests+1))
 	if idle := j.Pace.idle(); idle >= silent {
 		e.Reason += fmt.Sprintf(", no request for %dm", idle/time.Minute)

@@ -159,7 +159,7 @@ func TestChecksOnOwnLoad(t *testing.T) {
 	}
 	own := Own{Counts: Counts{CanaryRequests: 50, CanaryFailures: 10, StableRequests: 50, StableFailures: 10}}
 	users := Counts{CanaryRequests: 50, CanaryFailures: 1, StableRequests: 450, StableFailures: 9}
-	twenty, two := 20.0, 2.0
+	twenty, two := Value(20), Value(2)
 	want := []CheckResult{
 		{Metric: SuccessRate, Verdict: Fail, Canary: 80, Requests: 50},
 		{Metric: ErrorRate, Verdict: Pass, Canary: 20, Stable: &twenty, Requests: 50},

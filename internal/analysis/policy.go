@@ -157,8 +157,11 @@ func (p *Policy) Needs(share, next, failing float64) int64 {
 	if perRequest <= 0 {
 		return 0
 	}
-	return int64(math.Ceil(p.enough() / perRequest))
+	return whole(math.Ceil(p.enough() / perRequest))
 }
+
+// whole is a number of requests, at most so many that none is ever to come.
+func whole(n float64) int64 { return int64(min(n, 1e15)) }
 
 // enough is the evidence, as a log e-value, that excludes a regression.
 func (p *Policy) enough() float64 {

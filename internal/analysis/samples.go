@@ -166,9 +166,9 @@ func (u *Users) add(o *Users) *Users {
 type Measured struct {
 	// Check is the index in Policy.Checks.
 	Check int
-	// Canary and Stable are the values, in the metric's own unit. Stable's is
-	// needed for bounds relative to it alone.
-	Canary, Stable       float64
+	// Canary and Stable are the values, in the metric's own unit; NaN is none.
+	// Stable's is needed for bounds relative to it alone.
+	Canary, Stable       Value
 	HasCanary, HasStable bool
 	// Err is set when the provider could not be asked, or made no sense.
 	Err string

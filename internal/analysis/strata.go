@@ -37,7 +37,7 @@ func (p *Policy) limit(part float64) float64 {
 	if p.FalseAlarm <= 0 {
 		return math.Inf(1)
 	}
-	return -math.Log(p.FalseAlarm * part)
+	return -math.Log(p.FalseAlarm) - math.Log(part) // whose product may be too small for a float64
 }
 
 // stratumPart is the part of the k-th stratum, from 0, of what strata get.

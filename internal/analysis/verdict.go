@@ -148,14 +148,14 @@ type CheckResult struct {
 	Verdict Verdict `json:"verdict"`
 	// Canary's value, and stable's where it was needed and known. Success and
 	// error rates are in percent, durations in milliseconds.
-	Canary float64  `json:"canary"`
-	Stable *float64 `json:"stable,omitempty"`
+	Canary Value  `json:"canary"`
+	Stable *Value `json:"stable,omitempty"`
 	// Requests of the canary that a built-in metric rests on.
 	Requests int64 `json:"requests,omitempty"`
 	// Least and Most are the bounds that held in this look, of the absolute
 	// and the relative ones the narrower.
-	Least *float64  `json:"least,omitempty"`
-	Most  *float64  `json:"most,omitempty"`
+	Least *Value    `json:"least,omitempty"`
+	Most  *Value    `json:"most,omitempty"`
 	Err   string    `json:"err,omitempty"`
 	At    time.Time `json:"at,omitzero"`
 }

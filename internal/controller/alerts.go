@@ -231,4 +231,4 @@ func checkText(c *analysis.CheckResult) string {
 	return out + ": " + c.Verdict.String()
 }
 
-func number(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
+func number(v analysis.Value) string { return strconv.FormatFloat(float64(v), 'g', 4, 64) }

@@ -60,6 +60,8 @@ func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: success-rate}]`, "checks[0]")
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: success-rate, min: "120"}]`, "checks[0].min: no success-rate is above 100 %")
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: duration-p99, max: "0"}]`, "checks[0].max: no duration is as short as that")
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: cpu, max: "NaN"}]`, `checks[0].max: "NaN" is not a number`)
+	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: cpu, max: "Inf"}]`, `checks[0].max: "Inf" is not a number`)
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: sold, min: "1", scrape: {name: 'sold{a="b"}', port: 80}}]`, "checks[0].scrape.name: \"sold{a=\\\"b\\\"}\" is not the name of a metric")
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: sold, min: "1", scrape: {name: sold, per: 1st, port: 80}}]`, `checks[0].scrape.per: "1st" is not the name of a metric`)
 	f("steps:", "service: {gateways: [public], match: [{urii: {prefix: /}}]}\nsteps:", `spec.service.match[0]: unknown field "urii"`)

@@ -154,10 +154,12 @@ func (m *measures) ask(ctx context.Context, s *series, check int, of meter, side
 func measureSides(ctx context.Context, of meter, sides []string) (out analysis.Measured) {
 	ctx, cancel := context.WithTimeout(ctx, measureTimeout)
 	defer cancel()
-	var err error
-	out.Canary, out.HasCanary, err = of.measure(ctx, sides[0])
+	canary, ok, err := of.measure(ctx, sides[0])
+	out.Canary, out.HasCanary = analysis.Value(canary), ok
 	if err == nil && len(sides) > 1 {
-		out.Stable, out.HasStable, err = of.measure(ctx, sides[1])
+		var stable float64
+		stable, out.HasStable, err = of.measure(ctx, sides[1])
+		out.Stable = analysis.Value(stable)
 	}
 	if err != nil {
 		return analysis.Measured{Err: err.Error()}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -234,10 +235,10 @@ func (m *scrapeMeter) measure(ctx context.Context, deployment string) (value flo
 			over += a.at.Sub(before.at).Seconds()
 		}
 	}
-	if over <= 0 {
+	if value = sum / over; over <= 0 || math.IsNaN(value) { // as of counters that are infinite
 		return 0, false, err
 	}
-	return sum / over, true, nil
+	return value, true, nil
 }
 
 // growth of a counter, which begins at 0 when its process starts anew.
@@ -256,14 +257,16 @@ func (m *scrapeMeter) read(ctx context.Context, p *kube.Pod) (shown, error) {
 		return shown{}, fmt.Errorf("pod %s: %w", p.Name, err)
 	}
 	out := shown{at: m.now()}
-	out.sum, out.counter, out.found = s.Sum(m.spec.Name, m.spec.Labels)
+	var sumErr error
+	out.sum, out.counter, sumErr = s.Sum(m.spec.Name, m.spec.Labels)
+	out.found = sumErr == nil
 	if m.spec.Per != "" {
-		var found, counter bool
-		out.per, counter, found = s.Sum(m.spec.Per, nil)
-		if found && !counter || out.found && !out.counter {
+		per, counter, perErr := s.Sum(m.spec.Per, nil)
+		if perErr == nil && !counter || out.found && !out.counter {
 			return shown{}, fmt.Errorf("pod %s: %s and %s must both be counters to divide the one by the other", p.Name, m.spec.Name, m.spec.Per)
 		}
-		out.counter, out.found = true, found
+		out.per, out.counter = per, true
+		out.found = perErr == nil && !errors.Is(sumErr, metric.ErrNoValues)
 	}
 	return out, nil
 }

@@ -90,6 +90,18 @@ func TestScrapes(t *testing.T) {
 			{"", "", "503 Service Unavailable"},
 			{"other 1\n", "other 1\n", "none"},
 		}},
+		"a gauge that one pod does not know": {v1alpha1.Scrape{Name: "queue", Port: 80}, []look{
+			{"# TYPE queue gauge\nqueue NaN\n", "# TYPE queue gauge\nqueue 8\n", "8"},
+			{"# TYPE queue gauge\nqueue NaN\n", "# TYPE queue gauge\nqueue NaN\n", "none"},
+			{"# TYPE queue gauge\nqueue +Inf\n", "# TYPE queue gauge\nqueue 8\n", "+Inf"},
+			{"# TYPE queue gauge\nqueue +Inf\n", "# TYPE queue gauge\nqueue -Inf\n", "none"},
+		}},
+		"a counter that is no number": {v1alpha1.Scrape{Name: "paid_total", Per: "orders_total", Port: 80}, []look{
+			{"orders_total 10\npaid_total 5\n", "orders_total 10\npaid_total NaN\n", "none"},
+			{"orders_total 20\npaid_total 9\n", "orders_total 30\npaid_total NaN\n", "0.4"},
+			{"orders_total 20\npaid_total +Inf\n", "orders_total 30\npaid_total NaN\n", "none"},
+			{"orders_total 30\npaid_total +Inf\n", "orders_total 30\npaid_total NaN\n", "none"},
+		}},
 		"a gauge cannot be divided by": {v1alpha1.Scrape{Name: "orders_total", Per: "queue", Port: 80}, []look{
 			{"orders_total 1\n# TYPE queue gauge\nqueue 4\n", "orders_total 1\n# TYPE queue gauge\nqueue 4\n", "orders_total and queue must both be counters to divide the one by the other"},
 		}},

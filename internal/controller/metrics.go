@@ -175,11 +175,11 @@ func (g *releaseGauges) evidence(e *analysis.Evidence, tell func(*prometheus.Des
 		if c.Verdict == analysis.NoData {
 			continue
 		}
-		tell(g.checkValue, c.Canary, number, name, "canary")
+		tell(g.checkValue, float64(c.Canary), number, name, "canary")
 		tell(g.checkRequests, float64(c.Requests), number, name)
-		optional := func(d *prometheus.Desc, v *float64, label string) {
+		optional := func(d *prometheus.Desc, v *analysis.Value, label string) {
 			if v != nil {
-				tell(d, *v, number, name, label)
+				tell(d, float64(*v), number, name, label)
 			}
 		}
 		optional(g.checkValue, c.Stable, "stable")

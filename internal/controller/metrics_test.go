@@ -33,7 +33,7 @@ func scrape(t *testing.T, m *Metrics) (code int, lines []string) {
 }
 
 func TestMetricsOfARelease(t *testing.T) {
-	least, stable := 99.0, 99.5
+	least, stable := analysis.Value(99), analysis.Value(99.5)
 	begun := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	j := journal{State: rollout.State{
 		Run: rollout.Run{Number: 3, Started: begun, Ended: begun.Add(90 * time.Second)},

@@ -154,7 +154,7 @@ func TestHooksOfACanaryAreSentFlaggersPhases(t *testing.T) {
 // checkResults are a look at a check that failed, one without a value, and one
 // that could not be asked.
 func checkResults() []analysis.CheckResult {
-	stable, most := 640.0, 700.0
+	stable, most := analysis.Value(640), analysis.Value(700)
 	return []analysis.CheckResult{
 		{Metric: "latency", Verdict: analysis.Fail, Canary: 812, Stable: &stable, Most: &most},
 		{Metric: "queue"},

@@ -2,6 +2,7 @@ package metric
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -47,15 +48,20 @@ func parseScrape(text io.Reader) (Scraped, error) {
 	return Scraped{families}, err
 }
 
+// ErrNoSeries says that a process shows no such series.
+var ErrNoSeries = errors.New("no such series")
+
 // Sum adds the series of a metric that have all of the labels. counter says
 // that it only ever grows, until its process starts anew: by its type, or where
-// it has none by its name. found is false where there is no such series. Of a
-// histogram or summary, NAME_sum and NAME_count are counters.
-func (s Scraped) Sum(name string, labels map[string]string) (sum float64, counter, found bool) {
+// it has none by its name. Of a histogram or summary, NAME_sum and NAME_count
+// are counters. The error is ErrNoSeries, or ErrNoValues where the sum is NaN,
+// by which a process shows that it does not know; the sum is 0 with either.
+func (s Scraped) Sum(name string, labels map[string]string) (sum float64, counter bool, err error) {
 	value, family := s.series(name)
+	err = ErrNoSeries
 	for _, m := range family.GetMetric() {
 		if hasLabels(m, labels) {
-			sum, found = sum+value(m), true
+			sum, err = sum+value(m), nil
 		}
 	}
 	switch family.GetType() {
@@ -66,7 +72,10 @@ func (s Scraped) Sum(name string, labels map[string]string) (sum float64, counte
 	case dto.MetricType_COUNTER, dto.MetricType_SUMMARY, dto.MetricType_HISTOGRAM, dto.MetricType_GAUGE_HISTOGRAM:
 		counter = true
 	}
-	return sum, counter, found
+	if err == nil {
+		sum, err = measured(sum)
+	}
+	return sum, counter, err
 }
 
 // series returns the family that has the name, and how to read it.

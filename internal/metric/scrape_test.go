@@ -16,6 +16,9 @@ orders_total{shop="berlin",state="failed"} 2
 orders_total{shop="rome",state="failed"} 4
 # TYPE queue_length gauge
 queue_length 12
+# TYPE idle_seconds gauge
+idle_seconds{thread="1"} 3
+idle_seconds{thread="2"} NaN
 unknown_total 3
 unknown 5
 # TYPE took_seconds histogram
@@ -35,24 +38,26 @@ func TestSum(t *testing.T) {
 		labels  map[string]string
 		sum     float64
 		counter bool
-		found   bool
+		err     error
 	}{
-		{"orders_total", nil, 13, true, true},
-		{"orders_total", map[string]string{"state": "failed"}, 6, true, true},
-		{"orders_total", map[string]string{"state": "failed", "shop": "berlin"}, 2, true, true},
-		{"orders_total", map[string]string{"state": "lost"}, 0, true, false},
-		{"queue_length", nil, 12, false, true},
-		{"unknown_total", nil, 3, true, true},
-		{"unknown", nil, 5, false, true},
-		{"took_seconds_sum", nil, 1.5, true, true},
-		{"took_seconds_count", nil, 10, true, true},
-		{"took_seconds", nil, 0, false, false},
-		{"queue_length_sum", nil, 0, false, false},
-		{"nothing", nil, 0, false, false},
+		{"orders_total", nil, 13, true, nil},
+		{"orders_total", map[string]string{"state": "failed"}, 6, true, nil},
+		{"orders_total", map[string]string{"state": "failed", "shop": "berlin"}, 2, true, nil},
+		{"orders_total", map[string]string{"state": "lost"}, 0, true, ErrNoSeries},
+		{"queue_length", nil, 12, false, nil},
+		{"idle_seconds", nil, 0, false, ErrNoValues},
+		{"idle_seconds", map[string]string{"thread": "1"}, 3, false, nil},
+		{"unknown_total", nil, 3, true, nil},
+		{"unknown", nil, 5, false, nil},
+		{"took_seconds_sum", nil, 1.5, true, nil},
+		{"took_seconds_count", nil, 10, true, nil},
+		{"took_seconds", nil, 0, false, ErrNoSeries},
+		{"queue_length_sum", nil, 0, false, ErrNoSeries},
+		{"nothing", nil, 0, false, ErrNoSeries},
 	} {
-		sum, counter, found := s.Sum(tc.name, tc.labels)
-		if sum != tc.sum || found != tc.found || found && counter != tc.counter {
-			t.Errorf("%s %v: got %v, counter %v, found %v", tc.name, tc.labels, sum, counter, found)
+		sum, counter, err := s.Sum(tc.name, tc.labels)
+		if sum != tc.sum || err != tc.err || err == nil && counter != tc.counter {
+			t.Errorf("%s %v: got %v, counter %v, %v", tc.name, tc.labels, sum, counter, err)
 		}
 	}
 }
@@ -92,8 +97,8 @@ func FuzzScrape(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if sum, _, found := s.Sum(name, nil); !found && sum != 0 && !math.IsNaN(sum) {
-			t.Errorf("%v of no series", sum)
+		if sum, _, err := s.Sum(name, nil); math.IsNaN(sum) || err != nil && sum != 0 {
+			t.Errorf("sum %v, %v", sum, err)
 		}
 	})
 }

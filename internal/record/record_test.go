@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -210,7 +211,7 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 				Counts: counts, CanaryLatency: h, StableLatency: h,
 				Strata: []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h, Users: users}},
 			},
-			Measured: []analysis.Measured{{Check: 1, Canary: 0.1, Stable: 1e-300, HasCanary: true, HasStable: true, Err: "e", At: at}},
+			Measured: []analysis.Measured{{Check: 1, Canary: analysis.Value(math.Inf(1)), Stable: 1e-300, HasCanary: true, HasStable: true, Err: "e", At: at}},
 		},
 		FirstCanary: at, Arrived: 1, Served: 2, Late: 3,
 		Command:   rollout.Command{ID: "i", Verb: "v", Reason: "r", By: "b", Gate: "g"},

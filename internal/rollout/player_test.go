@@ -403,7 +403,7 @@ func (p *player) look(out *strings.Builder, args []string) {
 		case "value": // value=N|error: what the first check measures
 			m := analysis.Measured{At: p.in.Now, Err: "no answer"}
 			if value != "error" {
-				m = analysis.Measured{At: p.in.Now, Canary: float64(p.number(value)), HasCanary: true}
+				m = analysis.Measured{At: p.in.Now, Canary: analysis.Value(p.number(value)), HasCanary: true}
 			}
 			samples.Measured = append(samples.Measured, m)
 		case "live":

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -80,6 +81,11 @@ func (w *walk) anyPlan() Plan {
 	if w.chance(0.3) {
 		p.Policy.Checks = []analysis.Check{{Metric: analysis.SuccessRate, Min: &least}}
 	}
+	if w.chance(0.3) {
+		c := analysis.Check{Metric: "orders", External: true, Min: &least, Severity: analysis.Severity(w.r.IntN(3))}
+		c.ToStable = analysis.Margin{Max: &least, InPercent: w.chance(0.5)}
+		p.Policy.Checks = append(p.Policy.Checks, c)
+	}
 	if p.Strategy == Mirror || (p.Strategy == Canary || p.Strategy == "") && w.chance(0.3) {
 		p.Mirror = 50 * Percent
 	}
@@ -143,6 +149,13 @@ func (w *walk) observe() {
 	}
 	if w.chance(0.05) {
 		in.Samples.CanaryFailures, in.Samples.DirectFailures = in.Samples.CanaryRequests, in.Samples.DirectRequests
+	}
+	if w.chance(0.1) {
+		anything := []analysis.Value{0, -1, 95, 1e308, analysis.Value(math.Inf(1)), analysis.Value(math.Inf(-1)), analysis.Value(math.NaN())}
+		value := func() analysis.Value { return anything[w.r.IntN(len(anything))] }
+		in.Samples.Measured = []analysis.Measured{{
+			Check: w.r.IntN(3), Canary: value(), HasCanary: true, Stable: value(), HasStable: w.chance(0.5), At: in.Now,
+		}}
 	}
 	if want.Load && w.chance(0.7) {
 		in.Samples.Own.CanaryRequests, in.Samples.Own.StableRequests = 5, 5
