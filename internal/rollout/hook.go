@@ -54,8 +54,8 @@ type HookCall struct {
 	ID   string   `json:"id"`
 	Type HookType `json:"type"`
 	Name string   `json:"name"`
-	// What the run was at when the call was decided: a repeated call has the
-	// same payload.
+	// What the run was at when the call was decided, which a repeated call says
+	// again; its evidence and reason are those of the moment of the call.
 	Phase    Phase    `json:"phase"`
 	Revision Revision `json:"revision"`
 	Step     int      `json:"step,omitempty"`

@@ -54,17 +54,20 @@ type Plan struct {
 	// PromotionSteps are shares that the new stable pods get on the way from
 	// the canary back to them, ascending, each held for Hold; empty = at once.
 	PromotionSteps []Share
-	// AbortSteps are shares of the canary on the way down when a run ends
-	// otherwise than by the judge, descending, each held for AbortHold; empty
-	// = at once.
+	// AbortSteps are shares of the canary on the way down when a run is taken
+	// back, descending, each held for AbortHold; empty = at once. A newer
+	// version, one that cannot answer, and a judge who says AtOnce do not wait
+	// for them; looks at checks that failed too often do.
 	AbortSteps []Share
 	AbortHold  time.Duration
 
 	Gates []Gate
 	Hooks []Hook
 
-	// Skip promotes each version as soon as its pods are ready: no steps, no
-	// judge, no hooks. A gate at Start is asked.
+	// Skip promotes each version as soon as its pods are ready: no steps and no
+	// judge, so none of the hooks that these have. Gates at Start and the
+	// confirm-rollout hooks are asked, and rollback, post-rollout and event
+	// hooks are called as in any run.
 	Skip bool
 	// KeepWarm is how long the previous version keeps its pods after a
 	// promotion.
