@@ -293,7 +293,7 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	run.measures.due(ctx, rel, &run.stored.State, now)
 	d.sendOwn(ctx, rel, run)
 	if err := d.make(ctx, rel, run); err != nil {
-		return err
+		return inOneLine{err}
 	}
 	return run.hidden.look(d.Acks, rel, &in, run.stored.State.Phase != rollout.Idle)
 }
@@ -464,102 +464,6 @@ func sameStatus(a, b *v1alpha1.ReleaseStatus) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && string(x) == string(y)
-}
-
-// make makes the objects follow the stored state. What adds capacity comes
-// before what moves traffic, and that before what takes capacity away.
-func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) error {
-	state := run.stored.State
-	want := state.Want()
-	if state.Phase == rollout.Initializing {
-		if err := d.API.Adopt(ctx, rel); err != nil {
-			return err
-		}
-	}
-	if rel.Target.Exists && rel.Target.Revision == string(state.Canary) || state.Phase == rollout.Initializing {
-		if rel.Target.Exists {
-			if err := d.API.KeepRevision(ctx, rel); err != nil {
-				return err
-			}
-		}
-	}
-	if want.StableRevision != "" {
-		if err := d.API.MakeStable(ctx, rel, string(want.StableRevision)); err != nil {
-			return err
-		}
-	}
-	if want.CanaryScaled || want.CanaryPods > 0 {
-		if err := d.API.RefreshPods(ctx, rel); err != nil {
-			return err
-		}
-	}
-	// A target that cannot be held, and an autoscaler that cannot be followed,
-	// delay nothing, least of all the way back: they are told when all else is
-	// done.
-	notHeld := d.API.HoldTarget(ctx, rel, want.TargetHeld)
-	notScaled := d.API.MakeScaler(ctx, rel, scaling(&state, want))
-	if err := d.grow(ctx, rel, want); err != nil {
-		return err
-	}
-	if err := d.makeTraffic(ctx, rel, state); err != nil {
-		return err
-	}
-	if state.Phase != rollout.Idle {
-		run.wish.seen0 = false // a run's replicas are the canary's own
-	}
-	if want.Split && !want.CanaryScaled {
-		if err := d.scaleAway(ctx, rel, run, state); err != nil {
-			return err
-		}
-	}
-	if err := d.shrink(ctx, rel, state, want); err != nil {
-		return err
-	}
-	if state.Phase == rollout.Idle && state.Run.Number > 0 {
-		keep := map[string]bool{rel.Target.Revision: true}
-		for _, rev := range []rollout.Revision{state.Stable, state.Rejected, state.Previous, state.Warm} {
-			keep[string(rev)] = true
-		}
-		if err := d.API.DropRevisions(ctx, rel, keep); err != nil {
-			return err
-		}
-	}
-	return errors.Join(d.API.MakeWarm(ctx, rel, string(want.Warm)), notHeld, notScaled)
-}
-
-func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rollout.State) error {
-	want := state.Want()
-	if !rel.Stable.Exists {
-		return nil
-	}
-	if rel.Release.Spec.Worker() {
-		return d.API.LeaveTraffic(ctx, rel)
-	}
-	if err := d.API.MakeSides(ctx, rel); err != nil {
-		return err
-	}
-	if !want.Split {
-		return nil
-	}
-	if want.ByPods {
-		return d.API.MakeShared(ctx, rel)
-	}
-	// Routes may only name what the proxies can reach already.
-	if _, n := d.Acks.Endpoints(backend(rel, rel.Names.StableService), ""); n == 0 && !rel.Route.Exists {
-		return nil
-	}
-	return d.API.MakeTraffic(ctx, rel, want.Traffic, previews(state))
-}
-
-// previews reports whether testers may meet the canary: while its pods are up
-// and it is on the way to the users.
-func previews(s rollout.State) bool {
-	switch s.Phase {
-	case rollout.Testing, rollout.Progressing, rollout.Promoting:
-		return true
-	case rollout.Initializing, rollout.Idle, rollout.Starting, rollout.Finalizing, rollout.RollingBack:
-	}
-	return false
 }
 
 // targetMissing is shown while there is nothing to release.

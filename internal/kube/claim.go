@@ -30,7 +30,7 @@ func (c *Client) claim(d *Delivery) {
 	}
 	for _, name := range routeNames(d.Release) {
 		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).Get(name)
-		if err == nil && vs.Labels[LabelRelease] != d.Release.Name {
+		if err == nil && !d.owns(vs) {
 			d.Problem = fmt.Errorf("virtualservice %s %w, and the split needs its name: delete it, or give the Release another spec.service.name", name, ErrTaken)
 			return
 		}
@@ -95,7 +95,7 @@ func shared(a, b Names) string {
 // from a backup has no owner; see Adopt.
 func isCopyOf(r *v1alpha1.Release, dep *appsv1.Deployment) bool {
 	canary, owner := metav1.GetControllerOf(r), metav1.GetControllerOf(dep)
-	if dep.Labels[LabelRelease] == r.Name && (owner == nil || owner.Kind == "Release" && owner.Name == r.Name) {
+	if dep.Labels[LabelRelease] == r.Name && (owner == nil || owner.Kind == "Release" && owner.Name == r.Name) || metav1.IsControlledBy(dep, r) {
 		return true
 	}
 	return canary != nil && owner != nil && canary.UID == owner.UID

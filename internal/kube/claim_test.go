@@ -59,7 +59,7 @@ func TestTheStableCopyIsToldFromAnotherDeployment(t *testing.T) {
 	canary := []metav1.OwnerReference{{Kind: "Canary", Name: "reviews", UID: types.UID("c"), Controller: &yes}}
 	f := func(owners []metav1.OwnerReference, dep appsv1.Deployment, want bool) {
 		t.Helper()
-		r := &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Name: "reviews", OwnerReferences: owners, CreationTimestamp: metav1.NewTime(time.Unix(1, 0))}}
+		r := &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Name: "reviews", UID: "r", OwnerReferences: owners, CreationTimestamp: metav1.NewTime(time.Unix(1, 0))}}
 		if got := isCopyOf(r, &dep); got != want {
 			t.Errorf("labels %v, owners %v: %v, want %v", dep.Labels, dep.OwnerReferences, got, want)
 		}
@@ -79,6 +79,12 @@ func TestTheStableCopyIsToldFromAnotherDeployment(t *testing.T) {
 	}
 	f(nil, labelledAs("Helm"), false)
 	f(nil, labelledAs("Release"), true)
+	// Somebody took its label away.
+	unlabelled := labelledAs("Release")
+	unlabelled.Labels, unlabelled.OwnerReferences[0].UID = nil, "r"
+	f(nil, unlabelled, true)
+	unlabelled.OwnerReferences[0].UID = "another"
+	f(nil, unlabelled, false)
 	// Flagger's own primary is taken over with its Canary.
 	primary := appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{OwnerReferences: canary}}
 	f(canary, primary, true)

@@ -338,10 +338,12 @@ func (c *Client) configure(d *Delivery) error {
 	return err
 }
 
-// RefreshPods replaces the target's pods that began with what a ConfigMap or a
-// Secret said before: a process reads its environment once. It writes nothing
-// where there are none.
-func (c *Client) RefreshPods(ctx context.Context, d *Delivery) error {
+// RefreshPods notes on the target's pods what the ConfigMaps and Secrets said with
+// which they began. When they are vacant, those that began with what one said
+// before are replaced, all at once: a process reads its environment once. Pods
+// that requests may be under way to stay as they are. It writes nothing where
+// that is so already.
+func (c *Client) RefreshPods(ctx context.Context, d *Delivery, vacant bool) error {
 	if d.Target.Config == "" {
 		return nil
 	}
@@ -354,13 +356,13 @@ func (c *Client) RefreshPods(ctx context.Context, d *Delivery) error {
 		return err
 	}
 	for _, pod := range pods {
-		switch pod.Labels[labelConfig] {
-		case d.Target.Config:
+		switch began := pod.Labels[labelConfig]; {
+		case began == d.Target.Config:
 			continue
-		case "":
+		case began == "":
 			label := map[string]any{"metadata": map[string]any{"labels": map[string]any{labelConfig: d.Target.Config}}}
 			err = c.patch(ctx, podsResource, pod.Namespace, pod.Name, label)
-		default:
+		case vacant:
 			err = kindOf(c.core.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{}))
 		}
 		if err != nil && !isNotFound(err) {

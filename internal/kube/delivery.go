@@ -38,13 +38,13 @@ type Delivery struct {
 	subsets []subset
 }
 
-// owns reports whether an object with these labels belongs to the Release, or to
-// the experiment in its place.
-func (d *Delivery) owns(labels map[string]string) bool {
+// owns reports whether an object belongs to the Release, or to the experiment in
+// its place. Its label says so, or its owner: somebody may have taken the one away.
+func (d *Delivery) owns(o metav1.Object) bool {
 	if d.experiment != nil {
-		return labels[LabelExperiment] == d.experiment.Name
+		return o.GetLabels()[LabelExperiment] == d.experiment.Name || metav1.IsControlledBy(o, d.experiment)
 	}
-	return labels[LabelRelease] == d.Release.Name
+	return o.GetLabels()[LabelRelease] == d.Release.Name || metav1.IsControlledBy(o, d.Release)
 }
 
 // Names are those of the objects that carry a Release.

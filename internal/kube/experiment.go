@@ -176,7 +176,7 @@ func (c *Client) serviceProblem(e *Experiment, target *appsv1.Deployment) error 
 	}
 	for _, name := range routeNames(d.Release) {
 		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).Get(name)
-		if err == nil && !d.owns(vs.Labels) {
+		if err == nil && !d.owns(vs) {
 			return fmt.Errorf("virtualservice %s %w, and the split needs its name: delete it, or make a Release for %s", name, ErrTaken, d.Names.Target)
 		}
 	}

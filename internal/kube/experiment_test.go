@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/rollout"
@@ -72,10 +73,10 @@ func TestRoutesWithoutAReleaseAreTheExperiments(t *testing.T) {
 		t.Fatal(err)
 	}
 	vs := routes[0]
-	if !d.owns(vs.Labels) || vs.OwnerReferences[0].Kind != "Experiment" || vs.OwnerReferences[0].UID != "u-1" {
+	if !d.owns(vs) || vs.OwnerReferences[0].Kind != "Experiment" || vs.OwnerReferences[0].UID != "u-1" {
 		t.Errorf("labels %v, owners %+v; want the experiment's", vs.Labels, vs.OwnerReferences)
 	}
-	if d.owns(map[string]string{LabelRelease: "trial"}) {
+	if d.owns(&metav1.ObjectMeta{Labels: map[string]string{LabelRelease: "trial"}}) {
 		t.Error("a Release of the same name is taken for the experiment")
 	}
 	if to := vs.Spec.Http[0].Route[0]; to.Destination.Host != "music" || to.Weight != 9950 {

@@ -31,7 +31,7 @@ func (c *Client) HandBack(ctx context.Context, d *Delivery) (done bool, err erro
 	case d.Target.Replicas == 0:
 		return false, c.ScaleTarget(ctx, d, max(d.Stable.Replicas, 1))
 	case !d.Target.Ready:
-		return false, c.RefreshPods(ctx, d)
+		return false, c.RefreshPods(ctx, d, true)
 	}
 	if err := c.dropScaler(ctx, d); err != nil {
 		return false, err
@@ -68,7 +68,7 @@ func (c *Client) dropRoutes(ctx context.Context, d *Delivery) (done bool, err er
 	for _, part := range d.Route.Parts {
 		name := part.Origin.Name
 		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).Get(name)
-		if err != nil || !d.owns(vs.Labels) { // the error: gone by now
+		if err != nil || !d.owns(vs) { // the error: gone by now
 			continue
 		}
 		done = false

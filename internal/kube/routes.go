@@ -316,9 +316,9 @@ func hashOf(cohort *v1alpha1.Cohort) *networking.LoadBalancerSettings_Consistent
 	}
 }
 
-// makeRules makes the DestinationRules of the two sides, and deletes those that
+// MakeRules makes the DestinationRules of the two sides, and deletes those that
 // the spec does not ask for any more.
-func (c *Client) makeRules(ctx context.Context, d *Delivery) error {
+func (c *Client) MakeRules(ctx context.Context, d *Delivery) error {
 	rules, err := rulesFor(d)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -9,26 +10,25 @@ import (
 
 // MakeShared makes the users' Service select the pods of both sides, and
 // removes the routes: then each pod gets the same share. The pods of the target
-// are labelled one by one, because their template is the user's. It writes
-// nothing where that is so already.
+// are labelled one by one, because their template is the user's; one that cannot
+// be labelled holds nothing else up. It writes nothing where that is so already.
 func (c *Client) MakeShared(ctx context.Context, d *Delivery) error {
+	var unlabelled error
 	if d.Target.Exists && d.Target.Replicas > 0 {
-		if err := c.labelPods(ctx, d); err != nil {
-			return err
-		}
+		unlabelled = c.labelPods(ctx, d)
 	}
 	if err := c.makeService(ctx, d, d.Names.Service, map[string]string{LabelRelease: d.Release.Name}); err != nil {
-		return err
+		return errors.Join(unlabelled, err)
 	}
 	_, err := c.dropRoutes(ctx, d)
-	return err
+	return errors.Join(unlabelled, err)
 }
 
 // LeaveTraffic takes away what was made for users while the Release of a worker
 // had some, and gives their Service its own selector back. It writes nothing
 // where that is so already.
 func (c *Client) LeaveTraffic(ctx context.Context, d *Delivery) error {
-	if err := c.makeRules(ctx, d); err != nil {
+	if err := c.MakeRules(ctx, d); err != nil {
 		return err
 	}
 	routes, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).List(ownLabels(d.Release))
@@ -70,14 +70,15 @@ func (c *Client) labelPods(ctx context.Context, d *Delivery) error {
 		return err
 	}
 	label := map[string]any{"metadata": map[string]any{"labels": map[string]any{LabelRelease: d.Release.Name}}}
+	var errs []error
 	for _, pod := range pods {
 		if pod.Labels[LabelRelease] == d.Release.Name {
 			continue
 		}
 		err := c.patch(ctx, podsResource, pod.Namespace, pod.Name, label)
 		if err != nil && !isNotFound(err) {
-			return err
+			errs = append(errs, err)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

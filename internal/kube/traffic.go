@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -56,39 +57,39 @@ func (c *Client) MakeSides(ctx context.Context, d *Delivery) error {
 	return c.makeService(ctx, d, d.Names.CanaryService, target.Spec.Selector.MatchLabels)
 }
 
-// MakeTraffic makes the users' Service select the stable pods and the
-// VirtualServices give the canary what t says, and with preview the testers'
-// requests; everything else goes to stable. It writes nothing where that is so already. The caller learns from
-// the Route of a later Delivery which generation to wait for. The stable copy
-// must exist; the target need not, so that traffic can be taken from one that
-// was deleted.
+// MakeTraffic makes the VirtualServices give the canary what t says, and with
+// preview the testers' requests; everything else goes to stable. Then it makes the
+// users' Service select the stable pods, if there is a stable copy. It writes
+// nothing where that is so already, and one that cannot be written keeps it from
+// none of the others. The caller learns from the Route of a later Delivery which
+// generation to wait for. The target need not exist, so that traffic can be taken
+// from one that was deleted.
 func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, t rollout.Traffic, preview bool) error {
-	stable, err := c.deployment(d, d.Names.Stable)
-	if err != nil {
-		return err
-	}
 	want, err := routesFor(d, t, preview)
 	if err != nil {
 		return err
 	}
-	if err := c.makeRules(ctx, d); err != nil {
-		return err
-	}
+	var errs []error
 	for _, vs := range want {
-		if err := c.makeRoute(ctx, d, vs); err != nil {
-			return err
-		}
+		errs = append(errs, c.makeRoute(ctx, d, vs))
 	}
-	return c.makeService(ctx, d, d.Names.Service, stable.Spec.Selector.MatchLabels)
+	if d.Stable.Exists {
+		stable, err := c.deployment(d, d.Names.Stable)
+		if err == nil {
+			err = c.makeService(ctx, d, d.Names.Service, stable.Spec.Selector.MatchLabels)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Client) makeRoute(ctx context.Context, d *Delivery, want *istiov1.VirtualService) error {
 	have, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(want.Namespace).Get(want.Name)
-	if err == nil && !d.owns(have.Labels) {
+	if err == nil && !d.owns(have) {
 		return fmt.Errorf("%s: VirtualService %s/%s exists and belongs to somebody else: delete it, or give the split another spec.service.name",
 			releaseName(d), want.Namespace, want.Name)
 	}
-	if err == nil && proto.Equal(&have.Spec, &want.Spec) {
+	if err == nil && proto.Equal(&have.Spec, &want.Spec) && contains(have.Labels, want.Labels) {
 		return nil
 	}
 	_, err = c.apply(ctx, routesResource, want)

@@ -109,6 +109,12 @@ func divide(pods int32, share Share) (canary, stable int32) {
 	return canary, max(1, pods-canary)
 }
 
+// Vacant reports whether nobody calls the canary's pods: no traffic is asked for,
+// every proxy has obeyed, and the last requests under way are answered.
+func (s State) Vacant() bool {
+	return s.Traffic.Share == 0 && s.Traffic.Mirror == 0 && !s.Acked.IsZero() && s.At.Sub(s.Acked) >= drain
+}
+
 // MustWrite reports whether next has to be stored before the world is made to
 // follow it. Otherwise it differs from s in nothing but counts and what people
 // read, which may be stored at leisure: a crash then loses some evidence, never
