@@ -37,7 +37,7 @@ demo: build ## watch a bad release being caught and a good one promoted
 
 .PHONY: test
 test: build tools generated lint ## everything that must hold before a commit
-	SERIN_BIN=$(CURDIR)/bin/serin go test -vet=off -timeout=20m $(ATONCE) $(TESTFLAGS) $(TESTS)
+	SERIN_BIN=$(CURDIR)/bin/serin go test -vet=off -timeout=40m $(ATONCE) $(TESTFLAGS) $(TESTS)
 
 .PHONY: race
 race: build tools ## the tests under the race detector (needs a C compiler)

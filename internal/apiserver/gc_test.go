@@ -88,7 +88,7 @@ func (f family) get(name string) *corev1.ConfigMap {
 // await watches until the object is as wanted; nil stands for gone.
 func (f family) await(name, what string, want func(*corev1.ConfigMap) bool) {
 	f.t.Helper()
-	const patience = 20 * time.Second // of a busy machine; it takes milliseconds
+	const patience = time.Minute // of a busy machine; it takes milliseconds
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
 	list, err := f.client.CoreV1().ConfigMaps(f.namespace).List(ctx, metav1.ListOptions{})

@@ -118,7 +118,7 @@ func TestEnvoyObeysTheFiner(t *testing.T) {
 		if got != "a-shadow/mirror" {
 			t.Errorf("the mirror saw %q", got)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("nothing was mirrored")
 	}
 	testInbound(t, j, n)

@@ -26,6 +26,9 @@ import (
 	"serin.dev/serin/test/ports"
 )
 
+// patience is how long a test waits for what must come; it takes milliseconds.
+const patience = time.Minute
+
 // planes are all that a server feeds. Each starts a proxy for the node, which
 // may listen elsewhere in the end, and returns the node as it is.
 var planes = map[string]func(*testing.T, *xdstest.Server, xds.Node) xds.Node{
@@ -121,7 +124,7 @@ func (j *journal) Record(r *telemetry.Request) {
 // await waits until the journal has what is looked for.
 func (j *journal) await(t *testing.T, what string, find func() (telemetry.Request, bool)) telemetry.Request {
 	t.Helper()
-	late := time.NewTimer(20 * time.Second)
+	late := time.NewTimer(patience)
 	defer late.Stop()
 	for {
 		j.mu.Lock()

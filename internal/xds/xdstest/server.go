@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long a proxy may take over a snapshot.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Server is a running server of snapshots.
 type Server struct {
