@@ -123,6 +123,7 @@ func (d *Deliver) Run(ctx context.Context) {
 
 // pass looks at every release once and says when to look again.
 func (d *Deliver) pass(ctx context.Context) time.Duration {
+	d.Records.Retry()
 	all, err := d.API.Releases()
 	if err != nil {
 		d.Log.Error("releases cannot be read", "err", err)

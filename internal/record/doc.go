@@ -13,9 +13,11 @@
 // decided by reading one, and a release goes on when its record cannot be
 // written. A line is in the file before the decision on it takes effect; a
 // crash leaves at most a part of the last line, which readers pass over, and
-// the next process goes on in the same file.
+// the next process goes on in the same file. A look that cannot be written is
+// missing, and the next one says so; the last one of a run, which has no next, is
+// written later.
 //
-// Read next: store.go for the files, line.go for what stands in them, machine.go
-// for what of it is a release's and what an experiment's, replay.go and
-// backtest.go for what they are good for.
+// Read next: store.go for the files, ending.go for last looks, line.go for what
+// stands in the files, machine.go for what of it is a release's and what an
+// experiment's, replay.go and backtest.go for what they are good for.
 package record

@@ -23,11 +23,11 @@ type file struct {
 	size   int64
 	most   int64 // bytes
 	cut    bool
-	plan   []byte      // written last
-	inputs inputWriter // since the state that was written last
-	at     time.Time   // of the look that was written last
-	number int         // of the look that was written last, behind its state
-	known  bool        // the look before the next one was written, by this process
+	plan   []byte      // encoded last
+	inputs inputWriter // since the state that was encoded last
+	at     time.Time   // of the look that was encoded last
+	number int         // of the look that was encoded last, behind its state
+	known  bool        // the look before the next one was encoded, by this process
 }
 
 // create makes a file that has its header, or none.
@@ -37,7 +37,11 @@ func create(path string, h Header, most int64) (*file, error) {
 		return nil, err
 	}
 	out := &file{f: f, path: path, most: most}
-	if err = out.write(line{Record: &h}); err == nil {
+	head, err := encode(line{Record: &h})
+	if err == nil {
+		err = out.append(head)
+	}
+	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
@@ -85,8 +89,9 @@ type entry struct {
 	end       *End
 }
 
-// add writes what a look adds, in one piece.
-func (f *file) add(e entry) error {
+// encode returns what a look adds, to be appended in one piece. If that is not
+// done, the file must not be used again.
+func (f *file) encode(e entry) ([]byte, error) {
 	var lines []line
 	if e.unwritten > 0 {
 		lines = append(lines, line{Unwritten: e.unwritten})
@@ -97,11 +102,11 @@ func (f *file) add(e entry) error {
 	}
 	if f.cut && e.decision == nil && e.acked == nil {
 		f.known = false
-		return f.write(lines...)
+		return encode(lines...)
 	}
 	plan, err := marshal(e.plan, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !bytes.Equal(plan, f.plan) {
 		lines = append(lines, line{Plan: plan})
@@ -109,16 +114,16 @@ func (f *file) add(e entry) error {
 	if !f.known || !e.wasAt.Equal(f.at) {
 		state, err := json.Marshal(e.was)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		lines = append(lines, line{State: state})
 		f.inputs.last, f.number = map[string]string{}, 0
 	}
 	look, err := f.inputs.write(e.input)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f.number++ // where this look is not written, a state is next
+	f.number++
 	this := line{Look: look, Number: f.number, Decision: e.decision, Acked: e.acked}
 	if e.decision != nil {
 		this.Seen = e.seen
@@ -127,23 +132,20 @@ func (f *file) add(e entry) error {
 	if e.end != nil {
 		lines = append(lines, line{End: e.end})
 	}
-	if err := f.write(lines...); err != nil {
-		return err
-	}
 	f.plan, f.at, f.known = plan, e.at, true
-	return nil
+	return encode(lines...)
 }
 
-func (f *file) write(lines ...line) error {
+func encode(lines ...line) ([]byte, error) {
 	var data []byte
 	for _, l := range lines {
 		one, err := json.Marshal(l)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		data = append(append(data, one...), '\n')
 	}
-	return f.append(data)
+	return data, nil
 }
 
 // append appends all of it or, as long as the process lives, nothing.

@@ -35,13 +35,16 @@ const (
 // experiments/NAMESPACE/EXPERIMENT/0001.jsonl below its directory, packed (.gz)
 // when the run has ended. A nil Store keeps nothing.
 type Store struct {
-	dir      string
-	maxBytes int64
+	dir        string
+	maxBytes   int64
+	maxEndings int
 
 	mu   sync.Mutex
 	open map[Key]*file // the run that is on
 	// unwritten is how many looks at it were not, since one was.
 	unwritten map[Key]int
+	// endings are to be written yet, by the directories of their records.
+	endings map[string]ending
 
 	packing sync.WaitGroup
 }
@@ -78,13 +81,16 @@ type ExperimentLook struct {
 
 // NewStore keeps records below dir, which is made when the first run begins.
 func NewStore(dir string) *Store {
-	return &Store{dir: dir, maxBytes: maxBytes, open: map[Key]*file{}, unwritten: map[Key]int{}}
+	return &Store{
+		dir: dir, maxBytes: maxBytes, maxEndings: maxEndings,
+		open: map[Key]*file{}, unwritten: map[Key]int{}, endings: map[string]ending{},
+	}
 }
 
 // Add adds a look to the record of the run that is on, if one is, or begins with
 // it. The lines are in the file when it returns: a process that is killed loses
 // none of them. After an error the record has a gap, and goes on behind it with
-// the number of looks that it lacks.
+// the number of looks that it lacks; the last look of a run is kept for Retry.
 func (s *Store) Add(k Key, l Look) error {
 	began := l.Next.Run.Number > l.Was.Run.Number
 	if s == nil || !began && !on(l.Was) {
@@ -133,27 +139,42 @@ func (s *Store) add(k Key, h Header, began bool, e entry) error {
 		delete(s.unwritten, k)
 	}
 	e.unwritten = s.unwritten[k]
-	if err := s.write(k, h, began, e); err != nil {
+	f, err := s.fileOf(k, h, began)
+	lines, unfit := f.encode(e)
+	if err = errors.Join(err, unfit); err == nil {
+		err = f.append(lines)
+	}
+	if err != nil {
 		s.drop(k)
 		s.unwritten[k]++
+		if e.end != nil && unfit == nil {
+			err = s.keep(f, h, began, lines, err)
+		}
 		return err
 	}
 	delete(s.unwritten, k)
 	if e.end != nil {
-		s.finish(k)
+		s.packing.Go(f.pack)
+		delete(s.open, k)
 	}
 	return nil
 }
 
-func (s *Store) write(k Key, h Header, began bool, e entry) error {
-	if s.open[k] == nil {
-		f, err := s.begin(h, began)
-		if err != nil {
-			return err
-		}
-		s.open[k] = f
+// fileOf is the file of a run, opened if it was not. With an error it is none
+// that can be written to.
+func (s *Store) fileOf(k Key, h Header, began bool) (*file, error) {
+	if f := s.open[k]; f != nil {
+		return f, nil
 	}
-	return s.open[k].add(e)
+	dir := s.dirOf(h.Kind(), h.Namespace, h.Name())
+	s.retry(dir) // the run before comes first
+	f, err := s.begin(h, began)
+	if err != nil {
+		return &file{most: s.maxBytes}, err
+	}
+	delete(s.endings, dir)
+	s.open[k] = f
+	return f, nil
 }
 
 // begin opens the file of a run, a new one or, after a restart, the one that it
@@ -241,14 +262,6 @@ func (s *Store) sweep(k Kind, next string) error {
 	return errors.Join(errs...)
 }
 
-// finish closes the record of a run that ended, and packs it beside the caller.
-func (s *Store) finish(k Key) {
-	if f := s.open[k]; f != nil {
-		s.packing.Go(f.pack)
-		delete(s.open, k)
-	}
-}
-
 // drop closes the record of a run that may go on.
 func (s *Store) drop(k Key) {
 	if f := s.open[k]; f != nil {
@@ -273,6 +286,9 @@ func (s *Store) Forget(k Key) {
 // Close closes all files, and waits for those that are being packed.
 func (s *Store) Close() {
 	s.mu.Lock()
+	for dir := range s.endings {
+		s.retry(dir)
+	}
 	for k := range s.open {
 		s.drop(k)
 	}

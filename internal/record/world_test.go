@@ -71,8 +71,9 @@ func (w *recorder) wrote(err error) {
 	}
 }
 
-// dies is the end of the process.
+// dies is the end of the process. What it kept in memory is gone.
 func (w *recorder) dies() {
+	clear(w.store.endings)
 	w.store.Close()
 	w.store = NewStore(w.store.dir)
 }
