@@ -99,12 +99,13 @@ func (t *checkTest) lookAtTraffic(policy Policy, seen *Samples, begin, now time.
 	var failed []finding
 	for i, c := range policy.Checks {
 		interval := c.every(policy)
-		if c.External || slices.ContainsFunc(windows, func(w checkWindow) bool { return w.Interval == interval }) {
+		if c.External || windowOf(windows, interval) != nil {
 			continue
 		}
-		w := checkWindow{Interval: interval, Since: begin}
-		if k := slices.IndexFunc(t.Windows, func(w checkWindow) bool { return w.Interval == interval }); k >= 0 {
-			w = t.Windows[k]
+		windows = append(windows, checkWindow{Interval: interval, Since: begin})
+		w := &windows[len(windows)-1]
+		if before := windowOf(t.Windows, interval); before != nil {
+			*w = *before
 		}
 		if now.Before(w.Since) {
 			w.Since = now
@@ -117,12 +118,22 @@ func (t *checkTest) lookAtTraffic(policy Policy, seen *Samples, begin, now time.
 					failed = append(failed, t.lookAt(i+k, c, of.measure(c, now), of.Counts.CanaryRequests))
 				}
 			}
-			w = checkWindow{Interval: interval, Since: now}
+			*w = checkWindow{Interval: interval, Since: now}
 		}
-		windows = append(windows, w)
 	}
 	t.Windows = windows
 	return failed
+}
+
+// windowOf is the window of an interval; nil without one. Windows are large, and
+// so not passed by value.
+func windowOf(windows []checkWindow, interval time.Duration) *checkWindow {
+	for i := range windows {
+		if windows[i].Interval == interval {
+			return &windows[i]
+		}
+	}
+	return nil
 }
 
 func (w *checkWindow) add(seen *Samples) {
@@ -132,8 +143,9 @@ func (w *checkWindow) add(seen *Samples) {
 	w.Canary.Merge(&seen.CanaryLatency)
 	w.Canary.Merge(&seen.DirectLatency)
 	w.Stable.Merge(&seen.StableLatency)
-	w.Own = w.Own.add(&seen.Own)
-	w.Own.Strata = nil
+	w.Own.Counts = w.Own.Counts.Add(seen.Own.Counts)
+	w.Own.CanaryLatency.Merge(&seen.Own.CanaryLatency)
+	w.Own.StableLatency.Merge(&seen.Own.StableLatency)
 }
 
 // of is the traffic that a check is about. Limits of the canary alone hold for

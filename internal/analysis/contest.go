@@ -122,22 +122,18 @@ func (c Contest) LogE() (first, second float64) {
 // score bets on one block.
 func (e eProcess) score(block Counts, odds []alternative) eProcess {
 	parts, ratios := make([]float64, len(odds)), make([]float64, len(odds))
-	for i, a := range odds {
-		parts[i] = a.part
-	}
 	if !blockRatios(block, odds, ratios) {
 		return e
+	}
+	for i, a := range odds {
+		parts[i] = a.part
 	}
 	return e.bet(parts, ratios)
 }
 
 // beyond counts the durations, and those in buckets above limit.
 func (h *Histogram) beyond(limit int16) (all, over int64) {
-	for i, n := range h {
-		all += int64(n)
-		if i > int(limit) {
-			over += int64(n)
-		}
-	}
-	return all, over
+	first := min(max(0, int(limit)+1), histogramBuckets)
+	over = count(h[first:])
+	return count(h[:first]) + over, over
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -117,9 +118,9 @@ func (j *Judge) questions(policy Policy) []Question {
 	if policy.FalseAlarm <= 0 {
 		return nil // nothing is asked
 	}
-	out := []Question{{
+	out := append(make([]Question, 0, 4), Question{
 		Kind: Failures, LogE: float64(j.Failure.Max), Limit: policy.limit(failuresPart), Counts: j.Total,
-	}}
+	})
 	if k := j.worst(func(k int, t *stratumTest) float64 {
 		return float64(t.Failure.Max) - policy.limit(stratumPart(k))
 	}); k >= 0 {
@@ -157,7 +158,8 @@ func compareText(c Counts) string {
 
 // rateText writes "5 of 11 requests (45.5 %)".
 func rateText(failures, requests int64) string {
-	return fmt.Sprintf("%d of %d requests (%s %%)", failures, requests, short(100*ratio(failures, requests)))
+	return strconv.FormatInt(failures, 10) + " of " + strconv.FormatInt(requests, 10) +
+		" requests (" + short(100*ratio(failures, requests)) + " %)"
 }
 
 // roughly rounds to two significant digits: an estimate must not look exact.

@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"math"
+	"slices"
 	"sort"
 )
 
@@ -142,18 +143,18 @@ func (t failureTest) add(block Counts) failureTest {
 	return t
 }
 
-// blockRatios writes the block's log likelihood ratio of each alternative. It
-// reports false, and writes nothing, when the block tells nothing because x has
-// one possible value, or cannot be: users are told apart but roughly, and may
-// be counted as failed and not as seen.
+// blockRatios writes the block's log likelihood ratio of each alternative; the
+// odds are more than 1, and rise. It reports false, and writes nothing, when the
+// block tells nothing because x has one possible value, or cannot be: users are
+// told apart but roughly, and may be counted as failed and not as seen.
 func blockRatios(block Counts, odds []alternative, ratios []float64) bool {
 	k := block.Failures()
 	if k == 0 || block.CanaryRequests == 0 || block.StableRequests == 0 || k == block.Requests() ||
 		block.CanaryFailures > block.CanaryRequests || block.StableFailures > block.StableRequests {
 		return false
 	}
-	var room [2][32]float64
-	h := hypergeometric{up: room[0][:0], logs: room[1][:0]}.of(block.CanaryRequests, block.StableRequests, k)
+	var room [256]float64 // enough for most blocks
+	h := hypergeometric{up: upward(room[:0], block.CanaryRequests, block.StableRequests, k)}
 	lowest := float64(max(0, k-block.StableRequests))
 	total := h.logSum(1, 0)
 	for i, a := range odds {
@@ -167,37 +168,45 @@ func blockRatios(block Counts, odds []alternative, ratios []float64) bool {
 // hypergeometric is the distribution of how many of canary's requests are drawn
 // among k failures, y from max(0, k-stable) to min(k, canary).
 type hypergeometric struct {
-	up   []float64 // P(y+1)/P(y), which falls with y
-	logs []float64 // ln P(y), up to a common constant
+	up []float64 // P(y+1)/P(y), which falls with y
+
+	// log is ln P of the at-th y, up to a common constant.
+	at  int
+	log float64
 }
 
-// of fills in the distribution, in the room of h if it is enough.
-func (h hypergeometric) of(canary, stable, k int64) hypergeometric {
-	log := 0.0
-	h.up, h.logs = h.up[:0], append(h.logs[:0], log)
-	for y := max(0, k-stable); y < min(k, canary); y++ {
-		// From the binomial coefficients.
-		up := float64(canary-y) * float64(k-y) / (float64(y+1) * float64(stable-k+y+1))
-		log += math.Log(up)
-		h.up, h.logs = append(h.up, up), append(h.logs, log)
+// upward returns the ratios of each chance to the one before, in room if it is
+// enough.
+func upward(room []float64, canary, stable, k int64) []float64 {
+	lowest, highest := max(0, k-stable), min(k, canary)
+	n := int(highest - lowest)
+	up := slices.Grow(room, n)[:n]
+	nc, failed, rest := float64(canary), float64(k), float64(stable-k)
+	for i := range up {
+		y := float64(lowest) + float64(i)
+		up[i] = (nc - y) * (failed - y) / ((y + 1) * (rest + y + 1)) // from the binomial coefficients
 	}
-	return h
+	return up
 }
 
 // logSum returns ln Σ_i P(i)·odds^i, theta being the logarithm of the odds: from
-// the largest term on to both sides, until what is left is nothing beside it.
+// the largest term on to both sides, until the terms, which fall, change nothing.
+// From one call to the next the odds must rise, and with them the place of that
+// term: logarithms take most of the time, and each is taken once.
 func (h *hypergeometric) logSum(odds, theta float64) float64 {
-	const negligible = 1e-18
 	top := sort.Search(len(h.up), func(i int) bool { return h.up[i]*odds <= 1 })
-	sum, term := 1.0, 1.0
-	for i := top; i < len(h.up) && term > negligible; i++ {
+	sum, before := 1.0, 0.0
+	for i, term := top, 1.0; i < len(h.up) && sum > before; i++ {
 		term *= h.up[i] * odds
-		sum += term
+		sum, before = sum+term, sum
 	}
-	term = 1
-	for i := top; i > 0 && term > negligible; i-- {
+	before = 0
+	for i, term := top, 1.0; i > 0 && sum > before; i-- {
 		term /= h.up[i-1] * odds
-		sum += term
+		sum, before = sum+term, sum
 	}
-	return h.logs[top] + float64(top)*theta + math.Log(sum)
+	for ; h.at < top; h.at++ {
+		h.log += math.Log(h.up[h.at])
+	}
+	return h.log + float64(top)*theta + math.Log(sum)
 }

@@ -37,9 +37,11 @@ func (h *Histogram) Merge(o *Histogram) {
 }
 
 // Count returns how many durations were counted.
-func (h *Histogram) Count() int64 {
+func (h *Histogram) Count() int64 { return count(h[:]) }
+
+func count(buckets []uint32) int64 {
 	var n int64
-	for _, c := range h {
+	for _, c := range buckets {
 		n += int64(c)
 	}
 	return n

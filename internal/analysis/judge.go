@@ -3,6 +3,7 @@ package analysis
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -102,7 +103,7 @@ func blockOf(share, n float64) int64 {
 // canary request of the new step, and a look at the checks when there are any.
 // The share tunes the size of blocks; no verdict relies on traffic following it.
 func (j Judge) NextStep(policy Policy, share float64, now time.Time) Judge {
-	j = j.endBlocks(policy) // a block has one split
+	j.endBlocks(policy) // a block has one split
 	j.Share, j.Step, j.Direct, j.Pace = share, Counts{}, 0, pace{At: now}
 	j.Checks = j.Checks.nextStep(now)
 	return j
@@ -133,15 +134,16 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	j.Block = j.Block.Add(seen.Counts)
 	j.Spared = j.Spared.add(seen.Spared)
 	if j.Block.Requests() >= blockSize(j.Share, j.users().Requests()) {
-		j = j.endBlock(policy)
+		j.endBlock(policy)
 	}
 	j.observeOwn(policy, seen.Own.Counts)
 	j.Pace = j.Pace.add(seen.CanaryRequests+seen.Own.CanaryRequests, now)
-	j = j.observeLatency(policy, &seen, canary, stable, warm)
-	j = j.observeStrata(policy, "", seen.Strata, j.Share, seen.ByUser, warm)
-	j = j.observeStrata(policy, ownStratum, seen.Own.Strata, ownShare, false, warm)
+	j.observeLatency(policy, &seen, canary, stable, warm)
+	j.observeStrata(policy, "", seen.Strata, j.Share, seen.ByUser, warm)
+	j.observeStrata(policy, ownStratum, seen.Own.Strata, ownShare, false, warm)
 	j.Checks = j.Checks.observe(policy, &seen, now)
-	return j.judge(policy)
+	j.judge(policy)
+	return j
 }
 
 // add counts requests on which the verdict rests.
@@ -176,7 +178,8 @@ func (j *Judge) observeOwn(policy Policy, seen Counts) {
 // which one failed, and why.
 func (j Judge) HookFailed(policy Policy, what string) Judge {
 	j.Checks = j.Checks.hookFailed(what)
-	return j.judge(policy)
+	j.judge(policy)
+	return j
 }
 
 // warm reports whether latency is compared. It must not depend on how long
@@ -186,32 +189,30 @@ func (j *Judge) warm(policy Policy, now time.Time) bool {
 		now.Sub(j.Began) >= policy.Warmup && j.Total.CanaryRequests >= policy.WarmupRequests
 }
 
-func (j Judge) endBlock(policy Policy) Judge {
+func (j *Judge) endBlock(policy Policy) {
 	j.Bound = j.Bound.add(j.Block, policy.deltas())
 	j.Cost = j.spent()
 	j.Block, j.Spared.Block = Counts{}, Counts{}
-	return j
 }
 
 // endBlocks ends those of all questions.
-func (j Judge) endBlocks(policy Policy) Judge {
-	j = j.endBlock(policy)
+func (j *Judge) endBlocks(policy Policy) {
+	j.endBlock(policy)
 	j.Failure = j.Failure.endStretch()
 	j.Latency, j.Early = j.Latency.endBlock(), j.Early.endBlock()
-	j.Strata = append([]stratumTest(nil), j.Strata...)
+	j.Strata = slices.Clone(j.Strata)
 	for k := range j.Strata {
 		j.Strata[k].Failure = j.Strata[k].Failure.endStretch()
 		j.Strata[k].Latency = j.Strata[k].Latency.endBlock()
 	}
-	return j.judge(policy)
+	j.judge(policy)
 }
 
 // judge fails the canary when there is reason to, once.
-func (j Judge) judge(policy Policy) Judge {
+func (j *Judge) judge(policy Policy) {
 	if j.Failed.Kind == "" {
 		j.Failed = j.verdict(policy)
 	}
-	return j
 }
 
 // verdict is the first reason to fail the canary.

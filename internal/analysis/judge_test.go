@@ -332,6 +332,57 @@ func TestJudgeSurvivesStorage(t *testing.T) {
 	}
 }
 
+// TestTheJudgeThatIsGivenStaysAsItIs: a step returns another one, and what both
+// share is not changed, so that a state that is stored while the next one is made
+// is whole, and the step can be taken again.
+func TestTheJudgeThatIsGivenStaysAsItIs(t *testing.T) {
+	most := 60.0
+	policy := Policy{
+		FalseAlarm: 0.001, Tolerance: 0.02, Confidence: 0.95, Shares: []float64{0.5, 1}, LatencyTolerance: 0.1, Warmup: 5 * time.Second,
+		Checks: []Check{
+			{Metric: DurationP99, Max: &most, Severity: Warn},
+			{Metric: SuccessRate, Min: &most, Interval: time.Second},
+		},
+		FailureLimit: 3, Interval: 5 * time.Second,
+	}
+	s := site{share: 0.2, timed: true, endpoints: []endpoint{
+		{part: 0.6, stable: 0.05, canary: 0.05}, {part: 0.3, stable: 0.02, canary: 0.1}, {part: 0.1},
+	}}
+	r := rand.New(rand.NewPCG(3, 4))
+	text := func(j Judge) string {
+		t.Helper()
+		data, err := json.Marshal(j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	j := Judge{}
+	for i := range 120 {
+		seen, own := s.look(r, i, 60), s.look(r, i, 10)
+		seen.Own = Own{Counts: own.Counts, CanaryLatency: own.CanaryLatency, StableLatency: own.StableLatency, Strata: own.Strata}
+		now := start.Add(time.Duration(i) * 250 * time.Millisecond)
+		step := func() Judge {
+			if i%40 == 0 {
+				return j.NextStep(policy, s.share, now)
+			}
+			return j.Observe(policy, seen, now).HookFailed(policy, "a hook")
+		}
+		before := text(j)
+		next := step()
+		if after := text(j); after != before {
+			t.Fatalf("look %d changed the judge that was given (-before +after):\n%s", i, cmp.Diff(before, after))
+		}
+		if again := step(); !reflect.DeepEqual(again, next) {
+			t.Fatalf("look %d taken again (-first +again):\n%s", i, cmp.Diff(text(next), text(again)))
+		}
+		j = next
+	}
+	if len(j.Strata) != 6 || j.Latency.Blocks == 0 || j.Failure.Blocks == 0 || len(j.Checks.Windows) != 2 {
+		t.Errorf("%d strata, %d and %d blocks, %d windows: the test is invalid", len(j.Strata), j.Latency.Blocks, j.Failure.Blocks, len(j.Checks.Windows))
+	}
+}
+
 // TestNoRequestIsSaidAndNotEstimated when the traffic stops.
 func TestNoRequestIsSaidAndNotEstimated(t *testing.T) {
 	policy := Policy{FalseAlarm: 0.001, Tolerance: 0.05, Confidence: 0.95, Shares: []float64{0.5}}

@@ -49,7 +49,7 @@ func latencyOdds() []alternative {
 	return []alternative{{1.25, 0.4}, {1.6, 0.35}, {3, 0.15}, {12, 0.1}}
 }
 
-// latencyShifts are the alternatives of shiftRatio, in standard deviations of
+// latencyShifts are the alternatives of shiftRatios, in standard deviations of
 // the logarithm of the duration: +20 % beyond a tolerance of 5 % is 0.13 where
 // durations spread by a factor of e, and 0.4 where they spread by 1.4.
 func latencyShifts() [2]float64 { return [2]float64{0.15, 0.4} }
@@ -117,28 +117,7 @@ func (t latencyTest) observe(canary, stable *Histogram, tolerance, share float64
 
 // endBlock scores the block and sets the thresholds of the next.
 func (t latencyTest) endBlock() latencyTest {
-	odds, shifts := latencyOdds(), latencyShifts()
-	n := len(odds)*latencyQuantiles + len(shifts)
-	parts, ratios := make([]float64, n), make([]float64, n)
-	told := false
-	for i := range latencyQuantiles {
-		for j, a := range odds {
-			parts[i*len(odds)+j] = a.part * (1 - latencyShiftPart) / latencyQuantiles
-		}
-		if blockRatios(t.Block.at(i), odds, ratios[i*len(odds):]) {
-			told = true
-		}
-	}
-	for i, shift := range shifts {
-		at := len(odds)*latencyQuantiles + i
-		parts[at] = latencyShiftPart / float64(len(shifts))
-		if told {
-			ratios[at] = shiftRatio(&t.Block, shift)
-		}
-	}
-	if told {
-		t.eProcess = t.bet(parts, ratios)
-	}
+	t = t.score()
 	for i, n := range t.Block {
 		t.Total[i] += n
 	}
@@ -146,6 +125,34 @@ func (t latencyTest) endBlock() latencyTest {
 	if t.Learned >= latencyLearn {
 		t.At = buckets(t.Quantiles)
 	}
+	return t
+}
+
+// score bets on the block.
+func (t latencyTest) score() latencyTest {
+	odds, shifts := latencyOdds(), latencyShifts()
+	n := len(odds) * latencyQuantiles
+	ratios := make([]float64, n+len(shifts))
+	told := false
+	for i := range latencyQuantiles {
+		if blockRatios(t.Block.at(i), odds, ratios[i*len(odds):]) {
+			told = true
+		}
+	}
+	if !told {
+		return t
+	}
+	shiftRatios(&t.Block, shifts[:], ratios[n:])
+	parts := make([]float64, 0, len(ratios))
+	for range latencyQuantiles {
+		for _, a := range odds {
+			parts = append(parts, a.part*(1-latencyShiftPart)/latencyQuantiles)
+		}
+	}
+	for range shifts {
+		parts = append(parts, latencyShiftPart/float64(len(shifts)))
+	}
+	t.eProcess = t.bet(parts, ratios)
 	return t
 }
 
@@ -221,24 +228,16 @@ func buckets(quantiles float32s) (at [latencyQuantiles]int16) {
 	return at
 }
 
-// over counts the durations, and those in buckets above each of at.
+// over counts the durations, and those in buckets above each of at, which do not
+// fall.
 func (h *Histogram) over(at [latencyQuantiles]int16) (n int64, over [latencyQuantiles]int64) {
-	const together = 10 // divides histogramBuckets; most are empty, and their neighbours, too
-	for first := 0; first < histogramBuckets; first += together {
-		h := (*[together]uint32)(h[first:])
-		if h[0]|h[1]|h[2]|h[3]|h[4]|h[5]|h[6]|h[7]|h[8]|h[9] == 0 {
-			continue
-		}
-		for i, c := range h {
-			n += int64(c)
-			for k, a := range at {
-				if first+i > int(a) {
-					over[k] += int64(c)
-				}
-			}
-		}
+	end := histogramBuckets
+	for k := latencyQuantiles - 1; k >= 0; k-- {
+		first := min(max(0, int(at[k])+1), end)
+		n += count(h[first:end])
+		over[k], end = n, first
 	}
-	return n, over
+	return n + count(h[:end]), over
 }
 
 func durationText(d time.Duration) string {

@@ -250,49 +250,55 @@ func TestToleranceIsRoundedUpToBuckets(t *testing.T) {
 // mean ratio is 1 when the canary's requests are any of them, and the ratio
 // rises when one of the canary's takes longer.
 func TestShiftRatioIsAnEVariable(t *testing.T) {
-	for _, bins := range [][latencyQuantiles + 1]int64{{4, 3, 2, 1, 1}, {1, 0, 0, 0, 5}, {9, 1, 0, 1, 0}} {
+	for _, of := range []bins{{4, 3, 2, 1, 1}, {1, 0, 0, 0, 5}, {9, 1, 0, 1, 0}} {
 		for nc := int64(1); nc < 6; nc++ {
 			for _, shift := range latencyShifts() {
 				var mean, all float64
-				var pick func(bin int, left int64, canary [latencyQuantiles + 1]int64, ways float64)
-				pick = func(bin int, left int64, canary [latencyQuantiles + 1]int64, ways float64) {
+				var pick func(bin int, left int64, canary bins, ways float64)
+				pick = func(bin int, left int64, canary bins, ways float64) {
 					if bin > latencyQuantiles {
 						if left == 0 {
-							block := lateOf(canary, bins)
-							ratio := shiftRatio(&block, shift)
+							block := lateOf(canary, of)
+							ratio := oneShift(&block, shift)
 							mean += ways * math.Exp(ratio)
 							all += ways
 							for i := range latencyQuantiles {
 								if canary[i] > 0 {
-									slower, pool := canary, bins
+									slower, pool := canary, of
 									slower[i], slower[i+1] = slower[i]-1, slower[i+1]+1
 									pool[i], pool[i+1] = pool[i]-1, pool[i+1]+1
 									later := lateOf(slower, pool)
-									if r := shiftRatio(&later, shift); r < ratio-1e-9 {
-										t.Fatalf("%v of %v: ratio e^%v, and e^%v when one is slower", canary, bins, ratio, r)
+									if r := oneShift(&later, shift); r < ratio-1e-9 {
+										t.Fatalf("%v of %v: ratio e^%v, and e^%v when one is slower", canary, of, ratio, r)
 									}
 								}
 							}
 						}
 						return
 					}
-					for x := int64(0); x <= min(left, bins[bin]); x++ {
+					for x := int64(0); x <= min(left, of[bin]); x++ {
 						canary[bin] = x
-						pick(bin+1, left-x, canary, ways*choose(bins[bin], x))
+						pick(bin+1, left-x, canary, ways*choose(of[bin], x))
 					}
 				}
-				pick(0, nc, [latencyQuantiles + 1]int64{}, 1)
+				pick(0, nc, bins{}, 1)
 				if math.Abs(mean/all-1) > 1e-9 {
-					t.Errorf("%d of %v, shift %v: mean %v; want 1", nc, bins, shift, mean/all)
+					t.Errorf("%d of %v, shift %v: mean %v; want 1", nc, of, shift, mean/all)
 				}
 			}
 		}
 	}
 }
 
+func oneShift(block *late, shift float64) float64 {
+	var ratio [1]float64
+	shiftRatios(block, []float64{shift}, ratio[:])
+	return ratio[0]
+}
+
 // lateOf is a block with so many of the canary's and of all requests between
 // the thresholds.
-func lateOf(canary, all [latencyQuantiles + 1]int64) (l late) {
+func lateOf(canary, all bins) (l late) {
 	for i := range all {
 		l[0] += canary[i]
 		l[1] += all[i] - canary[i]
@@ -307,7 +313,7 @@ func lateOf(canary, all [latencyQuantiles + 1]int64) (l late) {
 // TestSelectionsAreCountedAsTheyAre multiplies the polynomial out, in units of
 // e^scale, the slow and obvious way.
 func TestSelectionsAreCountedAsTheyAre(t *testing.T) {
-	slow := func(all *[latencyQuantiles + 1]int64, weights *[latencyQuantiles + 1]float64, few int64) float64 {
+	slow := func(all *bins, weights *[latencyQuantiles + 1]float64, few int64) float64 {
 		sums, scale := make([]float64, few+1), 0.0
 		sums[0] = 1
 		for i, weight := range weights {
@@ -326,8 +332,9 @@ func TestSelectionsAreCountedAsTheyAre(t *testing.T) {
 		return math.Log(sums[few]) + scale
 	}
 	r := rand.New(rand.NewPCG(1, 2))
+	var room [3][selectionsRoom]float64
 	for range 2000 {
-		var all [latencyQuantiles + 1]int64
+		var all bins
 		var weights [latencyQuantiles + 1]float64
 		var n int64
 		for i, score := range latencyScores() {
@@ -342,27 +349,89 @@ func TestSelectionsAreCountedAsTheyAre(t *testing.T) {
 		if r.IntN(2) == 0 {
 			few = 1 + few/16
 		}
-		got, want := logSelections(&all, &weights, few), slow(&all, &weights, few)
+		got, want := logSelections(&room, &all, &weights, few), slow(&all, &weights, few)
 		if !(math.Abs(got-want) < 1e-11*max(1, want)) {
 			t.Fatalf("%d of %v, weighing %v: e^%v; want e^%v", few, all, weights, got, want)
 		}
 	}
 }
 
+// TestChancesAreAddedInOneOrder: to the last bit as one after the other, the slow
+// and obvious way. A judge is stored, and replayed by other versions of this code.
+func TestChancesAreAddedInOneOrder(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	random := func(n int) (chances []float64) {
+		for range n {
+			chances = append(chances, math.Exp(-40*r.Float64()))
+		}
+		return chances
+	}
+	room := make([]float64, 0, 20) // enough for some
+	for na := 1; na < 14; na++ {
+		for nb := 1; nb < 14; nb++ {
+			a, b := random(na), random(nb)
+			want := make([]float64, na+nb-1)
+			for i, p := range a {
+				for k, q := range b {
+					want[i+k] += p * q
+				}
+			}
+			if got := convolve(room, a, b); !slices.Equal(got, want) {
+				t.Errorf("%d and %d chances: %v; want %v", na, nb, got, want)
+			}
+		}
+	}
+}
+
+// TestLateDurationsAreCounted, whatever the thresholds are: two may be alike.
+func TestLateDurationsAreCounted(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for range 200 {
+		var h Histogram
+		for range r.IntN(300) {
+			h[r.IntN(histogramBuckets)]++
+		}
+		at := [latencyQuantiles]int16{}
+		for i := range at {
+			at[i] = int16(r.IntN(histogramBuckets + 10))
+		}
+		slices.Sort(at[:])
+		if r.IntN(3) == 0 {
+			at[2] = at[1]
+		}
+		var all int64
+		var want [latencyQuantiles]int64
+		for i, n := range h {
+			all += int64(n)
+			for k, a := range at {
+				if i > int(a) {
+					want[k] += int64(n)
+				}
+			}
+		}
+		if n, over := h.over(at); n != all || over != want {
+			t.Errorf("over(%v) = %d, %v; want %d, %v", at, n, over, all, want)
+		}
+		if n, over := h.beyond(at[0]); n != all || over != want[0] {
+			t.Errorf("beyond(%d) = %d, %d; want %d, %d", at[0], n, over, all, want[0])
+		}
+	}
+}
+
 func TestLargeBlocksStayFinite(t *testing.T) {
-	for _, all := range [][latencyQuantiles + 1]int64{{900, 500, 300, 100, 200}, {0, 0, 0, 0, 3000}, {1e6, 1e6, 1e6, 1e5, 1e5}} {
-		var canary [latencyQuantiles + 1]int64
+	for _, all := range []bins{{900, 500, 300, 100, 200}, {0, 0, 0, 0, 3000}, {1e6, 1e6, 1e6, 1e5, 1e5}} {
+		var canary bins
 		for i, n := range all {
 			canary[i] = n * int64(i+1) / 8
 		}
 		block := lateOf(canary, all)
 		for _, shift := range latencyShifts() {
-			if r := shiftRatio(&block, shift); math.IsNaN(r) || math.IsInf(r, 0) {
+			if r := oneShift(&block, shift); math.IsNaN(r) || math.IsInf(r, 0) {
 				t.Errorf("%v: %v", all, r)
 			}
 		}
 		// With hardly any shift all selections weigh the same.
-		if r := shiftRatio(&block, 1e-9); math.Abs(r) > 1e-4 {
+		if r := oneShift(&block, 1e-9); math.Abs(r) > 1e-4 {
 			t.Errorf("%v without a shift: ratio e^%v; want 1", all, r)
 		}
 	}

@@ -16,8 +16,9 @@ func latencyScores() [latencyQuantiles + 1]float64 {
 // of requests alone.
 const shiftMost = 4_000_000
 
-// shiftRatio is the log likelihood ratio of one block against "no slower" when
-// each of the canary's requests is heavier by e^(shift·score).
+// shiftRatios writes, for each of the shifts, the log likelihood ratio of one
+// block against "no slower" when each of the canary's requests is heavier by
+// e^(shift·score). It writes nothing when the block tells nothing.
 //
 // Given the block's requests of both sides, and how many are between which
 // thresholds, the canary's are a random selection of them. Under the
@@ -25,8 +26,8 @@ const shiftMost = 4_000_000
 // the mean over all selections that has mean 1. It rises with each duration of
 // the canary's and falls with each of stable's, so that its mean is at most 1 in
 // stochastic order, too.
-func shiftRatio(block *late, shift float64) float64 {
-	var all, canary [latencyQuantiles + 1]int64
+func shiftRatios(block *late, shifts, ratios []float64) {
+	var all, canary bins
 	beyond := Counts{CanaryFailures: block[0], StableFailures: block[1]}
 	for i := range all {
 		var next Counts
@@ -39,7 +40,7 @@ func shiftRatio(block *late, shift float64) float64 {
 	}
 	n, few := block.requests(), min(block[0], block[1])
 	if few == 0 || n*few > shiftMost {
-		return 0
+		return
 	}
 	// The fewer are selected: choosing stable's is leaving the canary's.
 	selected, sign := canary, 1.0
@@ -49,15 +50,25 @@ func shiftRatio(block *late, shift float64) float64 {
 			selected[i] = all[i] - canary[i]
 		}
 	}
-	var weights [latencyQuantiles + 1]float64
-	score := 0.0
-	for i, of := range latencyScores() {
-		theta := sign * shift * of
-		weights[i] = math.Exp(theta)
-		score += theta * float64(selected[i])
+	var room [3][selectionsRoom]float64
+	ways := logChoose(n, few)
+	for i, shift := range shifts {
+		var weights [latencyQuantiles + 1]float64
+		score := 0.0
+		for i, of := range latencyScores() {
+			theta := sign * shift * of
+			weights[i] = math.Exp(theta)
+			score += theta * float64(selected[i])
+		}
+		ratios[i] = score - (logSelections(&room, &all, &weights, few) - ways)
 	}
-	return score - (logSelections(&all, &weights, few) - logChoose(n, few))
 }
+
+// bins are numbers of requests between the thresholds of a block.
+type bins [latencyQuantiles + 1]int64
+
+// selectionsRoom is enough for the blocks of some thousand requests.
+const selectionsRoom = 512
 
 // logSelections is the logarithm of the sum, over all ways to select so many of
 // all, of the product of the weights of what is selected: an elementary symmetric
@@ -67,11 +78,10 @@ func shiftRatio(block *late, shift float64) float64 {
 // a chance of that term divided by the whole product. The x that selects few on
 // average makes this a likely number, so that of the binomial numbers of
 // each bin the unlikely ones may be left out: some √n of n remain.
-func logSelections(all *[latencyQuantiles + 1]int64, weights *[latencyQuantiles + 1]float64, few int64) float64 {
+func logSelections(room *[3][selectionsRoom]float64, all *bins, weights *[latencyQuantiles + 1]float64, few int64) float64 {
 	x := evenOdds(all, weights, few)
 	product := -float64(few) * math.Log(x)
 	// sums[j] is the chance that from+j are selected of the bins so far.
-	var room [3][64]float64
 	sums, next, from := append(room[0][:0], 1), room[1][:0], int64(0)
 	for i := latencyQuantiles; i > 0; i-- { // from the smallest bin, as a rule
 		if all[i] == 0 {
@@ -95,7 +105,7 @@ func logSelections(all *[latencyQuantiles + 1]int64, weights *[latencyQuantiles 
 }
 
 // evenOdds is about the x at which odds of weight·x select few of all on average.
-func evenOdds(all *[latencyQuantiles + 1]int64, weights *[latencyQuantiles + 1]float64, few int64) float64 {
+func evenOdds(all *bins, weights *[latencyQuantiles + 1]float64, few int64) float64 {
 	var n int64
 	for _, of := range all {
 		n += of
@@ -155,13 +165,29 @@ func binomialChances(room []float64, n int64, odds float64, most int64) (least i
 }
 
 // convolve returns the chances of the sum of two numbers, in room if it is enough.
+// Each of them adds up in the order of a. Four of a are taken at a time, as
+// reading and writing sums takes longer than adding to them.
 func convolve(room, a, b []float64) []float64 {
-	out := slices.Grow(room[:0], len(a)+len(b)-1)[:len(a)+len(b)-1]
+	n := len(a) + len(b) - 1
+	out := slices.Grow(room[:0], n)[:n]
 	clear(out)
-	for i, p := range a {
-		row := out[i : i+len(b)]
-		for j, q := range b {
-			row[j] += p * q
+	i := 0
+	for ; i+4 <= len(a); i += 4 {
+		p0, p1, p2, p3 := a[i], a[i+1], a[i+2], a[i+3]
+		var q1, q2, q3 float64 // of b, before q0
+		row, rest := out[i:][:len(b)], out[i+len(b):]
+		for k, q0 := range b {
+			row[k] = row[k] + p0*q0 + p1*q1 + p2*q2 + p3*q3
+			q1, q2, q3 = q0, q1, q2
+		}
+		rest[0] = rest[0] + p1*q1 + p2*q2 + p3*q3
+		rest[1] = rest[1] + p2*q1 + p3*q2
+		rest[2] = rest[2] + p3*q1
+	}
+	for ; i < len(a); i++ {
+		row := out[i:][:len(b)]
+		for k, q := range b {
+			row[k] += a[i] * q
 		}
 	}
 	return out

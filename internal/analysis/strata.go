@@ -73,15 +73,15 @@ func (q quad) add(o quad) quad {
 
 // observeStrata asks about each endpoint that was asked for, by requests, or
 // users, of which the canary got a share; kind comes before their names.
-func (j Judge) observeStrata(policy Policy, kind string, seen []Stratum, share float64, byUser, latency bool) Judge {
+func (j *Judge) observeStrata(policy Policy, kind string, seen []Stratum, share float64, byUser, latency bool) {
 	if len(seen) == 0 {
-		return j
+		return
 	}
 	j.Strata = slices.Clone(j.Strata)
 	for i := range seen {
 		s := &seen[i]
 		name := kind + s.Name
-		k := slices.IndexFunc(j.Strata, func(t stratumTest) bool { return t.Name == name })
+		k := j.stratum(name)
 		if k < 0 {
 			if len(j.Strata) > MaxStrata {
 				continue // more than were promised: the total has them
@@ -103,7 +103,16 @@ func (j Judge) observeStrata(policy Policy, kind string, seen []Stratum, share f
 			t.Latency = t.Latency.observe(canary, stable, policy.LatencyTolerance, share)
 		}
 	}
-	return j
+}
+
+// stratum is the index of the endpoint of that name; -1 without one.
+func (j *Judge) stratum(name string) int {
+	for k := range j.Strata { // not by value: they are large
+		if j.Strata[k].Name == name {
+			return k
+		}
+	}
+	return -1
 }
 
 // seen is what the endpoint did so far.

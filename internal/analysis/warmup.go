@@ -35,7 +35,7 @@ const muteFactor = 10
 // is no part of users' requests, and judged by endpoint alone: see strata.go.
 // Canary and stable are what the judge goes by: requests, or users where these
 // stay on a side. Doubt goes by requests always, of which there are more.
-func (j Judge) observeLatency(policy Policy, seen *Samples, canary, stable *Histogram, warm bool) Judge {
+func (j *Judge) observeLatency(policy Policy, seen *Samples, canary, stable *Histogram, warm bool) {
 	tolerance := policy.LatencyTolerance
 	switch {
 	case tolerance <= 0:
@@ -53,7 +53,6 @@ func (j Judge) observeLatency(policy Policy, seen *Samples, canary, stable *Hist
 			j.Early, j.Own.Early = latencyTest{}, latencyTest{}
 		}
 	}
-	return j
 }
 
 // judged counts the canary's durations that the judge itself has compared.
