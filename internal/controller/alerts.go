@@ -73,6 +73,18 @@ func (a *alerts) tell(ctx context.Context, r *v1alpha1.Release, alert notify.Ale
 	}
 }
 
+// idle reports whether nothing waits, nor is on its way.
+func (a *alerts) idle() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, box := range a.boxes {
+		if box.busy {
+			return false
+		}
+	}
+	return true
+}
+
 // empty sends what waits, until nothing does.
 func (a *alerts) empty(ctx context.Context, box *outbox) {
 	for {

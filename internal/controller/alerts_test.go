@@ -159,13 +159,7 @@ func (a *alerts) settle(t *testing.T) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for t.Context().Err() == nil {
-		a.mu.Lock()
-		busy := false
-		for _, box := range a.boxes {
-			busy = busy || box.busy
-		}
-		a.mu.Unlock()
-		if !busy {
+		if a.idle() {
 			return
 		}
 		<-tick.C

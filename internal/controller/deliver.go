@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +72,9 @@ type delivery struct {
 	measures measures
 	own      ownLoad
 	alerts   alerts
-	settled  bool // both sides were seen ready by this process
+	told     int       // of journal.Untold, by this process
+	serving  time.Time // when this process first saw a pod of stable; zero = not yet
+	settled  bool      // failures count: see settle
 	wish     wish
 	divided  divided
 	trouble  trouble
@@ -99,6 +102,9 @@ type journal struct {
 	// show any more when it ends.
 	From v1alpha1.Version `json:"from,omitzero"`
 	To   v1alpha1.Version `json:"to,omitzero"`
+	// Untold is what nobody, or not everybody, was told of yet: it is stored
+	// with the decision that it tells of, so that no crash can swallow it.
+	Untold []rollout.Event `json:"untold,omitempty"`
 }
 
 // Run works until ctx ends.
@@ -286,10 +292,12 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 		run.journal.Command = taken(in.Command, events, now)
 	}
 	d.record(rel, run, was, in, events)
+	run.journal.Untold = slices.Concat(run.journal.Untold, events)
 	if err := d.store(ctx, rel, run, now); err != nil {
 		return err
 	}
-	d.tell(ctx, rel, run, append(events, run.outage.look(unserved(rel, &run.journal.State), run, now)...))
+	d.tell(ctx, rel, run)
+	d.tellOf(ctx, rel, run, run.outage.look(unserved(rel, &run.journal.State), run, now))
 	run.hooks.keep(ctx, run.stored.State.Want().Hooks, func(c rollout.HookCall) (order, error) { return d.order(rel, run, c) })
 	run.measures.due(ctx, rel, &run.stored.State, now)
 	d.sendOwn(ctx, rel, run)
@@ -310,8 +318,19 @@ func (d *Deliver) hear(rel *kube.Delivery, run *delivery, in *rollout.Input) {
 	run.frozen = in.Frozen
 }
 
-// tell says what happened to whoever wants to know.
-func (d *Deliver) tell(ctx context.Context, rel *kube.Delivery, run *delivery, events []rollout.Event) {
+// tell says what was decided. It stays in the journal until the last chat system
+// has it, so that the next process tells it once more rather than never.
+func (d *Deliver) tell(ctx context.Context, rel *kube.Delivery, run *delivery) {
+	d.tellOf(ctx, rel, run, run.journal.Untold[run.told:])
+	run.journal.Untold = run.journal.Untold[max(0, len(run.journal.Untold)-mostAlerts):]
+	run.told = len(run.journal.Untold)
+	if run.alerts.idle() {
+		run.journal.Untold, run.told = nil, 0
+	}
+}
+
+// tellOf says what happened to whoever wants to know.
+func (d *Deliver) tellOf(ctx context.Context, rel *kube.Delivery, run *delivery, events []rollout.Event) {
 	for _, e := range events {
 		d.API.Event(rel.Release, e.Warning, e.Reason, e.Message)
 		d.Log.Info(e.Message, "release", rel.Release.Name, "event", e.Reason)

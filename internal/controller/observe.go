@@ -17,11 +17,7 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 		Warm:      d.workload(rel, rel.Warm, rel.Names.WarmService),
 		Suspended: rel.Release.Spec.Suspend,
 	}
-	// After a restart all pods start anew. What fails until both sides are
-	// back says nothing about the version.
-	if in.Stable.Ready && (in.Target.Ready || !run.stored.State.Want().CanaryScaled) {
-		run.settled = true
-	}
+	run.settle(&in)
 	in.Ack = d.ack(rel, run)
 	if !run.stored.State.Split { // later the stable copy has as many as there are in all
 		in.Pods = max(rel.Target.Replicas, rel.Stable.Replicas)
@@ -38,6 +34,23 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 	in.Served = counted.Served[string(run.stored.State.Want().StableRevision)]
 	in.FirstCanary = run.tally.Run().FirstCanary
 	return in
+}
+
+// settle says from when on failures count. After a restart all pods start anew,
+// and what fails until both sides are back says nothing about the version,
+// unless the canary does not come back while stable does.
+func (run *delivery) settle(in *rollout.Input) {
+	if run.serving.IsZero() && in.Stable.Pods > 0 {
+		run.serving = in.Now
+	}
+	patience := 30 * time.Second
+	if in.Target.Pods > 0 {
+		patience = 5 * time.Second // some are back: the others need about as long, or crash
+	}
+	ready := in.Stable.Ready && (in.Target.Ready || !run.stored.State.Want().CanaryScaled)
+	if ready || !run.serving.IsZero() && in.Now.Sub(run.serving) >= patience {
+		run.settled = true
+	}
 }
 
 // workload is ready when its Deployment says so and the proxies know enough of

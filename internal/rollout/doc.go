@@ -12,8 +12,9 @@
 //     and again.
 //
 // A crash between any two of these is harmless: before 2 nothing happened, and
-// after 2 the next process makes the same world from the same state. Events
-// may be told twice; a call of a hook is repeated with the ID that it had.
+// after 2 the next process makes the same world from the same state. Events,
+// which are stored with the state until they are told, may be told twice; a call
+// of a hook is repeated with the ID that it had.
 // Where several processes may lead, one that takes over has to write the state
 // once before it acts: the write of a leader that was not told is then refused.
 //

@@ -7,7 +7,8 @@ import (
 )
 
 // Event tells what happened, to people by Message and to machines by the rest.
-// It may be told twice after a crash.
+// It is to be stored with the state that it came with until it is told, so that
+// a crash may let it be told twice, but not never.
 type Event struct {
 	Warning bool   `json:"warning,omitempty"`
 	Reason  string `json:"reason"`  // CamelCase: RunStarted, StepReached, ...
