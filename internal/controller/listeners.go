@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"serin.dev/serin/internal/kube"
@@ -82,8 +84,14 @@ func (l *listeners) want(keys map[listenerKey]mesh.Labels) []error {
 		listener, err := l.listen(key, labels)
 		if err == nil {
 			l.open[key] = listener
-			delete(l.refused, key)
+			if _, was := l.refused[key]; was {
+				l.log.Info("the listener is open now", "address", key.address)
+				delete(l.refused, key)
+			}
 			continue
+		}
+		if errors.Is(err, syscall.EADDRINUSE) && key.kind != gateway { // of those the Gateway's own objection says more
+			err = fmt.Errorf("%w: stop the program that has it; this is tried again every %v", err, relisten)
 		}
 		if l.refused[key] != err.Error() {
 			l.refused[key] = err.Error()

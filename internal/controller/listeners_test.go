@@ -1,15 +1,46 @@
 package controller
 
 import (
+	"context"
+	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/mesh"
+	"serin.dev/serin/internal/proxy"
 )
+
+func TestATakenAddressIsToldOnceAndOpenedWhenItIsFree(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := proxy.New(proxy.Config{Loops: 1})
+	defer p.Shutdown(context.Background())
+	l := &listeners{proxy: p, log: slog.New(slog.DiscardHandler)}
+	defer l.closeAll()
+	want := map[listenerKey]mesh.Labels{{kind: outbound, address: other.Addr().String()}: nil}
+
+	errs := l.want(want)
+	if len(errs) != 1 || !strings.Contains(errs[0].Error(), other.Addr().String()) || !strings.Contains(errs[0].Error(), "stop the program that has it") {
+		t.Fatalf("a taken address gives %v, want what to do about it", errs)
+	}
+	if errs := l.want(want); len(errs) != 0 {
+		t.Errorf("it is told again: %v", errs)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if errs := l.want(want); len(errs) != 0 || len(l.open) != 1 || len(l.refused) != 0 {
+		t.Errorf("with the address free: %v, %d open, %d refused", errs, len(l.open), len(l.refused))
+	}
+}
 
 func TestUpstreamsListenAtThePodAndAtLocalhost(t *testing.T) {
 	pod := func(ip, name, revision string, port uint16, service mesh.ServiceName) kube.PodListeners {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 const (
@@ -32,7 +35,7 @@ type network struct {
 	holder net.Listener // held for life: whoever holds it owns N
 
 	mu      sync.Mutex
-	pods    map[netip.Addr]bool
+	pods    map[netip.Addr]types.UID // the pod that has the address
 	nextPod int
 	service map[netip.Addr]bool
 }
@@ -44,7 +47,7 @@ type network struct {
 // process only, within the same network namespace as the addresses, and frees
 // it when that process dies.
 func claimNetwork(dataDir string) (*network, error) {
-	nw := &network{pods: map[netip.Addr]bool{}, service: map[netip.Addr]bool{}}
+	nw := &network{pods: map[netip.Addr]types.UID{}, service: map[netip.Addr]bool{}}
 	if runtime.GOOS != "linux" {
 		return nw, nil
 	}
@@ -84,17 +87,28 @@ func (nw *network) close() error {
 // shared reports whether all pods have the same address.
 func (nw *network) shared() bool { return nw.n == 0 }
 
+// keepPod says that a pod of an earlier run has this address. No other pod gets
+// it before releasePod, though the pod itself may never run again: as long as
+// its object is there, so are its listeners.
+func (nw *network) keepPod(pod types.UID, ip string) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	if a, err := netip.ParseAddr(ip); err == nil && nw.holdsPod(a) && nw.pods[a] == "" {
+		nw.pods[a] = pod
+	}
+}
+
 // takePod returns an address that no other pod has: want if that is possible.
 // Addresses come round in order, so that a route to a pod that is gone does
 // not find its successor.
-func (nw *network) takePod(want string) (netip.Addr, error) {
+func (nw *network) takePod(pod types.UID, want string) (netip.Addr, error) {
 	if nw.shared() {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 	}
 	nw.mu.Lock()
 	defer nw.mu.Unlock()
-	if a, err := netip.ParseAddr(want); err == nil && nw.holdsPod(a) && !nw.pods[a] {
-		nw.pods[a] = true
+	if a, err := netip.ParseAddr(want); err == nil && nw.holdsPod(a) && (nw.pods[a] == "" || nw.pods[a] == pod) {
+		nw.pods[a] = pod
 		return a, nil
 	}
 	const count = firstServiceBlock * 254
@@ -102,19 +116,19 @@ func (nw *network) takePod(want string) (netip.Addr, error) {
 		i := nw.nextPod % count
 		nw.nextPod++
 		a := netip.AddrFrom4([4]byte{127, nw.n, byte(i / 254), byte(i%254 + 1)})
-		if !nw.pods[a] {
-			nw.pods[a] = true
+		if nw.pods[a] == "" {
+			nw.pods[a] = pod
 			return a, nil
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("all %d pod addresses of 127.%d.0.0/16 are in use", count, nw.n)
 }
 
-// releasePod makes the address free for a later pod.
-func (nw *network) releasePod(a netip.Addr) {
+// releasePod makes the pod's address free for a later one.
+func (nw *network) releasePod(pod types.UID) {
 	nw.mu.Lock()
 	defer nw.mu.Unlock()
-	delete(nw.pods, a)
+	maps.DeleteFunc(nw.pods, func(_ netip.Addr, holder types.UID) bool { return holder == pod })
 }
 
 // holdsPod reports whether the address is one that this node gives to pods.

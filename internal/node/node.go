@@ -223,7 +223,8 @@ func nodeName(dataDir string) (string, error) {
 	return name, nil
 }
 
-// interruptAll writes that no pod of this node is ready, to pods and slices.
+// interruptAll writes that no pod of this node is ready, to pods and slices, and
+// keeps their addresses for them.
 // There is one node at a time: pods of another one are left from a machine whose
 // place this one took, and others are made for them here.
 func (n *Node) interruptAll(ctx context.Context) error {
@@ -240,6 +241,7 @@ func (n *Node) interruptAll(ctx context.Context) error {
 			}
 			continue
 		}
+		n.network.keepPod(o.UID, o.Status.PodIP)
 		if o.Spec.NodeName == "" || over(o) || o.Status.Phase == "" {
 			continue
 		}

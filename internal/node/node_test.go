@@ -733,19 +733,52 @@ func TestANodeClaimsANetworkForItself(t *testing.T) {
 	if a.n == b.n {
 		t.Errorf("both have 127.%d.0.0/16", a.n)
 	}
-	ip1, _ := a.takePod("")
-	ip2, _ := a.takePod(ip1.String())
+	ip1, _ := a.takePod("one", "")
+	ip2, _ := a.takePod("two", ip1.String())
 	if ip1 == ip2 {
 		t.Errorf("two pods have %s", ip1)
 	}
-	a.releasePod(ip1)
-	if ip3, _ := a.takePod(""); ip3 == ip1 {
+	a.releasePod("one")
+	if ip3, _ := a.takePod("three", ""); ip3 == ip1 {
 		t.Errorf("%s comes back at once", ip1)
 	}
-	if ip4, _ := a.takePod(ip1.String()); ip4 != ip1 {
+	if ip4, _ := a.takePod("four", ip1.String()); ip4 != ip1 {
 		t.Errorf("a pod that had %s gets %s", ip1, ip4)
 	}
 	if err := a.close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A pod that an earlier run left behind has its address, and its listeners, until
+// its object is gone: also one that is not run any more.
+func TestANewPodDoesNotGetTheAddressOfOneThatIsEnding(t *testing.T) {
+	nw, err := claimNetwork(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nw.close()
+	first, err := nw.takePod("before", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nw.releasePod("before")
+	nw.nextPod = 0 // as when the node was started anew
+	nw.keepPod("ending", first.String())
+	nw.keepPod("elsewhere", "10.0.0.1") // not an address of this node
+	nw.keepPod("pending", "")
+	nw.keepPod("double", first.String()) // of two pods with one address, the first keeps it
+	if got, _ := nw.takePod("new", ""); got == first {
+		t.Errorf("a new pod has %s, which is another's", got)
+	}
+	if got, _ := nw.takePod("double", first.String()); got == first {
+		t.Errorf("two pods have %s", got)
+	}
+	if got, _ := nw.takePod("ending", first.String()); got != first {
+		t.Errorf("the pod with %s has %s when it runs again", first, got)
+	}
+	nw.releasePod("ending")
+	if got, _ := nw.takePod("later", first.String()); got != first {
+		t.Errorf("%s is not free when its pod is gone", first)
 	}
 }

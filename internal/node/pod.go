@@ -149,6 +149,7 @@ func (p *pod) stopWithin(d time.Duration) {
 // is gone, or when ctx ends and its processes are gone.
 func (p *pod) run(ctx context.Context) {
 	o := p.object()
+	defer p.node.network.releasePod(o.UID)
 	p.node.logs.open(o.Namespace, o.Name, string(o.UID), p.containerNames())
 	if over(o) {
 		p.await(ctx)
@@ -162,7 +163,7 @@ func (p *pod) run(ctx context.Context) {
 	if !p.settle(ctx) {
 		return
 	}
-	defer p.unsettle()
+	defer p.releaseOutbound()
 	reporting, stopReports := context.WithCancel(ctx)
 	defer stopReports()
 	var reporter sync.WaitGroup
@@ -226,7 +227,7 @@ func (p *pod) await(ctx context.Context) {
 // false when the pod or the node is gone first.
 func (p *pod) settle(ctx context.Context) bool {
 	o := p.object()
-	ip, err := p.node.network.takePod(o.Status.PodIP)
+	ip, err := p.node.network.takePod(o.UID, o.Status.PodIP)
 	for wait := firstBackOff; err != nil; wait = nextBackOff(wait, 0) {
 		p.event(corev1.EventTypeWarning, "FailedScheduling", err.Error())
 		select {
@@ -238,7 +239,7 @@ func (p *pod) settle(ctx context.Context) bool {
 		if !pause(ctx, wait) {
 			return false
 		}
-		ip, err = p.node.network.takePod(o.Status.PodIP)
+		ip, err = p.node.network.takePod(o.UID, o.Status.PodIP)
 	}
 	p.ip = ip
 	port := outboundPort
@@ -258,13 +259,15 @@ func (p *pod) settle(ctx context.Context) bool {
 	return true
 }
 
-func (p *pod) unsettle() {
-	p.node.network.releasePod(p.ip)
-	if p.node.network.shared() {
-		if _, port, err := net.SplitHostPort(p.outbound); err == nil {
-			if n, err := strconv.Atoi(port); err == nil {
-				p.node.ports.release(n)
-			}
+// releaseOutbound gives back the port of the pod's proxy, where pods share one
+// address.
+func (p *pod) releaseOutbound() {
+	if !p.node.network.shared() {
+		return
+	}
+	if _, port, err := net.SplitHostPort(p.outbound); err == nil {
+		if n, err := strconv.Atoi(port); err == nil {
+			p.node.ports.release(n)
 		}
 	}
 }
