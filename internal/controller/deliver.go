@@ -65,7 +65,8 @@ type delivery struct {
 	storedAt time.Time
 
 	plan     rollout.Plan
-	planned  bool
+	planned  bool  // it is one that a spec asks for
+	problem  error // why the spec, or the objects, cannot be worked with
 	tally    *telemetry.Tally
 	before   v1alpha1.Count // canary requests of this run before a restart
 	hooks    hooks
@@ -105,6 +106,9 @@ type journal struct {
 	// Untold is what nobody, or not everybody, was told of yet: it is stored
 	// with the decision that it tells of, so that no crash can swallow it.
 	Untold []rollout.Event `json:"untold,omitempty"`
+	// Spec is the last good one, while a run is on: it stays in force where
+	// the Release's own cannot be worked with any more.
+	Spec *v1alpha1.ReleaseSpec `json:"spec,omitempty"`
 }
 
 // Run works until ctx ends.
@@ -138,13 +142,14 @@ func (d *Deliver) pass(ctx context.Context) time.Duration {
 	next := idleTick
 	seen := map[string]bool{}
 	d.all = others{}
-	for _, rel := range all {
+	for i, rel := range all {
 		uid := string(rel.Release.UID)
 		seen[uid] = true
 		if d.runs[uid] == nil {
 			d.runs[uid] = d.begin(rel)
 		}
-		d.all[nameOfRelease(rel.Release)] = other{rel, &d.runs[uid].journal.State}
+		all[i] = d.runs[uid].inForce(rel, d.API.Delivery)
+		d.all[nameOfRelease(rel.Release)] = other{all[i], &d.runs[uid].journal.State}
 	}
 	next = min(next, d.experiments(ctx, all))
 	for _, rel := range all {
@@ -206,7 +211,7 @@ func (d *Deliver) begin(rel *kube.Delivery) *delivery {
 	run.measures.from, run.measures.wake = sources{d.API}, d.wake.Give
 	run.alerts.read = d.API.AlertProvider
 	run.own.send = load.Run
-	d.newTally(rel, run)
+	d.newTally(run.inForce(rel, d.API.Delivery), run)
 	return run
 }
 
@@ -258,23 +263,19 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	if rel.Release.DeletionTimestamp != nil {
 		return d.handBack(ctx, rel, run)
 	}
-	plan, err := planOf(&rel.Release.Spec)
-	if err != nil {
-		return d.refuse(ctx, rel, run, err)
+	if run.problem != nil && !run.on() {
+		return d.refuse(ctx, rel, run, run.problem)
 	}
-	if rel.Problem != nil {
-		return d.refuse(ctx, rel, run, rel.Problem)
-	}
-	run.plan, run.planned = plan, true
-	if err := d.API.SetFinalizer(ctx, rel.Release, true); err != nil {
-		return err
+	notMarked := d.API.SetFinalizer(ctx, rel.Release, true)
+	if notMarked != nil && !run.on() {
+		return notMarked
 	}
 	now := time.Now()
 	if run.stored.State.MustWrite(run.journal.State) {
 		// A decision that could not be written stands; nothing is decided on
 		// top of it before it is durable.
 		if err := d.store(ctx, rel, run, now); err != nil {
-			return err
+			return d.keepUp(ctx, rel, run, err)
 		}
 	}
 	in := d.observe(rel, run, now)
@@ -294,22 +295,32 @@ func (d *Deliver) one(ctx context.Context, rel *kube.Delivery, run *delivery) er
 	d.record(rel, run, was, in, events)
 	run.journal.Untold = slices.Concat(run.journal.Untold, events)
 	if err := d.store(ctx, rel, run, now); err != nil {
-		return err
+		return d.keepUp(ctx, rel, run, err)
 	}
 	d.tell(ctx, rel, run)
 	d.tellOf(ctx, rel, run, run.outage.look(unserved(rel, &run.journal.State), run, now))
 	run.hooks.keep(ctx, run.stored.State.Want().Hooks, func(c rollout.HookCall) (order, error) { return d.order(rel, run, c) })
 	run.measures.due(ctx, rel, &run.stored.State, now)
 	d.sendOwn(ctx, rel, run)
-	if err := d.make(ctx, rel, run); err != nil {
+	if err := errors.Join(run.problem, notMarked, d.make(ctx, rel, run)); err != nil {
 		return inOneLine{err}
 	}
 	return run.hidden.look(d.Acks, rel, &in, run.stored.State.Phase != rollout.Idle)
 }
 
+// keepUp makes true what was stored before something could not be stored, unless
+// that is because another process has moved the release on.
+func (d *Deliver) keepUp(ctx context.Context, rel *kube.Delivery, run *delivery, cause error) error {
+	if errors.Is(cause, kube.ErrOvertaken) || run.stored.State.Phase == "" {
+		return cause
+	}
+	return inOneLine{errors.Join(cause, run.problem, d.make(ctx, rel, run))}
+}
+
 // hear adds to an input what people and other systems said.
 func (d *Deliver) hear(rel *kube.Delivery, run *delivery, in *rollout.Input) {
 	in.Command = commandOf(rel.Release)
+	run.hearProblem(rel, in)
 	in.Hooks = run.hooks.results()
 	in.Samples.Measured = run.measures.take()
 	in.Frozen = d.API.Frozen(rel.Release)
@@ -340,13 +351,9 @@ func (d *Deliver) tellOf(ctx context.Context, rel *kube.Delivery, run *delivery,
 
 // refuse says why the Release cannot be worked with; everything stays as it is.
 func (d *Deliver) refuse(ctx context.Context, rel *kube.Delivery, run *delivery, cause error) error {
-	no, reason := false, "Invalid"
-	if errors.Is(cause, kube.ErrTaken) {
-		reason = "Conflict"
-	}
 	status := run.status.DeepCopy()
 	status.ObservedGeneration = rel.Release.Generation
-	status.SetCondition(v1alpha1.ConditionAccepted, &no, reason, cause.Error(), rel.Release.Generation, time.Now())
+	setAccepted(status, cause, rel.Release.Generation, time.Now())
 	status.Reason = cause.Error()
 	if err := d.write(ctx, rel, run, status); err != nil {
 		return err
@@ -389,6 +396,10 @@ func (d *Deliver) advance(rel *kube.Delivery, run *delivery, next rollout.State)
 		run.journal.Cause = nil
 		from, to := d.version(rel, run, next.Run.From), d.version(rel, run, next.Run.To)
 		run.journal.From, run.journal.To = from, to
+	}
+	run.journal.Spec = nil
+	if next.Canary != "" && run.planned {
+		run.journal.Spec = &rel.Release.Spec // rel is this look's own copy
 	}
 	if next.Run.Number != was.Run.Number || next.ByPods != was.ByPods {
 		d.newTally(rel, run)

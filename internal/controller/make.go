@@ -17,6 +17,12 @@ func (d *Deliver) make(ctx context.Context, rel *kube.Delivery, run *delivery) e
 	state := run.stored.State
 	want := state.Want()
 	more := getsMore(rel, want)
+	if rel.Holder != "" { // all but its own routes may be the other's
+		if more || !want.Split || want.ByPods {
+			return nil
+		}
+		return d.API.MakeTraffic(ctx, rel, want.Traffic, previews(state))
+	}
 	var moved error
 	if !more {
 		moved = d.moveTraffic(ctx, rel, run, want)

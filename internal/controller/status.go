@@ -2,6 +2,7 @@ package controller
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -77,6 +78,7 @@ func (d *Deliver) statusOf(rel *kube.Delivery, run *delivery, now time.Time) (*v
 		out.WaitingFor, out.Wait = reason, string(s.Wait)
 	}
 	addHistory(out, run, say)
+	setAccepted(out, run.problem, rel.Release.Generation, now)
 	setConditions(out, &s, servesText(rel), unserved(rel, &s), rel.Release.Generation, now)
 	setPromoted(out, &s, &rel.Target, say, rel.Release.Generation, now)
 	setEnoughTraffic(out, run, rel.Release.Generation, now)
@@ -170,9 +172,22 @@ func servesText(rel *kube.Delivery) string {
 	return "serves users"
 }
 
+// setAccepted tells whether the Release can be worked with as it is; problem says
+// why not.
+func setAccepted(out *v1alpha1.ReleaseStatus, problem error, generation int64, now time.Time) {
+	yes, no := true, false
+	switch {
+	case problem == nil:
+		out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
+	case errors.Is(problem, kube.ErrTaken):
+		out.SetCondition(v1alpha1.ConditionAccepted, &no, "Conflict", problem.Error(), generation, now)
+	default:
+		out.SetCondition(v1alpha1.ConditionAccepted, &no, "Invalid", problem.Error(), generation, now)
+	}
+}
+
 func setConditions(out *v1alpha1.ReleaseStatus, s *rollout.State, serves, unserved string, generation int64, now time.Time) {
 	yes, no := true, false
-	out.SetCondition(v1alpha1.ConditionAccepted, &yes, "Valid", "the spec can be worked with", generation, now)
 	switch {
 	case initializing(s):
 		out.SetCondition(v1alpha1.ConditionReady, &no, "Initializing", out.Reason, generation, now)

@@ -12,19 +12,23 @@ import (
 )
 
 // claim finds out who has the objects that the Release needs. When somebody
-// else has one, d.Problem says so, and nothing of it may be touched: two hands
+// else has one, d.Problem says so, and that one may not be touched: two hands
 // on one Deployment or route would undo each other's work for ever.
 func (c *Client) claim(d *Delivery) {
+	deployments := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace)
+	// The lister's only error is "not found".
+	stable, err := deployments.Get(d.Names.Stable)
+	foreign := err == nil && !isCopyOf(d.Release, stable)
+	if foreign {
+		d.Stable = Workload{Message: fmt.Sprintf("deployment %s is not the stable copy", stable.Name)}
+	}
 	if holder := c.holder(d); holder != nil {
 		d.Holder = holder.Name
 		d.Problem = fmt.Errorf("%s %w, release %s: delete one of the two releases, or give this one another target or spec.service.name",
 			shared(NamesOf(holder), d.Names), ErrTaken, d.Holder)
 		return
 	}
-	deployments := c.coreInformers.Apps().V1().Deployments().Lister().Deployments(d.Names.Namespace)
-	// The lister's only error is "not found".
-	if stable, err := deployments.Get(d.Names.Stable); err == nil && !isCopyOf(d.Release, stable) {
-		d.Stable = Workload{Message: fmt.Sprintf("deployment %s is not the stable copy", stable.Name)}
+	if foreign {
 		d.Problem = fmt.Errorf("deployment %s %w, and the stable copy needs its name: rename or delete it", stable.Name, ErrTaken)
 		return
 	}

@@ -27,8 +27,9 @@ type Delivery struct {
 	Scaler  Scaler
 	// Holder is the Release that has this one's objects; "" = none.
 	Holder string
-	// Problem says why the objects are not to be touched, and what to change;
-	// it wraps ErrTaken where they belong to someone else. nil = none.
+	// Problem says why no run can begin or advance, and what to change; it
+	// wraps ErrTaken where an object belongs to someone else, which no write
+	// touches. nil = none.
 	Problem error
 
 	// experiment owns the routes where there is no Release: then Release is one
@@ -141,7 +142,7 @@ type RoutePart struct {
 func (c *Client) Releases() ([]*Delivery, error) {
 	var out []*Delivery
 	for _, obj := range c.releases.GetStore().List() {
-		d, err := c.delivery(obj.(*v1alpha1.Release).DeepCopy())
+		d, err := c.Delivery(obj.(*v1alpha1.Release).DeepCopy())
 		if err != nil {
 			return nil, err
 		}
@@ -163,7 +164,9 @@ func (c *Client) ReleaseObjects() []*v1alpha1.Release {
 	return out
 }
 
-func (c *Client) delivery(r *v1alpha1.Release) (*Delivery, error) {
+// Delivery reads what the API says about a Release, by the spec that it is given
+// with.
+func (c *Client) Delivery(r *v1alpha1.Release) (*Delivery, error) {
 	d := &Delivery{Release: r, Names: NamesOf(r)}
 	var err error
 	suffices := func(percent func(*v1alpha1.Readiness) int32) int32 {

@@ -21,6 +21,9 @@ func (c *Client) MakeStable(ctx context.Context, d *Delivery, revision string) e
 	if d.Stable.Exists && d.Stable.Revision == revision {
 		return c.repairCopies(ctx, d, revision)
 	}
+	if have, err := c.deployment(d, d.Names.Stable); err == nil && !isCopyOf(d.Release, have) {
+		return fmt.Errorf("%s: deployment %s %w", releaseName(d), have.Name, ErrTaken)
+	}
 	model := d.Names.Target
 	if !d.Target.Exists {
 		model = d.Names.Stable // it keeps all but its template

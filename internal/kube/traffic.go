@@ -73,7 +73,7 @@ func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, t rollout.Traffic
 	for _, vs := range want {
 		errs = append(errs, c.makeRoute(ctx, d, vs))
 	}
-	if d.Stable.Exists {
+	if d.Stable.Exists && d.Holder == "" {
 		stable, err := c.deployment(d, d.Names.Stable)
 		if err == nil {
 			err = c.makeService(ctx, d, d.Names.Service, stable.Spec.Selector.MatchLabels)

@@ -73,6 +73,9 @@ type Input struct {
 	// Frozen does the same, with the reason that somebody gave; "" = it is
 	// not.
 	Frozen string
+	// Blocked does the same, with what has to be settled first, such as an
+	// object that is somebody else's; "" = it is not.
+	Blocked string
 	// DependsOn are the releases that a new run has to wait for, because
 	// they run or are not promoted.
 	DependsOn []string

@@ -70,6 +70,8 @@ func (p *player) do(out *strings.Builder, words []string) {
 		p.hooks[args[0]] = strings.Join(args[1:], " ")
 	case "freeze": // freeze off|REASON...
 		p.in.Frozen = strings.TrimPrefix(strings.Join(args, " "), "off")
+	case "block": // block off|WHAT...
+		p.in.Blocked = strings.TrimPrefix(strings.Join(args, " "), "off")
 	case "depends": // depends none|NAMES...: on releases that are not promoted
 		p.in.DependsOn = slices.DeleteFunc(args, func(s string) bool { return s == "none" })
 	case "member": // member NAME STANDING [WHY...]: another of the set; its run began and was decided now

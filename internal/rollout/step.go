@@ -329,6 +329,8 @@ func (r *step) still() string {
 	switch {
 	case r.in.Frozen != "":
 		return "frozen: " + r.in.Frozen
+	case r.in.Blocked != "":
+		return "blocked: " + r.in.Blocked
 	case r.in.Suspended:
 		return "suspended"
 	}

@@ -166,6 +166,10 @@ func (w *walk) observe() {
 	if w.chance(0.05) {
 		in.Frozen = "holidays"
 	}
+	in.Blocked = ""
+	if w.chance(0.05) {
+		in.Blocked = "the route is somebody else's"
+	}
 	in.DependsOn = nil
 	if w.chance(0.05) {
 		in.DependsOn = []string{"catalog"}
