@@ -1,6 +1,9 @@
 package analysis
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // mostCounted is how much one look, and what waits to be scored, may count of
 // anything: more than a look ever sees, and little enough to be reckoned with,
@@ -18,9 +21,11 @@ func (s *Samples) Validate() error {
 		{s.Spared.CanaryFailures - s.Spared.CanaryRequests, s.Spared.StableFailures - s.Spared.StableRequests},
 		{s.DirectRequests, s.DirectFailures, s.DirectSpared, s.DirectFailures - s.DirectSpared},
 	}
+	sums := userTest{}
 	users := func(u *Users) {
 		if u != nil {
-			counts = append(counts, quadOf(u.Counts))
+			sums = sums.add(u)
+			counts = append(counts, quadOf(u.Counts), quad{u.Canary.Users, u.Stable.Users})
 			latencies = append(latencies, &u.CanaryLatency, &u.StableLatency)
 		}
 	}
@@ -39,6 +44,9 @@ func (s *Samples) Validate() error {
 		if err := q.validate(); err != nil {
 			return fmt.Errorf("samples: %w", err)
 		}
+	}
+	if err := sums.validate(); err != nil {
+		return fmt.Errorf("samples: %w", err)
 	}
 	return nil
 }
@@ -66,6 +74,9 @@ func (j *Judge) Validate() error {
 			return fmt.Errorf("judge: %w", err)
 		}
 	}
+	if err := j.Users.validate(); err != nil {
+		return fmt.Errorf("judge: %w", err)
+	}
 	return nil
 }
 
@@ -73,6 +84,15 @@ func (j *Judge) Validate() error {
 func (c *Contest) Validate() error {
 	if err := c.Block.validate(); err != nil {
 		return fmt.Errorf("contest: %w", err)
+	}
+	return nil
+}
+
+func (t userTest) validate() error {
+	for _, s := range []UserSum{t.Canary, t.Stable} {
+		if s.Users < 0 || !(math.Abs(s.Failing) <= mostCounted) {
+			return fmt.Errorf("nobody counts %d users of whom %v fail", s.Users, s.Failing)
+		}
 	}
 	return nil
 }

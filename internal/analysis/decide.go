@@ -31,9 +31,9 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 		Concerns:     slices.Clone(j.Checks.Concerns),
 		Checks:       j.Checks.results(),
 	}
-	for _, r := range j.Bound.Regressions {
-		if r.LogE >= policy.enough() && (e.Excluded == 0 || r.Delta < e.Excluded) {
-			e.Excluded = r.Delta
+	for _, delta := range policy.deltas() {
+		if j.excluded(delta) >= policy.enough() && (e.Excluded == 0 || delta < e.Excluded) {
+			e.Excluded = delta
 		}
 	}
 	wait, passed := j.Checks.text(policy)
@@ -59,14 +59,45 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 		e.Verdict, e.Reason = Pass, "no check failed"
 	case e.Delta == 0:
 		e.Verdict, e.Reason = Pass, "no further evidence is asked for: canary failed "+rateText(j.Total.CanaryFailures, j.Total.CanaryRequests)
-	case j.Bound.logE(e.Delta) >= policy.enough():
-		e.Verdict, e.Reason = Pass, fmt.Sprintf("at most %s %% more of the canary's requests fail, with %s %% confidence: canary %s",
-			short(100*e.Delta), short(100*policy.Confidence), compareText(j.Total))
+	case j.excluded(e.Delta) >= policy.enough():
+		of := ""
+		if j.ByUser {
+			of = ", each user weighing the same"
+		}
+		e.Verdict, e.Reason = Pass, fmt.Sprintf("at most %s %% more of the canary's requests fail%s, with %s %% confidence: canary %s",
+			short(100*e.Delta), of, short(100*policy.Confidence), j.compareText())
 	default:
 		e.Verdict = Collecting
 		e = j.progress(policy, e)
 	}
 	return e
+}
+
+// excluded is the evidence against a regression of delta.
+func (j *Judge) excluded(delta float64) float64 {
+	logE := j.Bound.logE(delta)
+	if j.ByUser {
+		logE += j.Users.logE(delta)
+	}
+	return logE
+}
+
+// compareText compares what the evidence to advance rests on.
+func (j *Judge) compareText() string {
+	if j.ByUser && j.Own.Total.Requests() == 0 {
+		return j.Users.text()
+	}
+	return compareText(j.Total)
+}
+
+// gathering is what the evidence to advance rests on so far: how much of the
+// canary's, in what, and of this the part that is scored; and how much stable fails.
+func (j *Judge) gathering() (n int64, what string, waiting int64, stable float64) {
+	waiting = j.Own.Block.CanaryRequests
+	if j.ByUser {
+		return j.Users.Canary.Users + j.Own.Total.CanaryRequests, "users", waiting, j.Users.Stable.rate()
+	}
+	return j.Total.CanaryRequests, "requests", waiting + j.Block.CanaryRequests, j.Total.StableRate()
 }
 
 // progress fills in how far the collecting is.
@@ -77,26 +108,31 @@ func (j Judge) progress(policy Policy, e Evidence) Evidence {
 	}
 	// An observed split of 0 or 1 tells nothing about the requests to come.
 	share := min(max(float64(j.Step.CanaryRequests)/float64(j.Step.Requests()), 0.01), 0.99)
-	perRequest := growth(j.Total.StableRate(), share, e.Delta)
+	n, what, waiting, stable := j.gathering()
+	perOne := growth(stable, share, e.Delta)
 	enough := policy.enough()
-	e.Reason = fmt.Sprintf("collecting evidence: %d canary requests", j.Total.CanaryRequests)
-	if perRequest <= 0 || math.IsInf(enough, 1) {
+	e.Reason = fmt.Sprintf("collecting evidence: %d canary %s", n, what)
+	if perOne <= 0 || math.IsInf(enough, 1) {
 		return e
 	}
-	if j.Bound.paused() {
-		e.Reason = fmt.Sprintf("no evidence while so much fails on both sides: canary %s", compareText(j.Total))
+	if j.paused() {
+		e.Reason = fmt.Sprintf("no evidence while so much fails on both sides: canary %s", j.compareText())
 		return e
 	}
-	if e.Overdue = float64(j.Bound.Canary)*perRequest > overdueFactor*enough; e.Overdue {
-		e.Reason = fmt.Sprintf("%s %% more failures than stable are neither excluded nor shown: canary %s", short(100*e.Delta), compareText(j.Total))
+	if e.Overdue = float64(j.Bound.Canary+j.Users.Canary.Users)*perOne > overdueFactor*enough; e.Overdue {
+		e.Reason = fmt.Sprintf("%s %% more failures than stable are neither excluded nor shown: canary %s", short(100*e.Delta), j.compareText())
 		return e
 	}
-	more := (enough-j.Bound.logE(e.Delta))/perRequest - float64(j.Block.CanaryRequests+j.Own.Block.CanaryRequests)
+	more := (enough-j.excluded(e.Delta))/perOne - float64(waiting)
 	more = max(1, math.Ceil(more))
-	e.Needed = j.Total.CanaryRequests + whole(more)
-	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary requests", j.Total.CanaryRequests, max(roughly(e.Needed), j.Total.CanaryRequests+1))
+	e.Needed = n + whole(more)
+	e.Reason = fmt.Sprintf("collecting evidence: %d of about %d canary %s", n, max(roughly(e.Needed), n+1), what)
 	if idle := j.Pace.idle(); idle >= silent {
-		e.Reason += fmt.Sprintf(", no request for %dm", idle/time.Minute)
+		none := "request"
+		if j.ByUser {
+			none = "new user"
+		}
+		e.Reason += fmt.Sprintf(", no %s for %dm", none, idle/time.Minute)
 		return e
 	}
 	if j.Pace.Seconds >= 1 && j.Pace.Requests > 0 {
@@ -106,6 +142,14 @@ func (j Judge) progress(policy Policy, e Evidence) Evidence {
 		}
 	}
 	return e
+}
+
+// paused reports whether nothing counts as evidence to advance: see boundPause.
+func (j *Judge) paused() bool {
+	if j.ByUser {
+		return j.Users.paused()
+	}
+	return j.Bound.paused()
 }
 
 // foreseeable is how far ahead the present rate of requests says anything: one

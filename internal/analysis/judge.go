@@ -35,7 +35,11 @@ type Judge struct {
 	Strata  []stratumTest `json:"strata,omitempty"`
 	Cost    costTally     `json:"cost"` // without Block
 	Bound   boundTest     `json:"bound"`
-	Checks  checkTest     `json:"checks"`
+	// ByUser: the split keeps users on their side. Then Users are the evidence
+	// to advance, and of the requests of Bound those of own load alone.
+	ByUser bool      `json:"byUser,omitempty"`
+	Users  userTest  `json:"users,omitzero"`
+	Checks checkTest `json:"checks"`
 
 	// Failed says why the canary was failed; once set it stays.
 	Failed failure `json:"failed,omitzero"`
@@ -124,10 +128,16 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 		j.Cost.Direct += seen.DirectFailures - seen.DirectSpared
 	}
 	canary, stable := &seen.CanaryLatency, &seen.StableLatency
-	if seen.ByUser {
-		users := seen.Users.news()
-		canary, stable = &users.CanaryLatency, &users.StableLatency
+	news := seen.CanaryRequests // that tell something of the canary
+	if seen.ByUser && !j.ByUser {
+		j.endBlocks(policy) // what was drawn before is none of users
+		j.ByUser = true
+	}
+	if j.ByUser {
+		users := seen.NewUsers()
+		canary, stable, news = &users.CanaryLatency, &users.StableLatency, users.Canary.Users
 		j.Failure = j.Failure.observeUsers(users.Counts)
+		j.Users = j.Users.add(users)
 	} else {
 		j.Failure = j.Failure.observe(seen.Counts, j.users().Requests(), j.Share)
 	}
@@ -137,9 +147,9 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 		j.endBlock(policy)
 	}
 	j.observeOwn(policy, seen.Own.Counts)
-	j.Pace = j.Pace.add(seen.CanaryRequests+seen.Own.CanaryRequests, now)
+	j.Pace = j.Pace.add(news+seen.Own.CanaryRequests, now)
 	j.observeLatency(policy, &seen, canary, stable, warm)
-	j.observeStrata(policy, "", seen.Strata, j.Share, seen.ByUser, warm)
+	j.observeStrata(policy, "", seen.Strata, j.Share, j.ByUser, warm)
 	j.observeStrata(policy, ownStratum, seen.Own.Strata, ownShare, false, warm)
 	j.Checks = j.Checks.observe(policy, &seen, now)
 	j.judge(policy)
@@ -190,7 +200,9 @@ func (j *Judge) warm(policy Policy, now time.Time) bool {
 }
 
 func (j *Judge) endBlock(policy Policy) {
-	j.Bound = j.Bound.add(j.Block, policy.deltas())
+	if !j.ByUser {
+		j.Bound = j.Bound.add(j.Block, policy.deltas())
+	}
 	j.Cost = j.spent()
 	j.Block, j.Spared.Block = Counts{}, Counts{}
 }

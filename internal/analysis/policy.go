@@ -14,7 +14,8 @@ type Policy struct {
 	// run and all its endpoints: 0 < FalseAlarm <= 0.5.
 	FalseAlarm float64
 	// Tolerance is the share of all user requests that the next step may
-	// cost at most, 0 to 1. 0 asks for no evidence beyond the checks and a
+	// cost at most, 0 to 1; where users stay on a side, each of them weighs the
+	// same. 0 asks for no evidence beyond the checks and a
 	// first look at latency.
 	Tolerance float64
 	// Confidence with which Tolerance must hold, 0 < Confidence < 1.

@@ -135,6 +135,8 @@ type Stratum struct {
 type Users struct {
 	Counts
 	CanaryLatency, StableLatency Histogram
+	// Canary and Stable are what their users met in all; of Samples.Users alone.
+	Canary, Stable UserSum
 }
 
 // news is what users say that is new, nothing for nil.
@@ -157,7 +159,20 @@ func (u *Users) add(o *Users) *Users {
 	sum.Counts = sum.Counts.Add(o.Counts)
 	sum.CanaryLatency.Merge(&o.CanaryLatency)
 	sum.StableLatency.Merge(&o.StableLatency)
+	sum.Canary, sum.Stable = sum.Canary.add(o.Canary), sum.Stable.add(o.Stable)
 	return &sum
+}
+
+// NewUsers is what the samples say of users that is new. A request of nobody that
+// is known was drawn by itself, and is as good as a user.
+func (s *Samples) NewUsers() *Users {
+	if s.ByUser {
+		return s.Users.news()
+	}
+	return &Users{
+		Counts: s.Counts, CanaryLatency: s.CanaryLatency, StableLatency: s.StableLatency,
+		Canary: sumOf(s.CanaryRequests, s.CanaryFailures), Stable: sumOf(s.StableRequests, s.StableFailures),
+	}
 }
 
 // Measured is one look at the metric of an external check: what a provider

@@ -90,7 +90,8 @@ type Evidence struct {
 	Excluded float64 `json:"excluded,omitempty"`
 
 	// Needed is about how many canary requests the run needs in all to
-	// exclude Delta, if the canary is as good as stable; 0 = not to be said.
+	// exclude Delta, if the canary is as good as stable, or how many users of the
+	// canary's where users stay on a side; 0 = not to be said.
 	Needed int64 `json:"needed,omitempty"`
 	// Left is about how long that takes at the present rate of requests;
 	// 0 = not to be said.

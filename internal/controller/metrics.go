@@ -80,7 +80,7 @@ func newGauges() releaseGauges {
 		cost:          gauge("failed_requests", "About how many requests of users failed because of the present run, or the last one."),
 		requests:      gauge("requests", "Requests on which the verdict rests, by side and by who sent them.", "side", "sender"),
 		failures:      gauge("failures", "Failed ones among these requests.", "side", "sender"),
-		needed:        gauge("requests_needed", "About how many canary requests the run needs in all; 0: not to be said."),
+		needed:        gauge("requests_needed", "About how many canary requests the run needs in all, or users where they stay with a version; 0: not to be said."),
 		logE:          gauge("log_e_value", "Natural logarithm of the e-value against the canary, by question.", "question", "endpoint"),
 		logLimit:      gauge("log_e_limit", "Where log_e_value rolls the canary back.", "question", "endpoint"),
 		checkValue:    gauge("check_value", "What the latest look at a check saw.", "number", "metric", "side"),

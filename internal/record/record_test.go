@@ -197,7 +197,7 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 	h.Observe(time.Second)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	counts := analysis.Counts{CanaryRequests: 1, CanaryFailures: 2, StableRequests: 3, StableFailures: 4}
-	users := &analysis.Users{Counts: counts, CanaryLatency: h, StableLatency: h}
+	users := &analysis.Users{Counts: counts, CanaryLatency: h, StableLatency: h, Canary: analysis.UserSum{Users: 1, Failing: 0.5}, Stable: analysis.UserSum{Users: 2, Failing: -0.25}}
 	work := rollout.Workload{Revision: "v1", Ready: true, Pods: 1, Wanted: 2, Message: "m"}
 	full := rollout.Input{
 		Now: at, Target: work, Stable: work, Warm: work,

@@ -427,6 +427,7 @@ func (t *Tally) addCompared(r *Request, side Side, failed bool, e *endpointTally
 		warm := !t.run.FirstCanary.IsZero() && r.Start.Sub(t.run.FirstCanary) >= t.spec.WarmUp
 		s.ByUser = true
 		s.Users = t.sticky.add(s.Users, r, 0, side, failed, warm)
+		t.sticky.sum(s.Users, r, side, failed)
 		stratum.Users = t.sticky.add(stratum.Users, r, e.number, side, failed, warm)
 	}
 }
@@ -465,12 +466,17 @@ func (t *Tally) stratum(e *endpointTally) *analysis.Stratum {
 	return &(*strata)[e.stratum]
 }
 
-// Rebase begins a new measurement. Samples that were not taken yet are dropped.
+// Rebase begins a new measurement. Samples that were not taken yet are dropped,
+// but for what changed in the sums over the users of the run.
 func (t *Tally) Rebase(b Baseline) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.base = b
+	users := t.taken.Samples.Users
 	t.taken.Samples, t.taken.Copies = analysis.Samples{}, Copies{}
+	if users != nil {
+		t.taken.Samples.ByUser, t.taken.Samples.Users = true, &analysis.Users{Canary: users.Canary, Stable: users.Stable}
+	}
 	t.takes++
 	t.taken.Served = nil
 	t.measured = [2]uint64{}

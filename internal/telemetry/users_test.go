@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -37,6 +38,10 @@ func TestUsersOfAStickySplitCountOnce(t *testing.T) {
 	if diff := cmp.Diff(want, got.Users.Counts); diff != "" {
 		t.Errorf("users (-want +got):\n%s", diff)
 	}
+	sums := [2]analysis.UserSum{{Users: 1, Failing: 2. / 4}, {Users: 2, Failing: 1}}
+	if diff := cmp.Diff(sums, [2]analysis.UserSum{got.Users.Canary, got.Users.Stable}); diff != "" {
+		t.Errorf("sums over users (-want +got):\n%s", diff)
+	}
 	if c, s := got.Users.CanaryLatency.Count(), got.Users.StableLatency.Count(); c != 1 || s != 1 {
 		t.Errorf("%d and %d durations; want one of each user, of an answer after the warm-up", c, s)
 	}
@@ -52,12 +57,28 @@ func TestUsersOfAStickySplitCountOnce(t *testing.T) {
 		t.Errorf("users of the other endpoint (-want +got):\n%s", diff)
 	}
 
+	hub.Record(request("music-canary.default", 500, by(1), later)) // seen by no look before the next step
 	tally.Rebase(Baseline{Snapshot: 8, At: t0})
-	hub.Record(request("music-canary.default", 500, by(1), snapshot(8), later))
+	hub.Record(request("music-canary.default", 200, by(1), snapshot(8), later))
 	hub.Record(request("music-canary.default", 500, by(2), snapshot(8), later)) // got the canary with the larger share
+	got = tally.Take().Samples
 	want = analysis.Counts{CanaryRequests: 2, CanaryFailures: 1}
-	if diff := cmp.Diff(want, tally.Take().Samples.Users.Counts); diff != "" {
+	if diff := cmp.Diff(want, got.Users.Counts); diff != "" {
 		t.Errorf("users of the next step, of whom one failed before (-want +got):\n%s", diff)
+	}
+	if n, grew := got.Users.Canary.Users, got.Users.Canary.Failing; n != 1 || math.Abs(grew-1) > 1e-9 {
+		t.Errorf("%d users are new on the canary, and %v fail more; want 1, and no change of the other one's half", n, grew)
+	}
+}
+
+// TestWhoAsksWithoutEndIsCounted: the part that failed stays the part.
+func TestWhoAsksWithoutEndIsCounted(t *testing.T) {
+	var p userPart
+	for i := range 1_000_000 {
+		p.add(i%4 == 0)
+		if got := p.failing(); i > 100 && math.Abs(got-0.25) > 0.01 {
+			t.Fatalf("after %d requests %v of them failed; want 0.25", i+1, got)
+		}
 	}
 }
 

@@ -195,7 +195,10 @@ func (s *Spell) between(r *rand.Rand, from, to float64, next *int) analysis.Coun
 		}
 	}
 	if s.run.day.Sticky {
-		s.users.Counts = s.seen[0].Less(again)
+		u := s.seen[0].Less(again)
+		s.users.Counts = u
+		s.users.Canary = analysis.UserSum{Users: u.CanaryRequests, Failing: float64(u.CanaryFailures)}
+		s.users.Stable = analysis.UserSum{Users: u.StableRequests, Failing: float64(u.StableFailures)}
 		s.samples.ByUser, s.samples.Users = true, &s.users
 	}
 	if len(s.seen) == 1 {
