@@ -2,7 +2,8 @@
 // requests: pure statistics, from Samples to a Verdict with its Evidence.
 //
 // A Judge may be asked after every request, because what it answers holds at
-// any time one chooses to look:
+// any time one chooses to look (what of this is proven, and what is measured, say
+// the files):
 //
 //   - Does the canary fail more than stable? failure.go: a conditional
 //     e-process (eprocess.go says what that is).
@@ -14,7 +15,8 @@
 //   - What did it cost the users? cost.go: failed requests that it caused, and
 //     a budget of them.
 //   - Is it shown to be good enough for the next share of traffic? bound.go: a
-//     confidence sequence for the difference of the failure rates.
+//     confidence sequence for the difference of the failure rates; users.go where
+//     users stay with a version.
 //
 // Which of several versions is the best one is asked pair by pair: contest.go.
 //

@@ -2,6 +2,9 @@ package analysis
 
 import (
 	"math"
+	"math/bits"
+	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -80,6 +83,89 @@ func TestHugeBlocksStayFinite(t *testing.T) {
 			if math.IsNaN(float64(l)) || math.IsInf(float64(l), 0) {
 				t.Errorf("block %+v: value %d is %v", block, i, l)
 			}
+		}
+	}
+}
+
+// TestAStretchIsAFairBet: over all ways in which ten requests may be split, what
+// a stretch multiplies by has a mean of 1 at its end, with failures that are
+// scored one by one as they come.
+func TestAStretchIsAFairBet(t *testing.T) {
+	const n, share = 10, 0.3
+	for _, failing := range [][]int{{9}, {3, 6}, {0, 1, 2, 7, 9}} {
+		for k := range failureOdds() {
+			mean := 0.0
+			for sides := range 1 << n {
+				canary := bits.OnesCount(uint(sides))
+				chance := math.Pow(share, float64(canary)) * math.Pow(1-share, float64(n-canary))
+				var seen Counts
+				log := 0.0
+				for i := range n {
+					onCanary := sides>>i&1 == 1
+					block := Counts{}
+					if onCanary {
+						seen.CanaryRequests++
+						block.CanaryFailures = 1
+					} else {
+						seen.StableRequests++
+						block.StableFailures = 1
+					}
+					if !slices.Contains(failing, i) {
+						continue
+					}
+					block.CanaryRequests, block.StableRequests = seen.CanaryRequests, seen.StableRequests
+					ratios := make([]float64, len(failureOdds()))
+					if blockRatios(block, failureOdds(), ratios) {
+						log += ratios[k]
+					}
+				}
+				mean += chance * math.Exp(log)
+			}
+			if math.Abs(mean-1) > 1e-9 {
+				t.Errorf("failures %v, odds %v: mean %v at the end; want 1", failing, failureOdds()[k].odds, mean)
+			}
+		}
+	}
+}
+
+// TestFalseAlarmsWhenLookingAfterEveryRequest is what the failure test promises
+// within a stretch, where it is measured and not proven: of versions that fail
+// alike so many are ever found to be worse, whatever they fail, and whatever the
+// share. A look is taken after every request.
+func TestFalseAlarmsWhenLookingAfterEveryRequest(t *testing.T) {
+	const runs, requests = 300, 6_000
+	alphas := []float64{0.2, 0.05, 0.01}
+	for _, share := range []float64{0.5, 0.1, 0.02} {
+		for _, fails := range []float64{0.005, 0.03, 0.2} {
+			crossed := make([]int, len(alphas))
+			for seed := range uint64(runs) {
+				r := rand.New(rand.NewPCG(seed, 11))
+				var test failureTest
+				for i := range int64(requests) {
+					var one Counts
+					requests, failures := &one.StableRequests, &one.StableFailures
+					if r.Float64() < share {
+						requests, failures = &one.CanaryRequests, &one.CanaryFailures
+					}
+					*requests = 1
+					if r.Float64() < fails {
+						*failures = 1
+					}
+					test = test.observe(one, i, share)
+				}
+				for k, alpha := range alphas {
+					if float64(test.Max) >= -math.Log(alpha) {
+						crossed[k]++
+					}
+				}
+			}
+			for k, alpha := range alphas {
+				mean := alpha * runs
+				if most := mean + 3*math.Sqrt(mean); float64(crossed[k]) > most {
+					t.Errorf("share %v, %v fail: %d of %d runs ever at 1/%v; want at most %.0f", share, fails, crossed[k], runs, alpha, most)
+				}
+			}
+			t.Logf("share %v, %v fail: %v of %d runs ever at 1/%v", share, fails, crossed, runs, alphas)
 		}
 	}
 }
