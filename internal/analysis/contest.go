@@ -12,6 +12,9 @@ import "fmt"
 // that quantile of what both did before the block began. So both answers may be
 // looked for at any time, and what hits both versions cancels out; see
 // failure.go and latency.go.
+//
+// Where users stay with a version, they are what is compared: who failed for
+// the first time, and one duration of each.
 type Contest struct {
 	Block quad `json:"b"` // first, then second
 	Total quad `json:"t"`
@@ -22,7 +25,7 @@ type Contest struct {
 	Second eProcess `json:"second"`
 }
 
-// Side is what one version of a contest did.
+// Side is what one version of a contest did: with requests, or with users.
 type Side struct {
 	Requests, Failures int64
 	Latency            Histogram
@@ -89,25 +92,45 @@ func (c Contest) Observe(m Metric, first, second, past Side, share float64) Cont
 	return c
 }
 
+// ObserveUsers is Observe where users stay with a version: requests are users who
+// were seen for the first time since the last EndBlock, failures those who failed
+// for the first time, and durations one of each user. Past is of requests all the
+// same.
+func (c Contest) ObserveUsers(m Metric, first, second, past Side, share float64) Contest {
+	if rank, ok := ContestRank(m); !ok || rank > 0 {
+		return c.Observe(m, first, second, past, share)
+	}
+	c.Block = c.Block.add(quad{first.Requests, first.Failures, second.Requests, second.Failures})
+	c = c.score(failureOdds())
+	c.Block[1], c.Block[3] = 0, 0 // scored; the users stay
+	return c
+}
+
 // EndBlock scores what was not scored yet. It has to be called when the split
-// of the requests between the two changes.
+// of the requests between the two changes, or of users, who are seen anew then.
 func (c Contest) EndBlock(m Metric) Contest {
 	odds := failureOdds()
 	if rank, _ := ContestRank(m); rank > 0 {
 		odds = latencyOdds()
 	}
+	c = c.score(odds)
+	c.Total = c.Total.add(c.Block)
+	c.Block, c.Limit = quad{}, 0
+	return c
+}
+
+// score bets on the block both ways.
+func (c Contest) score(odds []alternative) Contest {
 	second := c.Block.counts() // the first in the canary's place: is it worse?
 	first := Counts{
 		CanaryRequests: second.StableRequests, CanaryFailures: second.StableFailures,
 		StableRequests: second.CanaryRequests, StableFailures: second.CanaryFailures,
 	}
 	c.First, c.Second = c.First.score(first, odds), c.Second.score(second, odds)
-	c.Total = c.Total.add(c.Block)
-	c.Block, c.Limit = quad{}, 0
 	return c
 }
 
-// Requests are so many as were compared, of both versions.
+// Requests are so many as were compared, or users, of both versions.
 func (c Contest) Requests() int64 {
 	return c.Total.add(c.Block).counts().Requests()
 }

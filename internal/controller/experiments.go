@@ -301,7 +301,7 @@ func (d *Deliver) count(e *kube.Experiment, run *experimentRun, acked bool, base
 		for _, c := range e.Candidates {
 			run.tallies = append(run.tallies, d.Hub.Tally(telemetry.TallySpec{
 				Stable: backend(rel, rel.Names.StableService), Canary: backend(rel, c.Object),
-				Routes: rel.RouteOrigins(), Failed: d.wake.Give,
+				Routes: rel.RouteOrigins(), Failed: d.wake.Give, WarmUp: run.plan.Policy.Warmup,
 			}))
 		}
 	}

@@ -36,17 +36,32 @@ func (m *machine) entered(version int) bool {
 	return version == 0 || m.Candidates[version-1].Dropped == ""
 }
 
+// compared is what a version did, as the versions are compared.
+func (m *machine) compared(version int) analysis.Side {
+	switch {
+	case !m.ByUser:
+		return m.seen(version)
+	case version == 0:
+		return m.StableUsers
+	}
+	return m.Candidates[version-1].Users
+}
+
 // contest lets each pair of versions that have traffic compete; stable is what
 // that did since the last look.
-func (m *machine) contest(stable analysis.Side) {
+func (m *machine) contest(stable *analysis.Samples) {
 	if m.plan.Metric == "" || m.Began.IsZero() {
 		return
+	}
+	observe, sideOf := analysis.Contest.Observe, requestsOf
+	if m.ByUser {
+		observe, sideOf = analysis.Contest.ObserveUsers, usersOf
 	}
 	shares := m.shares()
 	look := make([]analysis.Side, m.versions())
 	part := append(shares[:0:0], left(shares))
 	part = append(part, shares...)
-	look[0] = stable
+	look[0] = sideOf(stable, true)
 	for i := range m.Candidates {
 		look[i+1] = sideOf(&m.in.Candidates[i].Samples, false)
 	}
@@ -56,7 +71,7 @@ func (m *machine) contest(stable analysis.Side) {
 				continue
 			}
 			c := &m.Contests[m.pair(i, j)]
-			*c = c.Observe(m.plan.Metric, look[i], look[j], m.seen(i).Add(m.seen(j)), among(part[i], part[j]))
+			*c = observe(*c, m.plan.Metric, look[i], look[j], m.seen(i).Add(m.seen(j)), among(part[i], part[j]))
 		}
 	}
 }
@@ -234,7 +249,7 @@ func (m *machine) undecided() string {
 // measure is what a version did in the metric; a version without requests
 // leads nothing.
 func (m *machine) measure(version int) float64 {
-	s := m.seen(version)
+	s := m.compared(version)
 	if s.Requests == 0 {
 		return math.Inf(1)
 	}
@@ -247,12 +262,16 @@ func (m *machine) measure(version int) float64 {
 
 // value says what a version did in the metric.
 func (m *machine) value(version int) string {
-	s := m.seen(version)
+	s := m.compared(version)
+	failures, requests := "failures", "requests"
+	if m.ByUser {
+		failures, requests = "who met a failure", "users"
+	}
 	switch {
 	case s.Requests == 0:
-		return m.name(version) + " without requests"
+		return m.name(version) + " without " + requests
 	case m.plan.Metric == analysis.ErrorRate:
-		return fmt.Sprintf("%s with %d failures of %d requests", m.name(version), s.Failures, s.Requests)
+		return fmt.Sprintf("%s with %d %s of %d %s", m.name(version), s.Failures, failures, s.Requests, requests)
 	}
-	return fmt.Sprintf("%s with %s %.3g ms of %d requests", m.name(version), m.plan.Metric, m.measure(version), s.Requests)
+	return fmt.Sprintf("%s with %s %.3g ms of %d %s", m.name(version), m.plan.Metric, m.measure(version), s.Requests, requests)
 }

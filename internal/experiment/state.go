@@ -58,6 +58,10 @@ type State struct {
 	Candidates []Candidate `json:"candidates,omitempty"` // in the order of Plan.Candidates
 	// Stable is what the running version did meanwhile.
 	Stable analysis.Side `json:"stable"`
+	// ByUser: the routes keep users with a version. Then the versions are
+	// compared by users: see Candidate.Users. StableUsers are those of Stable.
+	ByUser      bool          `json:"byUser,omitempty"`
+	StableUsers analysis.Side `json:"stableUsers,omitzero"`
 	// Contests of stable and the candidates, each with each: see pair.
 	Contests []analysis.Contest `json:"contests,omitempty"`
 
@@ -84,6 +88,9 @@ type Candidate struct {
 	Evidence analysis.Evidence `json:"evidence"`
 	// Seen is what it did with its share.
 	Seen analysis.Side `json:"seen"`
+	// Users who stay with it: how many there are, how many of them met a failure,
+	// and one duration of each.
+	Users analysis.Side `json:"users,omitzero"`
 }
 
 // World is what has to be true while a state lasts.

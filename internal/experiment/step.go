@@ -167,15 +167,17 @@ func (m *machine) keepTime() {
 
 // observe lets each judge look, and drops the candidates that were found worse.
 func (m *machine) observe() {
-	var stable analysis.Side
+	stable := &analysis.Samples{}
 	for i := range m.Candidates {
 		if m.Candidates[i].Share > 0 { // each of them has stable's, so one is enough
-			stable = sideOf(&m.in.Candidates[i].Samples, true)
+			stable = &m.in.Candidates[i].Samples
 			break
 		}
 	}
+	m.compareUsers()
 	m.contest(stable)
-	m.Stable = m.Stable.Add(stable)
+	m.Stable = m.Stable.Add(requestsOf(stable, true))
+	m.StableUsers = m.StableUsers.Add(m.metBy(stable, true))
 	policy, dropped := m.plan.policy(), false
 	for i := range m.Candidates {
 		c := &m.Candidates[i]
@@ -183,7 +185,8 @@ func (m *machine) observe() {
 			continue
 		}
 		seen := m.in.Candidates[i].Samples
-		c.Seen = c.Seen.Add(sideOf(&seen, false))
+		c.Seen = c.Seen.Add(requestsOf(&seen, false))
+		c.Users = c.Users.Add(m.metBy(&seen, false))
 		c.Judge = c.Judge.Observe(policy, seen, m.in.Now)
 		c.Evidence = c.Judge.Decide(policy, 1)
 		if c.Evidence.Verdict == analysis.Fail {
@@ -196,12 +199,48 @@ func (m *machine) observe() {
 	}
 }
 
-// sideOf is what stable, or the candidate, did in the samples of one candidate.
-func sideOf(s *analysis.Samples, stable bool) analysis.Side {
+// compareUsers begins to compare by users when they are seen to stay with a
+// version. Before, or when another process begins to count, they are none that
+// were seen.
+func (m *machine) compareUsers() {
+	byUser := slices.ContainsFunc(m.in.Candidates, func(o Observed) bool { return o.Samples.ByUser })
+	if byUser && !m.ByUser || m.ByUser && m.in.Resumed {
+		for i := range m.Contests {
+			m.Contests[i] = m.Contests[i].EndBlock(m.plan.Metric)
+		}
+	}
+	m.ByUser = m.ByUser || byUser
+}
+
+// requestsOf is what stable, or the candidate, did in the samples of one candidate.
+func requestsOf(s *analysis.Samples, stable bool) analysis.Side {
 	if stable {
 		return analysis.Side{Requests: s.StableRequests, Failures: s.StableFailures, Latency: s.StableLatency}
 	}
 	return analysis.Side{Requests: s.CanaryRequests, Failures: s.CanaryFailures, Latency: s.CanaryLatency}
+}
+
+// usersOf is what users who stay with stable, or the candidate, say that is new,
+// as a contest is told it.
+func usersOf(s *analysis.Samples, stable bool) analysis.Side {
+	u := s.NewUsers()
+	if stable {
+		return analysis.Side{Requests: u.StableRequests, Failures: u.StableFailures, Latency: u.StableLatency}
+	}
+	return analysis.Side{Requests: u.CanaryRequests, Failures: u.CanaryFailures, Latency: u.CanaryLatency}
+}
+
+// metBy is what is added to the users of stable, or of the candidate.
+func (m *machine) metBy(s *analysis.Samples, stable bool) analysis.Side {
+	if !m.ByUser {
+		return analysis.Side{}
+	}
+	side, u := usersOf(s, stable), s.NewUsers()
+	side.Requests = u.Canary.Users // once in the whole experiment
+	if stable {
+		side.Requests = u.Stable.Users
+	}
+	return side
 }
 
 func (m *machine) drop(i int, why string) {
