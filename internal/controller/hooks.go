@@ -28,6 +28,9 @@ const (
 	// of it is repeated.
 	maxAnswer, maxReason = 4 << 10, 200
 
+	// mostRedirects is how many are followed, as by Go's own client.
+	mostRedirects = 10
+
 	// headerIdempotency carries what stays the same when a call is repeated
 	// (draft-ietf-httpapi-idempotency-key-header).
 	headerIdempotency = "Idempotency-Key"
@@ -178,10 +181,11 @@ func (h *hooks) once(ctx context.Context, o order) (again bool, err error) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set(headerIdempotency, (&url.URL{Path: o.key}).EscapedPath())
-	client := h.client
+	client := *h.client
 	if o.hook.DisableTLS {
-		client = h.lax
+		client = *h.lax
 	}
+	client.CheckRedirect = sameMethod
 	where := req.URL.Scheme + "://" + req.URL.Host + req.URL.EscapedPath() // a query may hold a token
 	resp, err := client.Do(req)
 	if err != nil {
@@ -204,6 +208,18 @@ func (h *hooks) once(ctx context.Context, o order) (again bool, err error) {
 		again = code == http.StatusTooManyRequests || code >= 500 && code != http.StatusNotImplemented
 		return again, fmt.Errorf("%s answered %d%s", where, code, brief(text))
 	}
+}
+
+// sameMethod follows a redirect that repeats the call. One that turns it into a
+// GET, as to the page of a login, is an answer that says neither yes nor no.
+func sameMethod(req *http.Request, before []*http.Request) error {
+	switch {
+	case req.Method != before[0].Method:
+		return http.ErrUseLastResponse
+	case len(before) >= mostRedirects:
+		return fmt.Errorf("more than %d redirects", mostRedirects)
+	}
+	return nil
 }
 
 // brief is what an answer says, in part and on one line.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -147,6 +149,46 @@ func TestAHookIsCalledAgainWhenTryingMayHelp(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A page that a gate is redirected to, such as that of a login, says neither yes
+// nor no; the same call at another place is the call.
+func TestARedirectIsNoYes(t *testing.T) {
+	var calls []string
+	moved := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		calls = append(calls, r.Method+" "+r.URL.Path+" "+string(body))
+		if code, err := strconv.Atoi(r.URL.Path[1:]); err == nil {
+			http.Redirect(w, r, "/login", code)
+		}
+		if r.URL.Path == "/round" {
+			http.Redirect(w, r, "/round", http.StatusPermanentRedirect)
+		}
+	}))
+	t.Cleanup(moved.Close)
+	for _, tt := range []struct {
+		path  string
+		calls []string
+		want  string // "" = a yes
+	}{
+		{"/302", []string{"POST /302 {}"}, "answered 302"},
+		{"/303", []string{"POST /303 {}"}, "answered 303"},
+		{"/307", []string{"POST /307 {}", "POST /login {}"}, ""},
+		{"/round", slices.Repeat([]string{"POST /round {}"}, 10), "more than 10 redirects"},
+	} {
+		calls = nil
+		h := &hooks{client: moved.Client()}
+		_, err := h.once(t.Context(), order{hook: v1alpha1.Webhook{URL: moved.URL + tt.path}, body: []byte("{}")})
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v; want %q", tt.path, err, tt.want)
+		}
+		if diff := cmp.Diff(tt.calls, calls); diff != "" {
+			t.Errorf("%s: calls (-want +got):\n%s", tt.path, diff)
+		}
 	}
 }
 

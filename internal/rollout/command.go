@@ -57,7 +57,7 @@ func (r *step) promoteNow(c Command) {
 		r.note(c.obeyed())
 		r.promote(fmt.Sprintf("promoted by %s, without waiting for evidence", c))
 	case Initializing, Idle, Promoting, Finalizing, RollingBack:
-		r.tell(false, "NothingToPromote", "%s: no version waits to be promoted", c)
+		r.tell(false, "NothingToPromote", "%s by %s: no version waits to be promoted", c.Verb, c)
 	}
 }
 
@@ -77,7 +77,7 @@ func (r *step) abort(c Command) {
 		}
 	case Idle:
 	case Initializing:
-		r.tell(false, "NothingToAbort", "%s: no run is on", c)
+		r.tell(false, "NothingToAbort", "%s by %s: no run is on", c.Verb, c)
 		return
 	}
 	// A version that waits for its run is not started any more.
@@ -86,7 +86,7 @@ func (r *step) abort(c Command) {
 		r.tell(false, "Aborted", "revision %s is not released: aborted by %s", t, c)
 		return
 	}
-	r.tell(false, "NothingToAbort", "%s: no run is on", c)
+	r.tell(false, "NothingToAbort", "%s by %s: no run is on", c.Verb, c)
 }
 
 // skip ends the wait for the present step's evidence. The judge may still fail
@@ -99,7 +99,7 @@ func (r *step) skip(c Command) {
 		s.Skipped = true
 		r.tell(true, "StepSkipped", "%s: not waited for any longer: skipped by %s", r.where(), c)
 	case Initializing, Idle, Starting, Promoting, Finalizing, RollingBack:
-		r.tell(false, "NothingToSkip", "%s: no step is on", c)
+		r.tell(false, "NothingToSkip", "%s by %s: no step is on", c.Verb, c)
 	}
 }
 
@@ -107,11 +107,11 @@ func (r *step) skip(c Command) {
 func (r *step) retry(c Command) {
 	s := &r.s
 	if s.Phase != Idle || s.Rejected == "" || s.Rejected != r.in.Target.Revision {
-		r.tell(false, "NothingToRetry", "%s: no version was taken back that could be tried again", c)
+		r.tell(false, "NothingToRetry", "%s by %s: no version was taken back that could be tried again", c.Verb, c)
 		return
 	}
 	r.retried = c.obeyed()
-	r.tell(false, "Retried", "revision %s may be tried again: %s", s.Rejected, c)
+	r.tell(false, "Retried", "revision %s may be tried again: asked for by %s", s.Rejected, c)
 	s.Rejected = ""
 }
 
@@ -121,7 +121,7 @@ func (r *step) goBack(c Command) {
 	case s.Canary != "" && s.Run.Outcome != Reverted:
 		r.abort(c)
 	case s.Phase != Idle || s.Previous == "" || s.Previous == s.Stable:
-		r.tell(false, "NothingToRollBack", "%s: no version before the stable one is known", c)
+		r.tell(false, "NothingToRollBack", "%s by %s: no version before the stable one is known", c.Verb, c)
 	default:
 		r.revert(fmt.Sprintf("rolled back by %s", c))
 		r.note(c.obeyed())
@@ -132,7 +132,7 @@ func (r *step) goBack(c Command) {
 func (r *step) answerGate(c Command) {
 	asked := slices.ContainsFunc(r.s.Gates, func(a Asked) bool { return a.Gate == c.Gate && a.By == "" })
 	if !r.s.undecided() || !asked && c.Verb == Approve {
-		r.tell(false, "NothingToApprove", "%s: gate %q is not asked now", c, c.Gate)
+		r.tell(false, "NothingToApprove", "%s by %s: gate %q is not asked now", c.Verb, c, c.Gate)
 		return
 	}
 	r.in.Approvals = append(slices.Clip(r.in.Approvals), Approval{

@@ -124,9 +124,9 @@ type Command struct {
 
 // String names the command as it stands in reasons.
 func (c Command) String() string {
-	out := "command " + c.ID
-	if c.By != "" {
-		out += " of " + c.By
+	out := c.By
+	if out == "" {
+		out = "command " + c.ID
 	}
 	if c.Reason != "" {
 		out += fmt.Sprintf(" (%s)", c.Reason)
