@@ -156,6 +156,15 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	return j
 }
 
+// SetBack returns the judge with its warm-up as far on as it was before the clock
+// was set back by so much. Windows and rates mend themselves.
+func (j Judge) SetBack(by time.Duration) Judge {
+	if !j.Began.IsZero() {
+		j.Began = j.Began.Add(-by)
+	}
+	return j
+}
+
 // add counts requests on which the verdict rests.
 func (j *Judge) add(seen Counts) {
 	j.Step = j.Step.Add(seen)

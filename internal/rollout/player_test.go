@@ -257,6 +257,8 @@ func (p *player) setPolicy(key, value string) {
 	switch key {
 	case "tolerance":
 		policy.Tolerance = f / 100
+	case "latency":
+		policy.LatencyTolerance = f / 100
 	case "limit":
 		policy.FailureLimit = int(f)
 	case "budget":
@@ -379,7 +381,7 @@ func (p *player) look(out *strings.Builder, args []string) {
 	var own analysis.Own
 	live := int64(-1)
 	var mirrored Mirrored
-	latency := 10 * time.Millisecond
+	latency, stableLatency := 10*time.Millisecond, time.Duration(0)
 	for _, arg := range args {
 		key, value, _ := strings.Cut(arg, "=")
 		failed, all, _ := strings.Cut(value, "/")
@@ -402,6 +404,8 @@ func (p *player) look(out *strings.Builder, args []string) {
 			mirrored = Mirrored{Differ: p.number(failed), Compared: p.number(all), Example: "header x-a"}
 		case "ms":
 			latency = time.Duration(p.number(value)) * time.Millisecond
+		case "stable-ms":
+			stableLatency = time.Duration(p.number(value)) * time.Millisecond
 		case "value": // value=N|error: what the first check measures
 			m := analysis.Measured{At: p.in.Now, Err: "no answer"}
 			if value != "error" {
@@ -416,6 +420,11 @@ func (p *player) look(out *strings.Builder, args []string) {
 	}
 	for range samples.CanaryRequests {
 		samples.CanaryLatency.Observe(latency)
+	}
+	for range samples.StableRequests {
+		if stableLatency > 0 { // otherwise nobody compares
+			samples.StableLatency.Observe(stableLatency)
+		}
 	}
 	for range samples.DirectRequests {
 		samples.DirectLatency.Observe(latency)

@@ -8,6 +8,11 @@ import (
 	"serin.dev/serin/internal/analysis"
 )
 
+// LongestGap between two looks counts in full towards a deadline, what is more
+// of one does not: while nobody looked (the engine was down, the machine slept)
+// the pods and proxies are not to blame.
+const LongestGap = 10 * time.Second
+
 const (
 	// drain is how long the canary's pods stay after the last proxy
 	// acknowledged that they get no more requests: those under way then have
@@ -18,11 +23,6 @@ const (
 	// ended without having seen one served: half a minute, so that a client
 	// that calls every few seconds is waited for.
 	quiet = 30 * time.Second
-
-	// longestGap between two looks that counts in full towards a deadline.
-	// While nobody looked (the engine was down, the machine slept) the pods
-	// and proxies are not to blame.
-	longestGap = 10 * time.Second
 
 	// oldest is how much older than the last look an input may be and be
 	// taken for stale. Beyond, the clock was set back.
@@ -111,6 +111,7 @@ func setBack(s State, now time.Time) State {
 			*t = now.Add(-1) // what was asked for was asked before this look
 		}
 	}
+	s.Judge = s.Judge.SetBack(back)
 	ends := []*time.Time{&s.WarmUntil}
 	for i := range s.Gates {
 		ends = append(ends, &s.Gates[i].Since, &s.Gates[i].Expires)
@@ -359,7 +360,7 @@ func (r *step) spent(kind Wait) time.Duration {
 		return 0
 	}
 	r.was = ""
-	return min(max(0, r.in.Now.Sub(r.s.At)), longestGap)
+	return min(max(0, r.in.Now.Sub(r.s.At)), LongestGap)
 }
 
 // stall says which pods, proxies or hooks are waited for, and reports whether
