@@ -86,6 +86,16 @@ func (p *player) do(out *strings.Builder, words []string) {
 		if err := json.Unmarshal(data, &p.state); err != nil {
 			p.t.Fatal(err)
 		}
+	case "clock": // clock back=D, or asleep=D: it is set back, or nobody looks for so long
+		key, value, _ := strings.Cut(args[0], "=")
+		by, err := time.ParseDuration(value)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if key == "back" {
+			by = -by
+		}
+		p.in.Now = p.in.Now.Add(by)
 	case "versions":
 		p.showVersions(out)
 	default:

@@ -51,9 +51,9 @@ type State struct {
 	// Ends is when the candidates' time is over. It moves on while the shares
 	// are not in effect, and while nobody looks.
 	Ends time.Time `json:"ends,omitzero"`
-	// Looked is when the candidates' requests were last counted.
-	Looked time.Time `json:"looked,omitzero"`
-	Ended  time.Time `json:"ended,omitzero"` // when Finished began
+	// At is when the last input was observed, until Finished.
+	At    time.Time `json:"at,omitzero"`
+	Ended time.Time `json:"ended,omitzero"` // when Finished began
 
 	Candidates []Candidate `json:"candidates,omitempty"` // in the order of Plan.Candidates
 	// Stable is what the running version did meanwhile.

@@ -14,7 +14,9 @@ import (
 // stays as it is.
 func Step(p Plan, s State, in Input) (State, []Event) {
 	s.Candidates, s.Contests = slices.Clone(s.Candidates), slices.Clone(s.Contests)
+	in.Now = in.Now.UTC().Round(0) // as it is after a trip through JSON
 	m := &machine{plan: p, State: s, in: in}
+	m.keepTime()
 	if m.Phase == "" {
 		m.enter(Waiting)
 	}
@@ -33,6 +35,9 @@ func Step(p Plan, s State, in Input) (State, []Event) {
 		m.removing()
 	case Finished, "":
 	}
+	if m.Phase != Finished {
+		m.At = in.Now
+	}
 	return m.State, m.events
 }
 
@@ -41,6 +46,7 @@ type machine struct {
 	State
 	plan   Plan
 	in     Input
+	gap    time.Duration // since the last look
 	events []Event
 }
 
@@ -125,7 +131,7 @@ func (m *machine) running() {
 		return
 	}
 	m.observe()
-	m.keepTime()
+	m.giveBack()
 	switch {
 	case m.alive() == 0:
 		m.conclude()
@@ -152,17 +158,44 @@ func (m *machine) running() {
 	}
 }
 
-// keepTime gives back to the candidates what does not count of their time:
-// while the shares were not in effect, and while no process looked.
+// keepTime lets waits be as long as they were when the clock was set back, and
+// when nobody looked. It leaves m.gap, the time since the last look.
 func (m *machine) keepTime() {
-	if !m.Ends.IsZero() && !m.Looked.IsZero() && (m.in.Resumed || m.in.Unacked != "") {
-		missed := m.in.Now.Sub(m.Looked)
-		m.Ends = m.Ends.Add(missed)
-		if m.in.Resumed {
-			m.tell(false, "ExperimentResumed", "for %v nobody counted the candidates' requests: they get as much time in addition", missed.Round(time.Second))
+	if m.At.IsZero() {
+		return
+	}
+	if m.gap = m.in.Now.Sub(m.At); m.gap < 0 {
+		m.setBack(-m.gap)
+		m.gap = 0
+	}
+	if missed := m.gap - rollout.LongestGap; missed > 0 && !m.Deadline.IsZero() {
+		m.Deadline = m.Deadline.Add(missed)
+	}
+}
+
+// setBack takes the state's times back with the clock.
+func (m *machine) setBack(by time.Duration) {
+	for _, t := range []*time.Time{&m.Since, &m.Deadline, &m.Began, &m.Ends} {
+		if !t.IsZero() {
+			*t = t.Add(-by)
 		}
 	}
-	m.Looked = m.in.Now
+	for i := range m.Candidates {
+		m.Candidates[i].Judge = m.Candidates[i].Judge.SetBack(by)
+	}
+}
+
+// giveBack gives back to the candidates what does not count of their time:
+// while the shares were not in effect, and while nobody looked.
+func (m *machine) giveBack() {
+	slept := m.in.Resumed || m.gap > rollout.LongestGap
+	if m.Ends.IsZero() || !slept && m.in.Unacked == "" {
+		return
+	}
+	m.Ends = m.Ends.Add(m.gap)
+	if slept {
+		m.tell(false, "ExperimentResumed", "for %v nobody counted the candidates' requests: they get as much time in addition", m.gap.Round(time.Second))
+	}
 }
 
 // observe lets each judge look, and drops the candidates that were found worse.

@@ -79,6 +79,12 @@ func TestNoObservationBreaksARule(t *testing.T) {
 		var s State
 		for range 150 {
 			in.Now = in.Now.Add(time.Duration(r.IntN(3)) * time.Second)
+			switch {
+			case chance(0.01): // the clock was set back
+				in.Now = in.Now.Add(-2 * time.Hour)
+			case chance(0.01): // the machine slept
+				in.Now = in.Now.Add(2 * time.Hour)
+			}
 			in.Promoted, in.Removed = !chance(trouble), !chance(trouble)
 			in.Blocked, in.Cancel, in.Target, in.Unacked = "", "", "v1", ""
 			if chance(trouble) || stuck == 1 {
