@@ -18,6 +18,10 @@
 //     these showings is false: that with the one which is better, or as good.
 //     So k of them can be, with α at most together, and not k·(k-1).
 //
+// Both hold where each request is drawn, and where users stay with a version and
+// are known: they are what is compared then, see State.ByUser. They do not hold
+// where users stay and nobody says who asked.
+//
 // Whoever gave no evidence of being better is no winner: that no difference was
 // found is an answer.
 //
