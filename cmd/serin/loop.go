@@ -159,19 +159,19 @@ func startLoop(ctx context.Context, c loopConfig) (_ *loop, err error) {
 	if err := l.serveMetrics(c.metricsAddress, metrics.Handler()); err != nil {
 		return nil, err
 	}
-	deliver := &controller.Deliver{API: api, Metrics: metrics, Acks: l.acks, Hub: &hub, Records: records, Hooks: through(own, nil), LaxHooks: through(own, &tls.Config{InsecureSkipVerify: true}), OwnLoad: controller.OwnLoad{Proxy: addressOf(loads), From: sender}, Log: c.log.With("part", "deliver")}
+	deliver := &controller.Deliver{API: api, Metrics: metrics, Acks: l.acks, Hub: &hub, Records: records, Hooks: through(own, nil), LaxHooks: through(own, &tls.Config{InsecureSkipVerify: true}), OwnLoad: controller.OwnLoad{Proxy: addressOf(loads), From: sender}, Busy: apiserver.BusyMemory, Log: c.log.With("part", "deliver")}
 	judge.among.Store(deliver)
 	canaries := &controller.Canaries{API: api, Log: c.log.With("part", "canaries")}
 	l.run("xds", func() error { return others.Serve(ctx, l.xds) })
 	l.run("standings", func() error { standings.Run(ctx); return nil })
 	l.run("publish", func() error { publish.Run(ctx); return nil })
+	apiserver.SettleMemory() // before anybody says that it is busy
 	l.run("deliver", func() error { deliver.Run(ctx); return nil })
 	l.run("canaries", func() error { canaries.Run(ctx); return nil })
 	l.started = time.Since(begun)
 	if err := l.writeAddresses(c.dataDir); err != nil {
 		return nil, err
 	}
-	go apiserver.SettleMemory() // takes a moment, and nobody waits for it
 	return l, nil
 }
 
@@ -201,7 +201,7 @@ func (l *loop) lead(ctx context.Context, c loopConfig) (*rest.Config, error) {
 	}
 	lease, err := kube.AwaitLease(ctx, config, func(holder string) {
 		c.standingBy(holder, l.server.KubeconfigPath())
-		go apiserver.SettleMemory() // it may be long
+		apiserver.SettleMemory() // it may be long
 	})
 	if err != nil {
 		return nil, err

@@ -22,6 +22,12 @@ const startGCPercent = 400
 // collector run all the time as soon as the objects of a user outgrow it.
 const settledGCPercent = 30
 
+// busyGCPercent is the same while there is work that makes garbage all the time:
+// the runtime's usual. A release with 200 requests a second has the heap collected
+// once or twice a second at 30 %, which is a fifth of all the processor that it
+// takes, and every six seconds at 100 %, for 40 MB more.
+const busyGCPercent = 100
+
 // TuneProcess sends the log of the Kubernetes libraries to logger at level
 // debug. Call it once, early in main; it is not safe beside running servers.
 func TuneProcess(logger *slog.Logger) {
@@ -34,10 +40,21 @@ func GrowMemory() { setGCPercent(startGCPercent) }
 
 // SettleMemory gives back what starting up took, and keeps the heap near what
 // lives in it from then on, unless the environment sets GOGC or GOMEMLIMIT.
-// Call it once everything is up.
+// Call it when everything is up. It does not wait for what it begins.
 func SettleMemory() {
 	setGCPercent(settledGCPercent)
-	debug.FreeOSMemory()
+	go debug.FreeOSMemory() // takes a moment, and nobody waits for it
+}
+
+// BusyMemory lets the heap of a settled server grow as usual while it is busy,
+// and settles it again when it is not any more, unless the environment sets GOGC
+// or GOMEMLIMIT.
+func BusyMemory(busy bool) {
+	if !busy {
+		SettleMemory()
+		return
+	}
+	setGCPercent(busyGCPercent)
 }
 
 // setGCPercent leaves the collector alone where the environment has its say.

@@ -34,13 +34,17 @@ type Deliver struct {
 	OwnLoad  OwnLoad
 	Metrics  *Metrics      // nil: nobody counts
 	Records  *record.Store // of what runs were decided on
-	Log      *slog.Logger
+	// Busy is told when releases or experiments begin to move, and when none
+	// does any more.
+	Busy func(busy bool)
+	Log  *slog.Logger
 
 	wake kube.Signal
 	runs map[string]*delivery // by UID
 	all  others               // at the present look
 
 	rates rates // of requests; read by others
+	busy  bool  // as Busy was told last
 
 	experimentRuns map[string]*experimentRun // by UID of the Experiment
 	holds          []holding                 // at the present look
@@ -127,7 +131,17 @@ func (d *Deliver) Run(ctx context.Context) {
 		case <-d.wake:
 		case <-timer.C:
 		}
-		timer.Reset(d.pass(ctx))
+		next := d.pass(ctx)
+		d.noteBusy(next)
+		timer.Reset(next)
+	}
+}
+
+// noteBusy tells whether there is work, by when the next look is due.
+func (d *Deliver) noteBusy(next time.Duration) {
+	if busy := next < idleTick; busy != d.busy {
+		d.busy = busy
+		d.Busy(busy)
 	}
 }
 
