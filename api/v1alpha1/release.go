@@ -491,7 +491,7 @@ type Judge struct {
 	// +optional
 	Latency LatencyRule `json:"latency,omitzero"`
 
-	// What a run may cost, whatever the statistics say.
+	// What a run may cost, however little worse the version is.
 	// +optional
 	Budget *Budget `json:"budget,omitempty"`
 
@@ -584,8 +584,9 @@ type LoadRequest struct {
 
 // Budget bounds what a run may cost.
 type Budget struct {
-	// User requests that fail because of the release; the run is rolled back
-	// before there are more.
+	// User requests that fail because of the release, beyond those that would
+	// have failed on stable. The run is rolled back when there are so many and
+	// that is more than chance: versions that are alike spend no budget.
 	// +kubebuilder:validation:Minimum=1
 	FailedRequests int64 `json:"failedRequests"`
 }

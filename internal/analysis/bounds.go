@@ -57,6 +57,7 @@ func (j *Judge) Validate() error {
 	waiting := []quad{
 		quadOf(j.Block), quadOf(j.Spared.Block), quadOf(j.Block.Less(j.Spared.Block)), quadOf(j.Own.Block),
 		j.Failure.Stretch, {j.Failure.New[0], j.Failure.New[1]},
+		j.Excess.Stretch, {j.Excess.New[0], j.Excess.New[1]},
 	}
 	latencies := []*latencyTest{&j.Latency, &j.Early, &j.Own.Early}
 	for i := range j.Strata {

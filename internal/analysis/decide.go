@@ -162,9 +162,14 @@ func (j *Judge) questions(policy Policy) []Question {
 	if policy.FalseAlarm <= 0 {
 		return nil // nothing is asked
 	}
-	out := append(make([]Question, 0, 4), Question{
-		Kind: Failures, LogE: float64(j.Failure.Max), Limit: policy.limit(failuresPart), Counts: j.Total,
+	out := append(make([]Question, 0, 5), Question{
+		Kind: Failures, LogE: float64(j.Failure.Max), Limit: policy.limit(policy.failures()), Counts: j.Total,
 	})
+	if policy.Budget > 0 {
+		out = append(out, Question{
+			Kind: Budget, LogE: float64(j.Excess.Max), Limit: policy.limit(excessPart), Counts: j.users().Less(j.Spared.Total),
+		})
+	}
 	if k := j.worst(func(k int, t *stratumTest) float64 {
 		return float64(t.Failure.Max) - policy.limit(stratumPart(k))
 	}); k >= 0 {

@@ -18,7 +18,7 @@ func (j *Judge) doubt(policy Policy) string {
 	}
 	asked := func(e *eProcess, part float64) bool { return e.atLeast(math.Log(doubtful / part)) }
 	const text = ": it may be worse, which more requests will show"
-	if asked(&j.Failure.eProcess, failuresPart) {
+	if asked(&j.Failure.eProcess, policy.failures()) {
 		return "the canary " + compareText(j.Total) + text
 	}
 	for k := range j.Strata {

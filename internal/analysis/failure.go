@@ -110,6 +110,8 @@ type failureTest struct {
 	Stretch quad `json:"s,omitzero"`
 	// New are the failures of canary and stable that are not scored yet.
 	New [2]int64 `json:"f,omitzero"`
+	// Slight: slight regressions are asked about, too, for what they cost.
+	Slight bool `json:"slight,omitempty"`
 }
 
 // observe adds requests that were seen since the last look, before which there
@@ -161,7 +163,11 @@ func (t failureTest) scoreNew() failureTest {
 
 // add multiplies in the failures among requests.
 func (t failureTest) add(block Counts) failureTest {
-	t.eProcess = t.score(block, failureOdds())
+	odds := failureOdds()
+	if t.Slight {
+		odds = excessOdds()
+	}
+	t.eProcess = t.score(block, odds)
 	return t
 }
 

@@ -33,7 +33,8 @@ type Judge struct {
 	Latency latencyTest   `json:"latency"`
 	Early   latencyTest   `json:"early,omitzero"` // see warmup.go
 	Strata  []stratumTest `json:"strata,omitempty"`
-	Cost    costTally     `json:"cost"` // without Block
+	Cost    costTally     `json:"cost"`            // without Block
+	Excess  failureTest   `json:"excess,omitzero"` // is it chance? Where there is a budget
 	Bound   boundTest     `json:"bound"`
 	// ByUser: the split keeps users on their side. Then Users are the evidence
 	// to advance, and of the requests of Bound those of own load alone.
@@ -141,6 +142,9 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 	} else {
 		j.Failure = j.Failure.observe(seen.Counts, j.users().Requests(), j.Share)
 	}
+	if policy.Budget > 0 {
+		j.observeExcess(policy, &seen)
+	}
 	j.Block = j.Block.Add(seen.Counts)
 	j.Spared = j.Spared.add(seen.Spared)
 	if j.Block.Requests() >= blockSize(j.Share, j.users().Requests()) {
@@ -219,7 +223,7 @@ func (j *Judge) endBlock(policy Policy) {
 // endBlocks ends those of all questions.
 func (j *Judge) endBlocks(policy Policy) {
 	j.endBlock(policy)
-	j.Failure = j.Failure.endStretch()
+	j.Failure, j.Excess = j.Failure.endStretch(), j.Excess.endStretch()
 	j.Latency, j.Early = j.Latency.endBlock(), j.Early.endBlock()
 	j.Strata = slices.Clone(j.Strata)
 	for k := range j.Strata {
@@ -242,7 +246,7 @@ func (j *Judge) verdict(policy Policy) failure {
 	failures := func(t *stratumTest, limit float64) bool { return float64(t.Failure.Max) >= limit }
 	latency := func(t *stratumTest, limit float64) bool { return float64(t.Latency.Max) >= limit }
 
-	if float64(j.Failure.Max) >= policy.limit(failuresPart) {
+	if float64(j.Failure.Max) >= policy.limit(policy.failures()) {
 		f := failure{Kind: Failures, AtOnce: true, Reason: "the canary " + compareText(j.Total) + ": worse" + chance()}
 		if n := j.Spared.Total.CanaryFailures; n > 0 {
 			f.Reason += fmt.Sprintf("; retries spared users %d of its failures", n)
@@ -264,14 +268,8 @@ func (j *Judge) verdict(policy Policy) failure {
 		return failure{Kind: Latency, Stratum: t.Name, AtOnce: true,
 			Reason: t.Name + ": " + t.Latency.text(policy.LatencyTolerance) + chance()}
 	}
-	if spent := j.spent(); policy.Budget > 0 && spent.sure() >= float64(policy.Budget) {
-		if spent.Direct > 0 {
-			return failure{Kind: Budget, AtOnce: true, Reason: fmt.Sprintf(
-				"%d requests of those who were given the canary failed: the budget of %d is spent", spent.Direct, policy.Budget)}
-		}
-		return failure{Kind: Budget, AtOnce: true, Reason: fmt.Sprintf(
-			"the canary caused about %s failed requests (%d failed, of which stable would have failed %s): the budget of %d is spent",
-			short(spent.cost()), spent.Failed, short(spent.Expected), policy.Budget)}
+	if f := j.overspent(policy); f.Kind != "" {
+		return f
 	}
 	return j.Checks.verdict(policy)
 }

@@ -16,6 +16,9 @@ import (
 //	latency of all requests    10 %
 //	latency by endpoint         2 %
 //
+// Where there is a budget, that has a tenth of them (cost.go), and the failures
+// of all requests 70 %.
+//
 // An endpoint's part falls with 1/k in order of appearance: endpoints that much
 // is asked of appear first, and k is bounded by MaxStrata+1. A part of p costs
 // ln(1/p) more evidence than asking one question would: 0.2 for the failures of
@@ -30,6 +33,14 @@ const (
 	strataWorthNaming   = 2. / 3 // of the canary's failures, to be named beside a Fail of all
 	strataWorthAskingOf = 2      // strata; with one, it is the whole
 )
+
+// failures is the part of the failures of all requests.
+func (p *Policy) failures() float64 {
+	if p.Budget > 0 {
+		return failuresPart - excessPart - historyPart
+	}
+	return failuresPart
+}
 
 // limit is the log e-value at which a question with that part of the false
 // alarms fails the canary.

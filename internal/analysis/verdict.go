@@ -128,7 +128,7 @@ func (e *Evidence) Users() Counts { return e.Counts.Less(e.Own).Less(e.Spared) }
 
 // Question is one question that the judge asks, with its e-value.
 type Question struct {
-	Kind    Kind   `json:"kind"`              // Failures or Latency
+	Kind    Kind   `json:"kind"`              // Failures, Latency, or Budget: is its cost no chance
 	Stratum string `json:"stratum,omitempty"` // "" = all endpoints
 	// LogE is the natural logarithm of the e-value, at its highest in this
 	// run; at Limit the canary fails.

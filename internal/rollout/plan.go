@@ -148,9 +148,10 @@ func (p *Plan) policy(s *State) analysis.Policy {
 		policy.FalseAlarm, policy.Tolerance, policy.LatencyTolerance = 0, 0, 0
 	}
 	switch {
+	case policy.Budget <= 0:
 	case s.Traffic.Mirror > 0:
-		policy.Budget = 0 // copies cost no user a request
-	case policy.Budget > 0:
+		policy.Budget = math.MaxInt64 // copies cost no user a request
+	default:
 		policy.Budget += int64(math.Ceil(s.Run.CopiesCost))
 	}
 	return policy
