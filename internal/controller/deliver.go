@@ -91,7 +91,9 @@ type delivery struct {
 	recordOf   record.Key
 	unrecorded string // why its record has a gap at the last look; "" = none
 
-	handedBack time.Time // when the objects of a Release being deleted were; zero = not yet
+	leaving    time.Time // since when a Release being deleted has its users taken from the canary; zero = not yet
+	left       bool      // none of them is there any more
+	handedBack time.Time // when its objects were; zero = not yet
 }
 
 // journal is what survives a restart, in status.journal.
@@ -373,32 +375,6 @@ func (d *Deliver) refuse(ctx context.Context, rel *kube.Delivery, run *delivery,
 		return err
 	}
 	return cause
-}
-
-// handBackTime bounds how long the deletion of a Release waits for the proxies,
-// which follow within milliseconds unless the routes are not as we made them.
-const handBackTime = 10 * time.Second
-
-// handBack ends a Release that is being deleted. The stable copy goes only when
-// no proxy sends anything to it any more.
-func (d *Deliver) handBack(ctx context.Context, rel *kube.Delivery, run *delivery) error {
-	if err := d.API.HoldTarget(ctx, rel, false); err != nil {
-		return err // nobody would let it go any more
-	}
-	if !d.API.HasToHandBack(rel) {
-		return d.API.SetFinalizer(ctx, rel.Release, false)
-	}
-	done, err := d.API.HandBack(ctx, rel)
-	if err != nil || !done {
-		return err
-	}
-	if run.handedBack.IsZero() {
-		run.handedBack = time.Now()
-	}
-	if !d.Acks.Left(rel) && time.Since(run.handedBack) < handBackTime {
-		return nil
-	}
-	return d.API.SetFinalizer(ctx, rel.Release, false)
 }
 
 // advance takes over the next state, and what belongs to it.
