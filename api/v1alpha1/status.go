@@ -355,7 +355,7 @@ type Run struct {
 	// +optional
 	CanaryRequestsAfterEffect int64 `json:"canaryRequestsAfterEffect"`
 
-	// Why, in one line.
+	// Why, in one line. Where it counts requests, they are those that were judged.
 	// +optional
 	Reason string `json:"reason,omitempty"`
 
@@ -374,8 +374,9 @@ type Cause struct {
 	// +optional
 	Endpoint string `json:"endpoint,omitempty"`
 
-	// Requests and failures of that endpoint on both sides, failures that a
-	// retry masked included.
+	// Requests and failures of that endpoint on both sides in the whole run,
+	// failures that a retry masked included. The reason counts those alone that
+	// were judged: none of tests, and none from before a step was in effect.
 	Canary Count `json:"canary"`
 	Stable Count `json:"stable"`
 

@@ -23,7 +23,8 @@ func explains(kind analysis.Kind, canary v1alpha1.Version, endpoints []telemetry
 
 // causeOf explains a rollback by what the tally saw: the endpoint with the
 // most failures on the canary, both sides of it, and one failed request. It
-// returns nil where no request of the canary failed.
+// returns nil where no request of the canary failed. What it counts is more than
+// what was judged, of which the reason tells, and it says so.
 func causeOf(canary v1alpha1.Version, endpoints []telemetry.Endpoint) *v1alpha1.Cause {
 	if len(endpoints) == 0 || endpoints[0].Canary.Failures == 0 {
 		return nil
@@ -36,7 +37,7 @@ func causeOf(canary v1alpha1.Version, endpoints []telemetry.Endpoint) *v1alpha1.
 		Stable:   count(e.Stable),
 		Example:  example(e.Example),
 	}
-	c.Summary = fmt.Sprintf("%s fails %s of %s (%d of %d requests), stable %s (%d of %d)",
+	c.Summary = fmt.Sprintf("in the whole run %s fails %s of %s (%d of %d requests), stable %s (%d of %d)",
 		c.Version, share(e.Canary), e.Name, e.Canary.Failures, e.Canary.Requests,
 		share(e.Stable), e.Stable.Failures, e.Stable.Requests)
 	if x := c.Example; x != nil {

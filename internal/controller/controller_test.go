@@ -154,7 +154,7 @@ func TestCauseNamesEndpointRatesAndAnExample(t *testing.T) {
 		Stable:  telemetry.Count{Requests: 90},
 		Example: &telemetry.Request{Start: at, Method: "GET", Path: "/songs/7", Code: 500},
 	}})
-	want := "v2 fails 50.0 % of GET /songs/{id} (4 of 8 requests), stable 0.0 % (0 of 90); for example GET /songs/7 answered 500 at 12:00:01.000Z"
+	want := "in the whole run v2 fails 50.0 % of GET /songs/{id} (4 of 8 requests), stable 0.0 % (0 of 90); for example GET /songs/7 answered 500 at 12:00:01.000Z"
 	if c.Summary != want {
 		t.Errorf("summary = %q\nwant      %q", c.Summary, want)
 	}
@@ -166,7 +166,7 @@ func TestCauseNamesEndpointRatesAndAnExample(t *testing.T) {
 			Start: at, Method: "GET", Path: "/songs/7", Code: 200, Masked: "music", Destination: mesh.Workload{Pod: "music-2"},
 		},
 	}})
-	want = "v2 fails 50.0 % of GET /songs/{id} (4 of 8 requests), stable 0.0 % (0 of 90); for example a try of GET /songs/7 at 12:00:01.000Z, which a retry masked"
+	want = "in the whole run v2 fails 50.0 % of GET /songs/{id} (4 of 8 requests), stable 0.0 % (0 of 90); for example a try of GET /songs/7 at 12:00:01.000Z, which a retry masked"
 	if c.Summary != want || c.Example.Pod != "" {
 		t.Errorf("summary = %q of pod %q\nwant      %q of none: the pod that answered did not fail", c.Summary, c.Example.Pod, want)
 	}

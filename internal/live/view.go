@@ -303,7 +303,7 @@ func (v View) ended(run *v1alpha1.Run) []line {
 		lines = append(lines, wrap(labelled("ordered"), v.ordered(&run.Commands[i]), v.Width)...)
 	}
 	if c := run.Cause; c != nil && c.Endpoint != "" {
-		lines = append(lines, labelled("endpoint", text(c.Endpoint)))
+		lines = append(lines, labelled("endpoint", text(c.Endpoint+", in the whole run")))
 		lines = append(lines, sides([2]string{}, to, from, c.Canary, c.Stable)...)
 	}
 	if c := run.Cause; c != nil && c.Example != nil {
