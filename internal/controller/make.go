@@ -80,7 +80,7 @@ func (d *Deliver) makePods(ctx context.Context, rel *kube.Delivery, run *deliver
 		d.API.HoldTarget(ctx, rel, want.TargetHeld),
 		d.API.MakeScaler(ctx, rel, scaling(&state, want)),
 	)
-	try(d.grow(ctx, rel, want))
+	try(d.grow(ctx, rel, want, state.Phase))
 	return errors.Join(errs...), others
 }
 
@@ -120,11 +120,14 @@ func (d *Deliver) moveTraffic(ctx context.Context, rel *kube.Delivery, run *deli
 
 func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rollout.State) error {
 	want := state.Want()
+	// What routes give to the canary is for the revision that is judged, and
+	// between runs they give it nothing.
+	judged := rel.Target.Revision == string(state.Canary)
 	sides := func() error {
 		if !rel.Stable.Exists {
 			return nil
 		}
-		return d.API.MakeSides(ctx, rel)
+		return d.API.MakeSides(ctx, rel, judged || state.Phase == rollout.Idle)
 	}
 	_, known := d.Acks.Endpoints(backend(rel, rel.Names.StableService), "")
 	switch routed := len(rel.Route.Parts) > 0; {
@@ -135,7 +138,7 @@ func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rol
 	case !want.Split:
 		return sides()
 	case want.ByPods:
-		return errors.Join(sides(), d.API.MakeShared(ctx, rel))
+		return errors.Join(sides(), d.API.MakeShared(ctx, rel, judged && want.CanaryPods > 0))
 	case !routed && known == 0: // routes may only name what the proxies can reach already
 		return sides()
 	case !routed || getsMore(rel, want):

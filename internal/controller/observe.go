@@ -60,6 +60,7 @@ func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) 
 	if rel.Release.Spec.Worker() {
 		if w.Exists {
 			out.Revision, out.Pods, out.Wanted, out.Ready = rollout.Revision(w.Revision), w.Available, w.Replicas, w.Ready
+			out.ScaledAway = w.Replicas == 0
 		}
 		return out
 	}
@@ -68,7 +69,7 @@ func (d *Deliver) workload(rel *kube.Delivery, w kube.Workload, service string) 
 	if !w.Exists {
 		return out
 	}
-	out.Revision, out.Wanted = rollout.Revision(w.Revision), w.Replicas
+	out.Revision, out.Wanted, out.ScaledAway = rollout.Revision(w.Revision), w.Replicas, w.Replicas == 0
 	if !w.Ready {
 		return out
 	}

@@ -51,10 +51,10 @@ func (d *Deliver) divided(rel *kube.Delivery, run *delivery, want rollout.World)
 // grow scales up the side that has too few pods for what is asked of it.
 // Between runs the target's pods are none, and while a run is on, as many as the
 // stable copy has, or as its autoscaler begins with, unless its user or an
-// autoscaler wants another number.
-func (d *Deliver) grow(ctx context.Context, rel *kube.Delivery, want rollout.World) error {
+// autoscaler wants another number. A canary that goes gets none.
+func (d *Deliver) grow(ctx context.Context, rel *kube.Delivery, want rollout.World, phase rollout.Phase) error {
 	canary := want.CanaryPods
-	if want.CanaryScaled && !want.ByPods && rel.Target.Replicas == 0 {
+	if want.CanaryScaled && !want.ByPods && rel.Target.Replicas == 0 && phase != rollout.RollingBack {
 		from := rel.Stable.Replicas
 		if rel.Scaler.Named {
 			from = rel.Scaler.Least

@@ -10,6 +10,7 @@ import (
 	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
 	istioclient "istio.io/client-go/pkg/clientset/versioned"
 	istioinformers "istio.io/client-go/pkg/informers/externalversions"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -141,6 +142,17 @@ func (c *Client) watch() error {
 				return fmt.Errorf("watch: %w", err)
 			}
 		}
+	}
+	// Of Deployments MeshObjects reads nothing but who is held.
+	_, err := c.coreInformers.Apps().V1().Deployments().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		UpdateFunc: func(before, now any) {
+			if held(before.(*appsv1.Deployment)) != held(now.(*appsv1.Deployment)) {
+				c.meshChanged.Give()
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("watch: %w", err)
 	}
 	return nil
 }

@@ -326,6 +326,7 @@ func (c *Client) configure(d *Delivery) error {
 	}
 	// The Deployment may be newer than the one that the rest was read from: a
 	// revision must not get the label of the one before.
+	w.Template = Revision(&dep.Spec.Template)
 	w.Revision, w.Config = revisionOf(dep, cachedConfigs{c})
 	w.Version = versionOf(&dep.Spec.Template, w.Revision)
 	if !w.Ready || w.Config == "" {

@@ -8,11 +8,15 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"serin.dev/serin/internal/mesh"
 )
 
 // HoldTarget lets whoever deletes the target wait, or lets it go. A target that
 // was deleted while it is held does not exist for the Release any more, and its
-// pods serve until it is let go. It writes nothing where that is so already.
+// pods serve until it is let go. So do those that end because it was changed or
+// scaled to 0, for as long as their grace period lets them. It writes nothing
+// where that is so already.
 //
 // Who deletes with --cascade=foreground is not held up: Kubernetes then ends the
 // pods first, whoever else waits for the Deployment.
@@ -57,3 +61,19 @@ func (c *Client) hold(ctx context.Context, dep *appsv1.Deployment, on bool) erro
 }
 
 func held(dep *appsv1.Deployment) bool { return slices.Contains(dep.Finalizers, targetFinalizer) }
+
+// targetsHeld are the held ones of all Deployments, as workloadKey names them.
+func targetsHeld(all []*appsv1.Deployment) map[mesh.Workload]bool {
+	out := map[mesh.Workload]bool{}
+	for _, dep := range all {
+		if held(dep) {
+			out[mesh.Workload{Namespace: dep.Namespace, Name: dep.Name}] = true
+		}
+	}
+	return out
+}
+
+// workloadKey is what the pods of one Deployment have in common.
+func workloadKey(w mesh.Workload) mesh.Workload {
+	return mesh.Workload{Namespace: w.Namespace, Name: w.Name}
+}

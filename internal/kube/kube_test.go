@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	flaggerv1 "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
@@ -165,7 +167,7 @@ endpoints:
 - {addresses: [127.20.0.4], conditions: {}}
 - {addresses: [127.20.0.5], conditions: {ready: true}, targetRef: {kind: Pod, name: music-2}}
 `)}
-	got := endpointsOf(services, slices, pods)["music.default"]
+	got := endpointsOf(services, slices, pods, nil)["music.default"]
 	if len(got) != 2 {
 		t.Fatalf("%d endpoints, want the ready pod and the one without a pod: %+v", len(got), got)
 	}
@@ -176,6 +178,73 @@ endpoints:
 	}
 	if e := got[1]; e.Dial != "" || e.Workload != (mesh.Workload{}) {
 		t.Errorf("endpoint without a pod = %+v, want its address alone", e)
+	}
+}
+
+// Pods that end serve on where a route leads users to them and nobody else could
+// answer; all others leave at once.
+func TestEndingPodsOfAHeldTargetAreEndpointsWithoutOthers(t *testing.T) {
+	services := []*corev1.Service{read[corev1.Service](t, `
+metadata: {name: music-canary, namespace: default}
+spec: {ports: [{name: http, port: 80}]}
+`)}
+	pod := func(name string) *corev1.Pod {
+		return read[corev1.Pod](t, fmt.Sprintf(`
+metadata:
+  name: %s
+  namespace: default
+  ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: music, uid: d1, controller: true}]
+`, name))
+	}
+	pods := map[string]*corev1.Pod{"default/music-1": pod("music-1"), "default/music-2": pod("music-2")}
+	held := targetsHeld([]*appsv1.Deployment{
+		read[appsv1.Deployment](t, "metadata: {name: music, namespace: default, finalizers: [serin.dev/take-back]}"),
+		read[appsv1.Deployment](t, "metadata: {name: user, namespace: default, finalizers: [serin.dev/hand-back]}"),
+	})
+	if len(held) != 1 {
+		t.Fatalf("held: %v, want music alone", held)
+	}
+	ready, ending, over := "{ready: true, serving: true}", "{ready: false, serving: true, terminating: true}", "{ready: false, serving: false, terminating: true}"
+	f := func(first, second string, held map[mesh.Workload]bool, want string) {
+		t.Helper()
+		slices := []*discoveryv1.EndpointSlice{read[discoveryv1.EndpointSlice](t, fmt.Sprintf(`
+metadata: {name: music-x, namespace: default, labels: {kubernetes.io/service-name: music-canary}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [127.20.0.1], conditions: %s, targetRef: {kind: Pod, name: music-1}}
+- {addresses: [127.20.0.2], conditions: %s, targetRef: {kind: Pod, name: music-2}}
+`, first, second))}
+		var got []string
+		for _, e := range endpointsOf(services, slices, pods, held)["music-canary.default"] {
+			got = append(got, e.Workload.Pod)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("endpoints with %s and %s: %q, want %q", first, second, got, want)
+		}
+	}
+	f(ending, over, held, "music-1")
+	f(ending, ending, held, "music-1 music-2")
+	f(ending, ready, held, "music-2")
+	f(ending, ending, nil, "")
+}
+
+// The canary's Service selects the pods of one revision, with what that uses.
+func TestTheSelectorOfOneRevision(t *testing.T) {
+	target := read[appsv1.Deployment](t, "spec: {selector: {matchLabels: {app: music}}}")
+	for _, c := range []struct {
+		w    Workload
+		want map[string]string
+	}{
+		{Workload{Template: "r1"}, map[string]string{"app": "music", LabelRevision: "r1"}},
+		{Workload{Template: "r1", Config: "c1"}, map[string]string{"app": "music", LabelRevision: "r1", labelConfig: "c1"}},
+	} {
+		if diff := cmp.Diff(c.want, ofRevision(target, &c.w)); diff != "" {
+			t.Errorf("%+v (-want +got):\n%s", c.w, diff)
+		}
+	}
+	if len(target.Spec.Selector.MatchLabels) != 1 {
+		t.Error("the Deployment's own selector was changed")
 	}
 }
 

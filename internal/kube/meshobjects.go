@@ -9,6 +9,7 @@ import (
 
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -71,6 +72,11 @@ func (c *Client) MeshObjects() (*MeshObjects, error) {
 	read(func() (e error) { m.Secrets, e = secretsWithData(ci.Core().V1().Secrets().Lister().List(all)); return })
 	var podList []*corev1.Pod
 	var sliceList []*discoveryv1.EndpointSlice
+	var deployments []*appsv1.Deployment
+	read(func() (e error) {
+		deployments, e = c.coreInformers.Apps().V1().Deployments().Lister().List(all)
+		return
+	})
 	read(func() (e error) { podList, e = ci.Core().V1().Pods().Lister().List(all); return })
 	read(func() (e error) { sliceList, e = ci.Discovery().V1().EndpointSlices().Lister().List(all); return })
 	if err != nil {
@@ -83,7 +89,7 @@ func (c *Client) MeshObjects() (*MeshObjects, error) {
 			m.Pods = append(m.Pods, l)
 		}
 	}
-	m.Endpoints = endpointsOf(m.Services, sliceList, pods)
+	m.Endpoints = endpointsOf(m.Services, sliceList, pods, targetsHeld(deployments))
 	return &m, nil
 }
 
@@ -99,7 +105,10 @@ func (m *MeshObjects) WorkloadHosts() map[mesh.Origin]string {
 	return out
 }
 
-func endpointsOf(services []*corev1.Service, slicesOfAll []*discoveryv1.EndpointSlice, pods map[string]*corev1.Pod) map[mesh.ServiceName][]mesh.Endpoint {
+// endpointsOf lists the ready endpoints of each Service. The pods of a held target
+// that end are the endpoints of a Service that has no others, as long as they
+// serve: a route leads users to them, and is about to lead them elsewhere.
+func endpointsOf(services []*corev1.Service, slicesOfAll []*discoveryv1.EndpointSlice, pods map[string]*corev1.Pod, held map[mesh.Workload]bool) map[mesh.ServiceName][]mesh.Endpoint {
 	ports := map[mesh.ServiceName]map[string]uint16{} // by port name
 	for _, s := range services {
 		byName := map[string]uint16{}
@@ -108,14 +117,22 @@ func endpointsOf(services []*corev1.Service, slicesOfAll []*discoveryv1.Endpoint
 		}
 		ports[serviceName(s.Namespace, s.Name)] = byName
 	}
-	out := map[mesh.ServiceName][]mesh.Endpoint{}
+	out, ending := map[mesh.ServiceName][]mesh.Endpoint{}, map[mesh.ServiceName][]mesh.Endpoint{}
 	for _, sl := range slicesOfAll {
 		name := serviceName(sl.Namespace, sl.Labels[discoveryv1.LabelServiceName])
 		for _, ep := range sl.Endpoints {
-			if ep.Conditions.Ready != nil && !*ep.Conditions.Ready {
-				continue
+			found := endpoints(sl, ep, ports[name], pods)
+			switch is := ep.Conditions; {
+			case is.Ready == nil || *is.Ready:
+				out[name] = append(out[name], found...)
+			case deref(is.Terminating) && deref(is.Serving) && len(found) > 0 && held[workloadKey(found[0].Workload)]:
+				ending[name] = append(ending[name], found...)
 			}
-			out[name] = append(out[name], endpoints(sl, ep, ports[name], pods)...)
+		}
+	}
+	for name, eps := range ending {
+		if len(out[name]) == 0 {
+			out[name] = eps
 		}
 	}
 	for _, eps := range out {

@@ -39,10 +39,13 @@ var (
 // the Release pointed it to the stable pods, as JSON.
 const annotationSelector = "serin.dev/original-selector"
 
-// MakeSides makes the Services of the two sides, which no user calls yet. It
-// writes nothing where that is so already. The stable copy must exist; without
-// a target the canary's Service stays as it is.
-func (c *Client) MakeSides(ctx context.Context, d *Delivery) error {
+// MakeSides makes the Services of the two sides, which no user calls yet. The
+// canary's selects the pods of one revision alone, the target's present one: pods
+// of the next are there as soon as the target is changed, and must not get what
+// routes give to the one that is judged. Unless it follows the target it stays
+// with the revision that it has, as it does without a target. MakeSides writes
+// nothing where that is so already. The stable copy must exist.
+func (c *Client) MakeSides(ctx context.Context, d *Delivery, follow bool) error {
 	stable, err := c.deployment(d, d.Names.Stable)
 	if err != nil {
 		return err
@@ -54,7 +57,22 @@ func (c *Client) MakeSides(ctx context.Context, d *Delivery) error {
 	if err != nil {
 		return err
 	}
-	return c.makeService(ctx, d, d.Names.CanaryService, target.Spec.Selector.MatchLabels)
+	selector := ofRevision(target, &d.Target)
+	have, err := c.coreInformers.Core().V1().Services().Lister().Services(d.Names.Namespace).Get(d.Names.CanaryService)
+	if err == nil && !follow { // the lister's only error is "not found"
+		selector = have.Spec.Selector
+	}
+	return c.makeService(ctx, d, d.Names.CanaryService, selector)
+}
+
+// ofRevision is the selector of the target's pods that run its present revision.
+func ofRevision(target *appsv1.Deployment, w *Workload) map[string]string {
+	out := maps.Clone(target.Spec.Selector.MatchLabels)
+	out[LabelRevision] = w.Template
+	if w.Config != "" {
+		out[labelConfig] = w.Config
+	}
+	return out
 }
 
 // MakeTraffic makes the VirtualServices give the canary what t says, and with

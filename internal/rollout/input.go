@@ -93,6 +93,8 @@ type Workload struct {
 	// Pods are those of any revision that answer requests, Wanted those that
 	// are asked for. Wanted = 0: it is scaled away, or nobody counts.
 	Pods, Wanted int32
+	// ScaledAway: it exists, and is asked to have no pod.
+	ScaledAway bool
 	// Message says in one line why it is not ready, or does not exist.
 	Message string
 }

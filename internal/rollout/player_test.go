@@ -78,6 +78,8 @@ func (p *player) do(out *strings.Builder, words []string) {
 		p.member(args)
 	case "pods": // pods canary=READY/WANTED stable=READY/WANTED warm=ready all=N
 		p.pods(args)
+	case "scale": // scale canary away|back: somebody takes all of its pods
+		p.in.Target.ScaledAway = args[1] == "away"
 	case "clock": // clock TIME: it is that late, now that nothing happened
 		at, err := time.Parse("2006-01-02T15:04", args[0])
 		if err != nil {

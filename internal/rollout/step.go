@@ -195,8 +195,8 @@ func (r *step) watch() {
 		s.Run.Late += in.Late
 	}
 	judged := s.judged()
-	if in.Target.Revision == "" {
-		return // whoever deletes the pods makes requests fail, and hooks: retarget ends the run
+	if in.Target.Revision == "" || r.emptied() {
+		return // whoever takes the pods away makes requests fail, and hooks: retarget ends the run
 	}
 	if s.Phase != Starting && !judged || s.Phase == Starting && len(r.failed) == 0 {
 		return
@@ -291,15 +291,24 @@ func (r *step) retarget() {
 	case Initializing, Idle, Finalizing, RollingBack:
 		return
 	}
-	switch target {
-	case s.Canary:
-	case s.Stable:
+	switch {
+	case target == s.Canary && r.emptied():
+		r.rollBack(Aborted, "the target was scaled to 0")
+	case target == s.Canary:
+	case target == s.Stable:
 		r.rollBack(Aborted, fmt.Sprintf("the target was set back to the stable revision %s", s.Stable))
-	case "":
+	case target == "":
 		r.rollBack(Aborted, orElse(r.in.Target.Message, "the target was deleted"))
 	default:
 		r.rollBack(Superseded, fmt.Sprintf("the target was changed to revision %s", target))
 	}
+}
+
+// emptied reports whether somebody took the pods of a canary that has work to do.
+// Where pods are the share it has none before it gets its first.
+func (r *step) emptied() bool {
+	s := &r.s
+	return r.in.Target.ScaledAway && s.judged() && !(s.ByPods && s.Acked.IsZero())
 }
 
 // enter begins a phase. Its deadline begins with it.
