@@ -58,7 +58,7 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 	case policy.ChecksAlone:
 		e.Verdict, e.Reason = Pass, "no check failed"
 	case e.Delta == 0:
-		e.Verdict, e.Reason = Pass, "no further evidence is asked for: canary failed "+rateText(j.Total.CanaryFailures, j.Total.CanaryRequests)
+		e.Verdict, e.Reason = Pass, j.unasked()
 	case j.excluded(e.Delta) >= policy.enough():
 		of := ""
 		if j.ByUser {
@@ -71,6 +71,17 @@ func (j Judge) Decide(policy Policy, nextShare float64) Evidence {
 		e = j.progress(policy, e)
 	}
 	return e
+}
+
+// unasked says on what a canary passes of which nothing has to be shown.
+func (j *Judge) unasked() string {
+	switch {
+	case j.Total.CanaryRequests > 0:
+		return "no further evidence is asked for: canary failed " + rateText(j.Total.CanaryFailures, j.Total.CanaryRequests)
+	case j.DirectTotal > 0:
+		return "nothing was to be judged: of those sent to it alone the canary failed " + rateText(j.DirectFailed, j.DirectTotal)
+	}
+	return "nothing was to be judged"
 }
 
 // excluded is the evidence against a regression of delta.
@@ -86,6 +97,9 @@ func (j *Judge) excluded(delta float64) float64 {
 func (j *Judge) compareText() string {
 	if j.ByUser && j.Own.Total.Requests() == 0 {
 		return j.Users.text()
+	}
+	if j.Share >= 1 { // both sides have own load alone
+		return compareText(j.Own.Total)
 	}
 	return compareText(j.Total)
 }

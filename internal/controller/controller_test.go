@@ -55,6 +55,8 @@ func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 		}
 	}
 	f("[10, 50]", "[50, 10]", "steps")
+	f("[10, 50]", "[10, 100]", "spec.steps[1]: at 100 % there is no stable version to compare with")
+	f("steps:", "strategy: ABTest\niterations: 1\nmatch: [{headers: {a: {exact: b}}}]\nsteps:", "spec.judge.checks: nothing tells a bad version, for the strategy ABTest")
 	f(`tolerance: "1"`, `tolerance: "x"`, "tolerance")
 	f(`confidence: "95"`, `confidence: "120"`, "confidence")
 	f(`failureLimit: 1`, `failureLimit: 1, checks: [{metric: success-rate}]`, "checks[0]")
@@ -111,7 +113,7 @@ func TestAnErrorIsSaidOnceAndOfTheFieldThatItIsIn(t *testing.T) {
 	const wrong = "{headers: {x: {regex: '('}}}"
 	f("steps:", service+"preview: ["+wrong+"]\nsteps:", "spec.preview[0].headers[x].regex: ")
 	f("steps:", service+"preview: [{headers: {y: {exact: a}}}, "+wrong+"]\nsteps:", "spec.preview[1].headers[x].regex: ")
-	f("steps:", service+"strategy: ABTest\niterations: 1\nmatch: ["+wrong+"]\nsteps:", "spec.match[0].headers[x].regex: ")
+	f("steps:", service+"strategy: ABTest\niterations: 1\nwebhooks: [{name: a, type: rollout, url: 'http://a'}]\nmatch: ["+wrong+"]\nsteps:", "spec.match[0].headers[x].regex: ")
 	f("steps:", "service: {gateways: [public], match: [{uri: {prefix: /a}}, "+wrong+"]}\npreview: [{headers: {y: {exact: a}}}]\nsteps:", "spec.service.match[1].headers[x].regex: ")
 	f("steps:", "service: {delegation: true}\npreview: ["+wrong+"]\nsteps:", "spec.preview[0].headers[x].regex: ")
 	f("steps:", "cohort: {header: 'a b'}\nsteps:", "spec.cohort.header: ")
@@ -138,6 +140,11 @@ func TestWhatHasNoEffectIsAWarning(t *testing.T) {
 	}
 	f("steps: [10, 50]", "steps: [10, 50]", "")
 	f("steps: [10, 50]", "strategy: BlueGreen\nsteps: [10, 25, 50]", "")
+	f("interval: 10s", "interval: 10s, skip: true, checks: [{metric: success-rate, min: '99'}]", "spec.judge.checks: spec.judge.skip promotes every version at once")
+	f("interval: 10s", "interval: 10s, skip: true", "")
+	const unasked = "judge: {falseAlarm: '0.001', tolerance: '0', confidence: '95', failureLimit: 1, interval: 10s}\n"
+	f(goodSpec, "target: {name: music}\nsteps: [50, 100]\nprogressDeadline: 10m\n"+unasked, "spec.steps[1]: at 100 % there is no stable version to compare with")
+	f(goodSpec, "target: {name: music}\nsteps: [50, 99]\nprogressDeadline: 10m\n"+unasked, "")
 	f("steps: [10, 50]", "strategy: BlueGreen\nsteps: [10, 50]", "spec.steps: the strategy BlueGreen has no steps")
 	f("steps:", "strategy: Canary\niterations: 3\nsteps:", "spec.iterations: the strategy Canary counts none")
 	f("steps:", "iterations: 3\nmirror: {}\nsteps:", "")

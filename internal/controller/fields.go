@@ -110,6 +110,12 @@ func Warnings(r *v1alpha1.Release) []string {
 			out = append(out, fmt.Sprintf("spec.iterations: the strategy %s counts none without spec.mirror: remove it", rollout.Strategy(s.Strategy)))
 		}
 	}
+	if s.Judge.Skip && len(s.Judge.Checks) > 0 {
+		out = append(out, "spec.judge.checks: spec.judge.skip promotes every version at once, so nobody looks at them: remove one of the two")
+	}
+	if plan, err := planOf(s); err == nil && plan.Blind() != nil {
+		out = append(out, plan.Blind().Error()+"; it is taken because spec.judge.tolerance is 0")
+	}
 	if d := s.Judge.Latency.WarmUp.Duration; d > longWarmUp {
 		out = append(out, fmt.Sprintf("spec.judge.latency.warmUp: for %v nobody is told that the new version is slow: a few minutes are enough for most", d))
 	}

@@ -156,6 +156,9 @@ func (c *Case) prepare(f *Forecast) error {
 		}
 		p.Steps = nil
 	}
+	if err := p.Validate(); err != nil {
+		return err
+	}
 	omit := func(there bool, what string) {
 		if there {
 			f.Omitted = append(f.Omitted, what)
@@ -172,7 +175,7 @@ func (c *Case) prepare(f *Forecast) error {
 	checks := slices.DeleteFunc(slices.Clone(p.Policy.Checks), func(k analysis.Check) bool { return k.External })
 	omit(len(checks) < len(p.Policy.Checks), "checks of metric templates: taken to pass")
 	p.Policy.Checks = checks
-	return p.Validate()
+	return nil
 }
 
 func outlook(runs []run) Outlook {

@@ -203,12 +203,14 @@ func TestCasesThatCannotBePlayed(t *testing.T) {
 	skip.Skip = true
 	blueGreen.Strategy, blueGreen.Iterations = rollout.BlueGreen, 1
 	abTest.Strategy, abTest.Iterations = rollout.ABTest, 1
+	all := plain(0, 50, 100)
 	for want, c := range map[string]Case{
 		"--rps: 0 is not above 0":                     {Plan: plain(0, 10), Runs: 1},
 		"nothing to predict":                          {Plan: skip, Rate: 1, Runs: 1},
 		"more than 0 per second":                      {Plan: blueGreen, Rate: 1, Runs: 1},
 		"at most 100 % of the requests":               {Plan: abTest, Rate: 1, Runs: 1, Matched: 1.5},
 		"spec.steps: at least one":                    {Plan: plain(0), Rate: 1, Runs: 1},
+		"spec.steps[1]: at 100 % there is no stable":  {Plan: all, Rate: 1, Runs: 1},
 		"--regression: with --baseline-errors, 120 %": {Plan: plain(0, 10), Rate: 1, Runs: 1, Errors: 0.6, Regression: 0.6},
 		"--latency: -100 % is negative":               {Plan: plain(0, 10), Rate: 1, Runs: 1, Slower: -1},
 		"--rps: -1 is not above 0":                    {Plan: plain(0, 10), Rate: -1, Runs: 1},

@@ -142,6 +142,9 @@ func (p *Plan) policy(s *State) analysis.Policy {
 		for n := first; n <= p.NumSteps(); n++ {
 			policy.Shares = append(policy.Shares, p.next(n, s.Pods))
 		}
+		if s.Traffic.Share == All { // what both sides showed before tells nothing of it
+			policy.Tolerance = 0
+		}
 	}
 	if p.Worker {
 		policy.ChecksAlone = true

@@ -269,6 +269,8 @@ func (p *player) setPolicy(key, value string) {
 		policy.Checks = append(policy.Checks, analysis.Check{Metric: analysis.SuccessRate, Min: &f})
 	case "restarts":
 		policy.Checks = append(policy.Checks, analysis.Check{Metric: "restarts", External: true, Max: &f})
+	case "to-stable":
+		policy.Checks = append(policy.Checks, analysis.Check{Metric: analysis.ErrorRate, ToStable: analysis.Margin{Max: &f}})
 	case "duration-p99":
 		policy.Checks = append(policy.Checks, analysis.Check{Metric: analysis.DurationP99, Max: &f})
 	default:

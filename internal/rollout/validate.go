@@ -27,8 +27,13 @@ func (p *Plan) Validate() error {
 	p.validateGates(&f)
 	p.validateHooks(&f)
 	p.validateJudge(&f)
-	if p.Worker {
+	switch {
+	case p.Worker:
 		p.validateWorker(&f)
+	case p.Policy.Tolerance > 0: // else it is said that nothing has to be shown
+		if err := p.Blind(); err != nil {
+			f = append(f, err)
+		}
 	}
 	return errors.Join(f...)
 }
@@ -135,20 +140,11 @@ func (p *Plan) validateWorker(f *findings) {
 	f.check(p.Strategy == Replicas, "spec.service: is missing: say at which port users call it, such as {port: 8080}; where nobody does, say strategy: %s", Replicas)
 	f.check(p.Load.Rate <= 0, "spec.judge.load: nobody answers it without spec.service; leave it out")
 	f.check(p.Policy.Budget <= 0, "spec.judge.budget: there are no requests to fail without spec.service; leave it out")
-	judged := p.Skip
 	for i := range p.Policy.Checks {
 		c := &p.Policy.Checks[i]
 		f.check(c.External, "spec.judge.checks[%d].metric: there are no requests to measure %s by without spec.service; use cpu, memory or restarts, or say with template or scrape how it is measured", i, c.Metric)
-		judged = judged || c.Severity != analysis.Warn
 	}
-	for _, h := range p.Hooks {
-		switch h.Type {
-		case HookPreRollout, HookRollout, HookConfirmTrafficIncrease, HookConfirmPromotion:
-			judged = true
-		case HookConfirmRollout, HookPostRollout, HookRollback, HookEvent: // silence is consent, or they come too soon or too late
-		}
-	}
-	f.check(judged, "spec.judge.checks: nothing tells a bad version: without spec.service there are no requests to judge it by, so add a check, such as {metric: restarts, max: \"0\"}, or a webhook of type %s", HookRollout)
+	f.check(p.Skip || p.judgedByOthers(), "spec.judge.checks: nothing tells a bad version: without spec.service there are no requests to judge it by, so add a check, such as {metric: restarts, max: \"0\"}, or a webhook of type %s", HookRollout)
 }
 
 func (p *Plan) validateCheck(f *findings, c *analysis.Check, path string) {
@@ -166,6 +162,8 @@ func (p *Plan) validateCheck(f *findings, c *analysis.Check, path string) {
 	if c.External {
 		return
 	}
+	f.check(c.Severity == analysis.Warn || c.Min != nil || c.Max != nil || c.ToStable == analysis.Margin{} || p.Load.Rate > 0 || !p.toAll(),
+		"%s.toStable: at %v there is no stable version to compare with, so the last step would never end: set min or max, too", path, All)
 	switch c.Metric { // limits that no value can keep, or that none can break
 	case analysis.SuccessRate, analysis.ErrorRate:
 		f.check(c.Min == nil || *c.Min <= 100, "%s.min: no %s is above 100 %%", path, c.Metric)

@@ -72,6 +72,9 @@ func (w *walk) anyPlan() Plan {
 		Policy: analysis.Policy{FalseAlarm: 0.001, Tolerance: 0.2, Confidence: 0.9, FailureLimit: 1 + w.r.IntN(3), Interval: 2 * time.Second},
 		Skip:   w.chance(0.05),
 	}
+	if p.Strategy == Canary && w.chance(0.3) {
+		p.Steps = append(p.Steps, All)
+	}
 	if w.chance(0.3) {
 		p.StepDeadline = time.Minute
 	}
@@ -115,6 +118,9 @@ func (w *walk) anyPlan() Plan {
 		if w.chance(0.2) {
 			p.Hooks = append(p.Hooks, Hook{Name: "h", Type: kind})
 		}
+	}
+	if p.Blind() != nil {
+		p.Policy.Tolerance = 0
 	}
 	return p
 }
