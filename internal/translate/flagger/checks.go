@@ -85,6 +85,30 @@ func templated(m *flaggerv1.CanaryMetric, path string, window metav1.Duration, f
 	return check
 }
 
+// blind tells where nothing judges the canary: Flagger promotes whatever it
+// looks at no metric of, and so does the Release, whose tolerance of 0 says that
+// nothing has to be shown.
+func blind(spec *v1alpha1.ReleaseSpec, a *flaggerv1.CanaryAnalysis, path string, fs *findings) {
+	if spec.Judge.Skip || len(a.Metrics) > 0 {
+		return
+	}
+	for i := range a.Webhooks {
+		switch a.Webhooks[i].Type {
+		case "", flaggerv1.PreRolloutHook, flaggerv1.RolloutHook, flaggerv1.ConfirmTrafficIncreaseHook, flaggerv1.ConfirmPromotionHook:
+			return
+		case flaggerv1.ConfirmRolloutHook, flaggerv1.PostRolloutHook, flaggerv1.RollbackHook, flaggerv1.EventHook: // too soon, or too late
+		}
+	}
+	const add = ", here as in Flagger: add a metric, such as {name: request-success-rate, thresholdRange: {min: 99}}"
+	n := len(spec.Steps)
+	switch {
+	case spec.Strategy != "Canary" || a.Iterations > 0:
+		fs.warn(path+".metrics", "is missing, and no webhook judges, so every version is promoted"+add)
+	case n > 0 && spec.Steps[n-1].IntValue() == 100:
+		fs.warn(path+".metrics", "is missing, so nothing judges the canary at weight 100, where no primary is left to compare it with"+add)
+	}
+}
+
 // lookback is the time that a look at a metric covers, where that is longer
 // than the analysis interval. A shorter one would miss requests, and count a
 // failure more often.

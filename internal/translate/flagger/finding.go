@@ -8,7 +8,7 @@ type Severity uint8
 // The severities.
 const (
 	Error   Severity = iota // the Canary must not be run
-	Warning                 // it can be run, the field has no effect
+	Warning                 // it can be run; the field has no effect, or hardly the one that is meant
 )
 
 // Finding is something in a Canary that is wrong or not supported.

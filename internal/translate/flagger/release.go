@@ -67,6 +67,7 @@ func Release(c *flaggerv1.Canary) (v1alpha1.ReleaseSpec, []Finding) {
 	}
 	spec.Webhooks = webhooks(a, path, &fs)
 	spec.Alerts = alerts(a, path, &fs)
+	blind(&spec, a, path, &fs)
 	return spec, fs
 }
 
