@@ -160,6 +160,11 @@ func (a *analyses) metric(template string, m *node, args map[string]string, dry 
 	a.release.Spec.Judge.Checks = append(a.release.Spec.Judge.Checks, check)
 }
 
+// decide reports whether a version fails by one of the metrics.
+func (a *analyses) decide() bool {
+	return slices.ContainsFunc(a.release.Spec.Judge.Checks, func(c v1alpha1.Check) bool { return c.Severity != "warn" })
+}
+
 // judge settles what the metrics say together.
 func (a *analyses) judge(r *release) {
 	j := &r.Spec.Judge

@@ -281,11 +281,11 @@ func (c *converter) canary(r *release, canary *node) *analyses {
 	for _, step := range canary.at("steps").list() {
 		s.add(step)
 	}
-	s.end()
 	if background := canary.at("analysis"); background.set() {
 		background.drop("the canary is judged from its first request on", "startingStep")
 		checks.add(background)
 	}
+	s.end()
 	return checks
 }
 
@@ -295,6 +295,7 @@ type steps struct {
 	checks  *analyses
 	byPods  bool
 	last    int
+	all     *node // the weight of 100, with which no stable version is left to compare with
 	holds   []time.Duration
 	gates   int
 }
@@ -351,6 +352,9 @@ func (s *steps) weight(n *node) {
 		return
 	}
 	s.last = w
+	if w == 100 {
+		s.all = n
+	}
 	s.release.Spec.Steps = append(s.release.Spec.Steps, intstr.FromInt(w))
 }
 
@@ -400,10 +404,14 @@ func (s *steps) mirror(n *node) {
 // end settles what all steps together say.
 func (s *steps) end() {
 	spec := &s.release.Spec
+	if s.all != nil && !s.checks.decide() {
+		spec.Steps = spec.Steps[:len(spec.Steps)-1]
+		s.all.note("100 is left out: without a metric nothing would tell a bad version there, and after the last step it is promoted anyway")
+	}
 	if len(spec.Steps) == 0 {
 		half := intstr.FromInt32(50)
 		spec.Steps = []intstr.IntOrString{half}
-		s.checks.say("spec.strategy.canary.steps", "without weights Argo moves pod by pod: half of the users come first here")
+		s.checks.say("spec.strategy.canary.steps", "without smaller weights Argo moves pod by pod: half of the users come first here")
 	}
 	// What stands after the last step is asked before the promotion.
 	for i := range spec.Gates {
@@ -449,6 +457,10 @@ func (c *converter) blueGreen(r *release, b *node) *analyses {
 	b.drop("pods are not told apart by metadata: their Deployments are", "activeMetadata", "previewMetadata")
 	b.drop("write it into the pod template", "antiAffinity")
 	b.drop("the stable copy is rolled as its Deployment says", "maxUnavailable")
+	if len(r.Spec.Gates) == 0 && !checks.decide() {
+		r.Spec.Judge.Tolerance = "0"
+		b.note("nothing judges the version, as in Argo: every one is promoted. Better add a check, such as {metric: success-rate, min: \"99\"}, and remove spec.judge.tolerance")
+	}
 	return checks
 }
 
