@@ -138,19 +138,27 @@ func (j Judge) Observe(policy Policy, seen Samples, now time.Time) Judge {
 		users := seen.NewUsers()
 		canary, stable, news = &users.CanaryLatency, &users.StableLatency, users.Canary.Users
 		j.Failure = j.Failure.observeUsers(users.Counts)
-		j.Users = j.Users.add(users)
+		if !seen.StableDown {
+			j.Users = j.Users.add(users)
+		}
 	} else {
 		j.Failure = j.Failure.observe(seen.Counts, j.users().Requests(), j.Share)
 	}
 	if policy.Budget > 0 {
 		j.observeExcess(policy, &seen)
 	}
+	if seen.StableDown {
+		j.endBlock(policy) // with what was seen before
+	}
 	j.Block = j.Block.Add(seen.Counts)
 	j.Spared = j.Spared.add(seen.Spared)
-	if j.Block.Requests() >= blockSize(j.Share, j.users().Requests()) {
+	switch {
+	case seen.StableDown:
+		j.pay()
+	case j.Block.Requests() >= blockSize(j.Share, j.users().Requests()):
 		j.endBlock(policy)
 	}
-	j.observeOwn(policy, seen.Own.Counts)
+	j.observeOwn(policy, &seen)
 	j.Pace = j.Pace.add(news+seen.Own.CanaryRequests, now)
 	j.observeLatency(policy, &seen, canary, stable, warm)
 	j.observeStrata(policy, "", seen.Strata, j.Share, j.ByUser, warm)
@@ -184,11 +192,14 @@ func (j *Judge) spent() costTally {
 }
 
 // observeOwn scores own load in blocks of its own.
-func (j *Judge) observeOwn(policy Policy, seen Counts) {
-	j.add(seen)
+func (j *Judge) observeOwn(policy Policy, seen *Samples) {
+	j.add(seen.Own.Counts)
 	own := &j.Own
-	own.Total = own.Total.Add(seen)
-	own.Block = own.Block.Add(seen)
+	own.Total = own.Total.Add(seen.Own.Counts)
+	if seen.StableDown {
+		return
+	}
+	own.Block = own.Block.Add(seen.Own.Counts)
 	if own.Block.Requests() < blockSize(ownShare, own.Total.Requests()) {
 		return
 	}
@@ -216,6 +227,11 @@ func (j *Judge) endBlock(policy Policy) {
 	if !j.ByUser {
 		j.Bound = j.Bound.add(j.Block, policy.deltas())
 	}
+	j.pay()
+}
+
+// pay ends the block as far as its cost goes.
+func (j *Judge) pay() {
 	j.Cost = j.spent()
 	j.Block, j.Spared.Block = Counts{}, Counts{}
 }

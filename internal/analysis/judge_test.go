@@ -23,6 +23,8 @@ type traffic struct {
 	outage func(second float64) float64
 	// drift, when set, is the share at a time, whatever was asked.
 	drift func(second float64) float64
+	// down, when set, says when stable has no pod.
+	down func(second float64) bool
 }
 
 const lookEvery = 0.25 // seconds, like the controller's loop
@@ -52,7 +54,11 @@ func (tr traffic) look(r *rand.Rand, second float64) Samples {
 			c.StableFailures += failed(tr.stable)
 		}
 	}
-	return Samples{Counts: c}
+	down := tr.down != nil && tr.down(second)
+	if down {
+		c.StableFailures = c.StableRequests
+	}
+	return Samples{Counts: c, StableDown: down}
 }
 
 // watch judges traffic until done or the time is over.
@@ -143,6 +149,7 @@ func TestWrongPasses(t *testing.T) {
 		{"fails seldom", 0.05, traffic{rate: 20, share: 0.25, stable: 0.01, canary: 0.01}},
 		{"fails often", 0.1, traffic{rate: 20, share: 0.5, stable: 0.1, canary: 0.1}},
 		{"outage", 0.05, traffic{rate: 20, share: 0.1, stable: 0.001, canary: 0.001, outage: spike}},
+		{"outage of stable", 0.05, traffic{rate: 20, share: 0.25, stable: 0.001, canary: 0.001, down: func(s float64) bool { return spike(s) > 0 }}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

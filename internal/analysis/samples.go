@@ -78,6 +78,11 @@ type Samples struct {
 	// where nobody tells endpoints apart.
 	Strata []Stratum
 
+	// StableDown: for a part of the time no pod of stable was there to answer.
+	// What failed then says nothing of the stable version, so that a canary
+	// which fails less is not shown to be good by it.
+	StableDown bool
+
 	// DirectRequests reached the canary otherwise, such as a load test that
 	// calls the canary's own service. They say what the canary does, and so
 	// count for the checks, but not how it compares.

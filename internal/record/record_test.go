@@ -198,13 +198,13 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	counts := analysis.Counts{CanaryRequests: 1, CanaryFailures: 2, StableRequests: 3, StableFailures: 4}
 	users := &analysis.Users{Counts: counts, CanaryLatency: h, StableLatency: h, Canary: analysis.UserSum{Users: 1, Failing: 0.5}, Stable: analysis.UserSum{Users: 2, Failing: -0.25}}
-	work := rollout.Workload{Revision: "v1", Ready: true, Pods: 1, Wanted: 2, Message: "m"}
+	work := rollout.Workload{Revision: "v1", Ready: true, Pods: 1, Wanted: 2, ScaledAway: true, Message: "m"}
 	full := rollout.Input{
 		Now: at, Target: work, Stable: work, Warm: work,
 		Ack: rollout.Ack{OK: true, Traffic: rollout.Traffic{Share: 1, Match: true, Mirror: 2, Warm: true}, Since: at},
 		Samples: analysis.Samples{
 			Counts: counts, Spared: analysis.Counts{CanaryRequests: 1, CanaryFailures: 1, StableRequests: 2, StableFailures: 2},
-			CanaryLatency: h, StableLatency: h, ByUser: true, Users: users,
+			CanaryLatency: h, StableLatency: h, ByUser: true, Users: users, StableDown: true,
 			Strata:         []analysis.Stratum{{Name: "GET /", Counts: counts, CanaryLatency: h, StableLatency: h, Users: users}},
 			DirectRequests: 1, DirectFailures: 2, DirectLatency: h, DirectSpared: 1,
 			Own: analysis.Own{

@@ -85,7 +85,7 @@ func checkWait(t *testing.T, plan Plan, s State, in Input) {
 // hold is over, nor beyond its limit, nor while nothing may advance.
 func checkLoad(t *testing.T, plan Plan, s State, in Input) {
 	t.Helper()
-	if !s.Want().Load || in.Now.Before(s.At) { // the latter is stale
+	if !s.Want().Load {
 		return
 	}
 	tooMuch := plan.Load.UpTo > 0 && s.Evidence.Own.Requests() >= plan.Load.UpTo

@@ -132,6 +132,8 @@ type State struct {
 	// not yet.
 	Acked time.Time `json:"acked,omitzero"`
 
+	// StableDown: at the last look no pod of stable was there to answer.
+	StableDown bool `json:"stableDown,omitempty"`
 	// Filling: own load is sent, because users' requests are too few.
 	Filling bool `json:"filling,omitempty"`
 

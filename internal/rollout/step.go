@@ -23,23 +23,17 @@ const (
 	// ended without having seen one served: half a minute, so that a client
 	// that calls every few seconds is waited for.
 	quiet = 30 * time.Second
-
-	// oldest is how much older than the last look an input may be and be
-	// taken for stale. Beyond, the clock was set back.
-	oldest = time.Minute
 )
 
 // Step moves a release forward by one observation.
 //
 // It is pure: the same plan, state and input give the same result. The plan
-// must be valid. An input that was observed before the state's last one is
-// stale and changes nothing.
+// must be valid, and inputs come in the order in which they were observed. One
+// that seems older than the last says that the clock was set back, or that
+// another machine's is behind; it counts like any other.
 func Step(plan Plan, s State, in Input) (State, []Event) {
 	in.Now = stamp(in.Now)
 	if in.Now.Before(s.At) {
-		if s.At.Sub(in.Now) < oldest {
-			return s, nil
-		}
 		s = setBack(s.own(), in.Now)
 	}
 	r := &step{plan: plan, in: in, s: s.own(), was: s.Wait}
@@ -202,7 +196,10 @@ func (r *step) watch() {
 		return
 	}
 	if judged && r.acked {
-		s.Judge = s.Judge.Observe(r.policy, in.Samples, in.Now)
+		seen := in.Samples
+		down := !in.Stable.Ready && in.Stable.Pods == 0
+		seen.StableDown, s.StableDown = down || s.StableDown, down
+		s.Judge = s.Judge.Observe(r.policy, seen, in.Now)
 	}
 	for _, what := range r.failed {
 		s.Judge = s.Judge.HookFailed(r.policy, what)

@@ -30,7 +30,6 @@ type engine struct {
 	down    bool
 	skew    time.Duration // of its clock
 	input   rollout.Input
-	older   rollout.Input
 	memory  rollout.State
 	stored  rollout.State // what it knows the API to have
 	version int
@@ -47,7 +46,7 @@ func (e *engine) boot() {
 	}
 	e.stored, e.version = stored, e.api.version
 	e.memory, e.pc, e.down = e.stored, 0, false
-	e.input, e.older = rollout.Input{}, rollout.Input{}
+	e.input = rollout.Input{}
 	e.calls, e.results, e.fenced = nil, nil, false
 	e.w.resetTally()
 }
@@ -86,7 +85,7 @@ func (e *engine) run(since time.Duration) {
 			return
 		}
 		if w.chance(w.Faults.ClockBack) {
-			e.skew -= w.delay(0, time.Hour)
+			e.skew -= w.delay(0, []time.Duration{time.Minute, time.Hour}[w.rand.IntN(2)])
 		}
 		e.instruct(since)
 		e.pc++
@@ -129,7 +128,6 @@ func (e *engine) observe(since time.Duration) {
 	want := e.stored.Want()
 	ack := w.ack(want) // first: it sets the base of the samples
 	t := &w.tally
-	e.older = e.input
 	e.input = rollout.Input{
 		Now:         w.now.Add(e.skew),
 		Target:      w.target.observe(w.now),
@@ -174,13 +172,6 @@ func (e *engine) step() {
 	if e.memory.Run.Number != was.Run.Number {
 		w.tally.firstCanary = time.Time{}
 	}
-	if w.rand.Float64() < w.Faults.Stale && !e.older.Now.IsZero() && e.older.Now.Before(e.input.Now) {
-		before := e.memory
-		e.memory, _ = rollout.Step(w.Plan, e.memory, e.older)
-		if !e.memory.Want().Equal(before.Want()) {
-			e.violate("a stale input changed the wanted world from %+v to %+v", before.Want(), e.memory.Want())
-		}
-	}
 	e.judge(was, e.memory)
 }
 
@@ -197,8 +188,7 @@ func (e *engine) judge(was, s rollout.State) {
 	if undecided && s.Evidence.Verdict == analysis.Fail {
 		e.violate("%s goes on with a failed canary: %s", s.Phase, s.Evidence.Reason)
 	}
-	stale := in.Now.Before(was.At) // or the clock was set back by so little that it may be
-	if undecided && !stale && in.Command.Verb == rollout.Abort && in.Command.ID != was.Command && s.Run.Number == was.Run.Number && was.Canary != "" {
+	if undecided && in.Command.Verb == rollout.Abort && in.Command.ID != was.Command && s.Run.Number == was.Run.Number && was.Canary != "" {
 		e.violate("%s goes on after abort", s.Phase)
 	}
 	held := in.Suspended || in.Frozen != ""

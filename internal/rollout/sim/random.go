@@ -83,7 +83,7 @@ func randomFaults(r *rand.Rand) Faults {
 		return most * r.Float64()
 	}
 	return Faults{
-		Crash: some(0.01), StoreFail: some(0.2), LostPush: some(0.1), Stale: some(0.2), Foreign: some(0.01),
+		Crash: some(0.01), StoreFail: some(0.2), LostPush: some(0.1), Foreign: some(0.01),
 		Scaling: some(0.05), GitOps: some(0.05), PodCrash: some(0.005), ClockBack: some(0.004), Takeover: some(0.03),
 	}
 }

@@ -46,7 +46,7 @@ func (sc Scenario) with(change func(*Scenario)) Scenario {
 // rough is a bad day.
 func rough(sc *Scenario) {
 	sc.Faults = Faults{
-		Crash: 0.004, StoreFail: 0.05, LostPush: 0.05, Stale: 0.1, Scaling: 0.02, PodCrash: 0.002, ClockBack: 0.002,
+		Crash: 0.004, StoreFail: 0.05, LostPush: 0.05, Scaling: 0.02, PodCrash: 0.002, ClockBack: 0.002,
 	}
 }
 

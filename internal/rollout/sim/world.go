@@ -20,12 +20,11 @@ type Faults struct {
 	Crash     float64 // chance per instruction that the engine is killed
 	StoreFail float64 // chance per write that the API refuses it
 	LostPush  float64 // chance that a proxy misses a route until it is sent again
-	Stale     float64 // chance per look that an older input is given again, too
 	Foreign   float64 // somebody else writes the route
 	Scaling   float64 // an autoscaler changes the number of pods of one side
 	GitOps    float64 // somebody resets the target's replicas to what stands in Git
 	PodCrash  float64 // a pod restarts
-	ClockBack float64 // the engine's clock is set back by up to an hour
+	ClockBack float64 // the engine's clock is set back, half of the times by less than a minute, else by up to an hour
 	Takeover  float64 // another engine becomes the leader; the old one is not told
 }
 
