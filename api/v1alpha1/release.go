@@ -42,13 +42,21 @@ type ReleaseList struct {
 }
 
 // ReleaseSpec is what the user asks for.
+//
+// Its target and the name of its Service are given once: objects of other names
+// would begin anew beside the old ones, which nobody would look after any more.
+//
+// +kubebuilder:validation:XValidation:rule="self.target.name == oldSelf.target.name",message="cannot be changed: delete the Release, which gives everything back, and make it anew; or make one more for another Deployment",fieldPath=".target.name"
+// +kubebuilder:validation:XValidation:rule=`(has(self.service) ? (has(self.service.name) && self.service.name != "" ? self.service.name : self.target.name) : "") == (has(oldSelf.service) ? (has(oldSelf.service.name) && oldSelf.service.name != "" ? oldSelf.service.name : oldSelf.target.name) : "") || self.target.name != oldSelf.target.name`,message="cannot be changed, added or left out: delete the Release, which gives everything back, and make it anew",fieldPath=".service.name"
 type ReleaseSpec struct {
-	// The workload whose new versions are released.
+	// The workload whose new versions are released. It stays the same for the life
+	// of the Release.
 	Target Target `json:"target"`
 
 	// How users reach the workload. Left out for workers, which nobody calls, such
 	// as those of a queue: strategy Replicas then releases them, and checks and
-	// webhooks alone judge them.
+	// webhooks alone judge them. Its name stays the same for the life of the Release;
+	// nor can it be added or left out later.
 	// +optional
 	Service Service `json:"service,omitzero"`
 

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -62,6 +63,7 @@ func (c *Canaries) one(ctx context.Context, cn kube.Canary) error {
 			wrong = strings.Split(err.Error(), "\n")
 		}
 	}
+	wrong = append(wrong, renamed(cn, &spec)...)
 	if len(wrong) > 0 {
 		// A Release that is there goes on with the last spec that was right.
 		c.complain(cn, "Refused", wrong)
@@ -72,6 +74,23 @@ func (c *Canaries) one(ctx context.Context, cn kube.Canary) error {
 		c.complain(cn, "Ignored", ignored)
 	}
 	return c.API.WriteCanaryStatus(ctx, cn.Canary, flagger.Status(cn.Canary, cn.Release, strings.Join(wrong, "; ")))
+}
+
+// renamed says that a Canary asks for another target or Service than its Release
+// has, which keeps both for life.
+func renamed(cn kube.Canary, spec *v1alpha1.ReleaseSpec) []string {
+	if !cn.Own() {
+		return nil
+	}
+	was, is := kube.NamesOf(cn.Release), kube.NamesOf(&v1alpha1.Release{Spec: *spec})
+	field, from, to := "spec.targetRef.name", was.Target, is.Target
+	if from == to {
+		field, from, to = "spec.service.name", was.Service, is.Service
+	}
+	if from == to {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s: cannot be changed from %s to %s: delete the Canary, which gives everything back, and make it anew", field, from, to)}
 }
 
 // complain tells once what is wrong with a Canary, an event for each line.

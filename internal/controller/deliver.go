@@ -492,5 +492,5 @@ func targetMissing(rel *kube.Delivery, run *delivery) string {
 	if run.stored.State.Canary != "" {
 		return fmt.Sprintf("deployment %s was deleted", rel.Names.Target)
 	}
-	return fmt.Sprintf("deployment %s not found in namespace %s: create it, or name another target", rel.Names.Target, rel.Names.Namespace)
+	return fmt.Sprintf("deployment %s not found in namespace %s: create it, or make the Release anew with another target", rel.Names.Target, rel.Names.Namespace)
 }

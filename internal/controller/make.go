@@ -131,10 +131,8 @@ func (d *Deliver) makeTraffic(ctx context.Context, rel *kube.Delivery, state rol
 	}
 	_, known := d.Acks.Endpoints(backend(rel, rel.Names.StableService), "")
 	switch routed := len(rel.Route.Parts) > 0; {
-	case !rel.Stable.Exists && !routed:
+	case rel.Release.Spec.Worker() || !rel.Stable.Exists && !routed:
 		return nil
-	case rel.Release.Spec.Worker():
-		return d.API.LeaveTraffic(ctx, rel)
 	case !want.Split:
 		return sides()
 	case want.ByPods:

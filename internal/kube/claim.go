@@ -24,7 +24,7 @@ func (c *Client) claim(d *Delivery) {
 	}
 	if holder := c.holder(d); holder != nil {
 		d.Holder = holder.Name
-		d.Problem = fmt.Errorf("%s %w, release %s: delete one of the two releases, or give this one another target or spec.service.name",
+		d.Problem = fmt.Errorf("%s %w, release %s: delete one of the two releases, or make this one anew with another target or spec.service.name",
 			shared(NamesOf(holder), d.Names), ErrTaken, d.Holder)
 		return
 	}
@@ -35,7 +35,7 @@ func (c *Client) claim(d *Delivery) {
 	for _, name := range routeNames(d.Release) {
 		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).Get(name)
 		if err == nil && !d.owns(vs) {
-			d.Problem = fmt.Errorf("virtualservice %s %w, and the split needs its name: delete it, or give the Release another spec.service.name", name, ErrTaken)
+			d.Problem = fmt.Errorf("virtualservice %s %w, and the split needs its name: delete it, or make the Release anew with another spec.service.name", name, ErrTaken)
 			return
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // reasonHandedBack is that of the event that says that the target does not run
@@ -61,20 +63,22 @@ func (c *Client) terminating(namespace string) bool {
 	return err == nil && ns.DeletionTimestamp != nil
 }
 
-// dropRoutes deletes the Release's own VirtualServices, and reports whether
-// there are none any more.
-func (c *Client) dropRoutes(ctx context.Context, d *Delivery) (done bool, err error) {
+// dropRoutes deletes the Release's own VirtualServices but for those to keep, and
+// reports whether there are no others any more.
+func (c *Client) dropRoutes(ctx context.Context, d *Delivery, keep ...string) (done bool, err error) {
+	all, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).List(labels.Everything())
+	if err != nil {
+		return false, fmt.Errorf("%s: routes: %w", releaseName(d), err)
+	}
 	done = true
-	for _, part := range d.Route.Parts {
-		name := part.Origin.Name
-		vs, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).Get(name)
-		if err != nil || !d.owns(vs) { // the error: gone by now
+	for _, vs := range all {
+		if !d.owns(vs) || slices.Contains(keep, vs.Name) {
 			continue
 		}
 		done = false
-		err = c.dynamic.Resource(routesResource).Namespace(d.Names.Namespace).Delete(ctx, name, metav1.DeleteOptions{})
+		err := c.dynamic.Resource(routesResource).Namespace(vs.Namespace).Delete(ctx, vs.Name, metav1.DeleteOptions{})
 		if err = kindOf(err); err != nil && !isNotFound(err) {
-			return false, fmt.Errorf("%s: delete VirtualService %s: %w", releaseName(d), name, err)
+			return false, fmt.Errorf("%s: delete VirtualService %s: %w", releaseName(d), vs.Name, err)
 		}
 	}
 	return done, nil
@@ -115,9 +119,6 @@ func (c *Client) restoreService(ctx context.Context, d *Delivery) error {
 		return nil // deleted by the user: nothing to restore
 	}
 	if have.Labels[LabelRelease] == d.Release.Name {
-		if d.Release.Spec.Worker() {
-			return nil // it is on its way out already
-		}
 		target, err := c.deployment(d, d.Names.Target)
 		if err != nil {
 			return err

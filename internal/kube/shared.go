@@ -3,9 +3,6 @@ package kube
 import (
 	"context"
 	"errors"
-	"fmt"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // MakeShared makes the users' Service select the pods of both sides, and
@@ -24,42 +21,6 @@ func (c *Client) MakeShared(ctx context.Context, d *Delivery, more bool) error {
 	}
 	_, err := c.dropRoutes(ctx, d)
 	return errors.Join(unlabelled, err)
-}
-
-// LeaveTraffic takes away what was made for users while the Release of a worker
-// had some, and gives their Service its own selector back. It writes nothing
-// where that is so already.
-func (c *Client) LeaveTraffic(ctx context.Context, d *Delivery) error {
-	if err := c.MakeRules(ctx, d); err != nil {
-		return err
-	}
-	routes, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(d.Names.Namespace).List(ownLabels(d.Release))
-	if err != nil {
-		return fmt.Errorf("%s: routes: %w", releaseName(d), err)
-	}
-	for _, vs := range routes {
-		err := c.dynamic.Resource(routesResource).Namespace(vs.Namespace).Delete(ctx, vs.Name, metav1.DeleteOptions{})
-		if err = kindOf(err); err != nil && !isNotFound(err) {
-			return fmt.Errorf("%s: delete VirtualService %s: %w", releaseName(d), vs.Name, err)
-		}
-	}
-	services, err := c.coreInformers.Core().V1().Services().Lister().Services(d.Names.Namespace).List(ownLabels(d.Release))
-	if err != nil {
-		return fmt.Errorf("%s: services: %w", releaseName(d), err)
-	}
-	if len(services) == 0 {
-		return nil
-	}
-	if err := c.restoreService(ctx, d); err != nil {
-		return err
-	}
-	for _, svc := range services {
-		err := c.core.CoreV1().Services(svc.Namespace).Delete(ctx, svc.Name, metav1.DeleteOptions{})
-		if err = kindOf(err); err != nil && !isNotFound(err) {
-			return fmt.Errorf("%s: delete service %s: %w", releaseName(d), svc.Name, err)
-		}
-	}
-	return nil
 }
 
 func (c *Client) labelPods(ctx context.Context, d *Delivery) error {

@@ -168,6 +168,11 @@ type Canary struct {
 	Release *v1alpha1.Release
 }
 
+// Own reports whether there is a Release and the Canary made it.
+func (cn Canary) Own() bool {
+	return cn.Release != nil && metav1.IsControlledBy(cn.Release, cn.Canary)
+}
+
 // Canaries lists the Flagger Canaries.
 func (c *Client) Canaries() []Canary {
 	var out []Canary
@@ -187,7 +192,7 @@ var ErrTaken = errors.New("belongs to someone else")
 // MakeCanaryRelease makes the Release of a Canary have the given spec.
 func (c *Client) MakeCanaryRelease(ctx context.Context, cn Canary, spec v1alpha1.ReleaseSpec) error {
 	if r := cn.Release; r != nil {
-		if o := metav1.GetControllerOf(r); o == nil || o.UID != cn.Canary.UID {
+		if !cn.Own() {
 			return fmt.Errorf("canary %s/%s: a Release of that name %w: delete one of the two", r.Namespace, r.Name, ErrTaken)
 		}
 		if sameJSON(r.Spec, spec) {

@@ -91,6 +91,9 @@ func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, t rollout.Traffic
 	for _, vs := range want {
 		errs = append(errs, c.makeRoute(ctx, d, vs))
 	}
+	// One of gateways that the spec names no more would go on with the last split.
+	_, err = c.dropRoutes(ctx, d, routeNames(d.Release)...)
+	errs = append(errs, err)
 	if d.Stable.Exists && d.Holder == "" {
 		stable, err := c.deployment(d, d.Names.Stable)
 		if err == nil {
@@ -104,7 +107,7 @@ func (c *Client) MakeTraffic(ctx context.Context, d *Delivery, t rollout.Traffic
 func (c *Client) makeRoute(ctx context.Context, d *Delivery, want *istiov1.VirtualService) error {
 	have, err := c.istioInformers.Networking().V1().VirtualServices().Lister().VirtualServices(want.Namespace).Get(want.Name)
 	if err == nil && !d.owns(have) {
-		return fmt.Errorf("%s: VirtualService %s/%s exists and belongs to somebody else: delete it, or give the split another spec.service.name",
+		return fmt.Errorf("%s: VirtualService %s/%s exists and belongs to somebody else: delete it, or make the split anew with another spec.service.name",
 			releaseName(d), want.Namespace, want.Name)
 	}
 	if err == nil && proto.Equal(&have.Spec, &want.Spec) && contains(have.Labels, want.Labels) {

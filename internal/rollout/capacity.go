@@ -111,13 +111,9 @@ func (r *step) countPods() {
 	}
 }
 
-// recountPods follows the user, or the autoscaler. The routes of a release that
-// became a worker during a run are gone: nothing is left but its pods.
+// recountPods follows the user, or the autoscaler.
 func (r *step) recountPods() {
 	s, in := &r.s, &r.in
-	if r.plan.Worker && s.Split && !s.ByPods {
-		s.ByPods, s.Pods = true, max(1, in.Stable.Wanted)
-	}
 	if !s.ByPods {
 		return
 	}
