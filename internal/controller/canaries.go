@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/translate/flagger"
 )
@@ -59,7 +58,7 @@ func (c *Canaries) one(ctx context.Context, cn kube.Canary) error {
 		}
 	}
 	if len(wrong) == 0 {
-		if err := Check(&v1alpha1.Release{ObjectMeta: cn.Canary.ObjectMeta, Spec: spec}); err != nil {
+		if err := Check(kube.CanaryRelease(cn.Canary, spec)); err != nil {
 			wrong = strings.Split(err.Error(), "\n")
 		}
 	}

@@ -79,6 +79,13 @@ func TestAPlanThatCannotWorkNamesTheField(t *testing.T) {
 	f("steps:", "webhooks: [{name: a, type: rollout, url: 'http://a', timeout: -1s}]\nsteps:", "spec.webhooks[0].timeout: -1s is negative")
 	f("interval: 10s", "interval: 1ms", "spec.judge.interval: 1ms is shorter than 250ms")
 	f("steps:", "sessionAffinity: {cookieName: 'a b;', maxAge: 1}\nsteps:", `spec.sessionAffinity.cookieName: "a b;" is not the name of a cookie`)
+	f("steps:", "service: {port: 80}\npreview: [{}]\nsteps:", "spec.preview[0]: holds for every request")
+	f("steps:", "service: {port: 80}\npreview: [{name: all, uri: {prefix: /}}]\nsteps:", "spec.preview[0]: holds for every request")
+	f("steps:", "service: {port: 80}\nstrategy: ABTest\niterations: 1\nmatch: [{headers: {a: {exact: b}}}, {uri: {regex: '.*'}}]\nsteps:", "spec.match[1]: holds for every request")
+	f("steps:", "service: {port: 80, match: [{uri: {prefix: /}}], gateways: [public]}\npreview: [{}]\nsteps:", "spec.preview[0]: holds for every request")
+	f("{name: music}", "{name: "+strings.Repeat("a", 60)+"}", "spec.target.name: 60 characters are too many")
+	f("interval: 10s", "interval: 10s, checks: [{metric: success-rate, min: NaN}]", `checks[0].min: "NaN" is not a number`)
+	f("interval: 10s", "interval: 10s, checks: [{metric: duration-p99, max: Inf}]", `checks[0].max: "Inf" is not a number`)
 	f("steps:", "gates: [{name: a b, at: Start, manual: {}}]\nsteps:", `spec.gates[0].name: "a b" has a space in it`)
 	f("steps:", "gates: [{name: a, at: Start, manual: {approvers: ['']}}]\nsteps:", "spec.gates[0].manual.approvers[0]: is empty")
 }

@@ -28,6 +28,7 @@ func CheckExperiment(x, before *v1alpha1.Experiment) error {
 	if err == nil {
 		err = plan.CheckWarmup()
 	}
+	err = errors.Join(err, kube.CheckCandidates(x))
 	if x.Spec.Service == nil {
 		return err
 	}

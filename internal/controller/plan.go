@@ -10,6 +10,7 @@ import (
 
 	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/analysis"
+	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/rollout"
 )
 
@@ -18,7 +19,7 @@ import (
 // objects are not looked at, because they may be applied later.
 func Check(r *v1alpha1.Release) error {
 	_, err := planOf(&r.Spec)
-	return withoutEchoes(err, checkReferences(r), checkRoutes(r))
+	return withoutEchoes(err, kube.CheckNames(r), checkReferences(r), checkRoutes(r))
 }
 
 // PlanOf reads how a Release wants its runs to go. The Release must have its

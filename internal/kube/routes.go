@@ -42,6 +42,9 @@ func RoutesOf(r *v1alpha1.Release) ([]metav1.Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := errors.Join(checkSome("spec.preview", r.Spec.Preview), checkSome("spec.match", r.Spec.Match)); err != nil {
+		return nil, err
+	}
 	rules, err := rulesFor(d)
 	if err != nil {
 		return nil, err
@@ -393,6 +396,38 @@ func matchesOf(field string, raw []runtime.RawExtension) ([]*networking.HTTPMatc
 		out = append(out, m)
 	}
 	return out, nil
+}
+
+// checkSome refuses matches of some requests that hold for every one.
+func checkSome(field string, raw []runtime.RawExtension) error {
+	matches, err := matchesOf(field, raw)
+	if err != nil {
+		return err
+	}
+	for i, m := range matches {
+		m.Name, m.StatPrefix, m.IgnoreUriCase = "", "", false // no conditions
+		if everyPath(m.Uri) {
+			m.Uri = nil
+		}
+		if proto.Size(m) == 0 {
+			return fmt.Errorf("%s[%d]: holds for every request, so everybody would get the canary and no comparison were left: "+
+				"say whose it is, such as headers: {x-canary: {exact: insider}}", field, i)
+		}
+	}
+	return nil
+}
+
+// everyPath reports whether a condition holds for all paths.
+func everyPath(m *networking.StringMatch) bool {
+	switch c := m.GetMatchType().(type) {
+	case *networking.StringMatch_Prefix:
+		return c.Prefix == "" || c.Prefix == "/"
+	case *networking.StringMatch_Regex:
+		return slices.Contains([]string{".*", "/.*", "^.*", "^.*$", "^/.*", "^/.*$"}, c.Regex)
+	case *networking.StringMatch_Exact:
+		return false
+	}
+	return true // it says nothing
 }
 
 // fromJSON reads a message of Istio's that a spec holds; nothing of nil.

@@ -199,20 +199,24 @@ func (c *Client) MakeCanaryRelease(ctx context.Context, cn Canary, spec v1alpha1
 			return nil
 		}
 	}
+	_, err := c.apply(ctx, releasesResource, CanaryRelease(cn.Canary, spec))
+	return err
+}
+
+// CanaryRelease is the Release that does the work of a Canary.
+func CanaryRelease(cn *flaggerv1.Canary, spec v1alpha1.ReleaseSpec) *v1alpha1.Release {
 	yes := true
-	r := &v1alpha1.Release{
+	return &v1alpha1.Release{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Release"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: cn.Canary.Name, Namespace: cn.Canary.Namespace,
+			Name: cn.Name, Namespace: cn.Namespace,
 			OwnerReferences: []metav1.OwnerReference{{
 				APIVersion: flaggerv1.SchemeGroupVersion.String(), Kind: flaggerv1.CanaryKind,
-				Name: cn.Canary.Name, UID: cn.Canary.UID, Controller: &yes, BlockOwnerDeletion: &yes,
+				Name: cn.Name, UID: cn.UID, Controller: &yes, BlockOwnerDeletion: &yes,
 			}},
 		},
 		Spec: spec,
 	}
-	_, err := c.apply(ctx, releasesResource, r)
-	return err
 }
 
 // WriteCanaryStatus replaces the status of a Canary; it writes nothing where
