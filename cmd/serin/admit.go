@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	istiov1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
@@ -58,7 +60,7 @@ func (a *admission) admit(ctx context.Context, req apiserver.Request) (warnings 
 func (a *admission) admitRelease(ctx context.Context, req apiserver.Request) (warnings []string, err error) {
 	r := &v1alpha1.Release{}
 	if err := decode(req.Object, r); err != nil {
-		return nil, err
+		return nil, tooLong(req.Object, err)
 	}
 	var old *v1alpha1.Release
 	if req.Old != nil {
@@ -78,7 +80,43 @@ func (a *admission) admitRelease(ctx context.Context, req apiserver.Request) (wa
 	return append(warnings, controller.Warnings(r)...), err
 }
 
-// precheck refuses shares that the schema has four lines for.
+// tooLong says which field has the time that err, from decode, is about: the
+// schema takes for a time what no time.Duration can hold.
+func tooLong(object any, err error) error {
+	var tree map[string]any
+	if decode(object, &tree) != nil {
+		return err
+	}
+	var find func(path string, v any) string
+	find = func(path string, v any) string {
+		switch v := v.(type) {
+		case map[string]any:
+			for _, key := range slices.Sorted(maps.Keys(v)) {
+				if at := find(path+"."+key, v[key]); at != "" {
+					return at
+				}
+			}
+		case []any:
+			for i := range v {
+				if at := find(fmt.Sprintf("%s[%d]", path, i), v[i]); at != "" {
+					return at
+				}
+			}
+		case string:
+			if strings.HasSuffix(err.Error(), fmt.Sprintf("time: invalid duration %q", v)) {
+				return fmt.Sprintf("%s: %q is longer than any time can be: write at most %v", path, v, time.Duration(math.MaxInt64).Truncate(time.Hour))
+			}
+		}
+		return ""
+	}
+	if line := find("spec", tree["spec"]); line != "" {
+		return errors.New(line)
+	}
+	return err
+}
+
+// precheck refuses shares that the schema has four lines for, and times of 0
+// that mean as much as none, which can only be seen in what was written.
 func precheck(req apiserver.Request) error {
 	if req.Resource.Group != v1alpha1.GroupVersion.Group || req.Subresource != "" {
 		return nil
@@ -88,6 +126,8 @@ func precheck(req apiserver.Request) error {
 			Steps, PromotionSteps, AbortSteps []any
 			Mirror                            struct{ Share any }
 			Candidates                        []struct{ Share any }
+			Gates                             []struct{ Manual struct{ Expires any } }
+			Judge                             struct{ Interval any }
 		}
 	}
 	if err := decode(req.Object, &o); err != nil {
@@ -112,6 +152,16 @@ func precheck(req apiserver.Request) error {
 		}
 	}
 	look("spec.mirror.share", s.Mirror.Share)
+	none := func(field string, v any, instead string) {
+		text, ok := v.(string)
+		if d, err := time.ParseDuration(text); ok && err == nil && d == 0 {
+			errs = append(errs, fmt.Errorf("%s: %s is no time: %s", field, text, instead))
+		}
+	}
+	none("spec.judge.interval", s.Judge.Interval, "leave it out for 10s")
+	for i, g := range s.Gates {
+		none(fmt.Sprintf("spec.gates[%d].manual.expires", i), g.Manual.Expires, "leave it out to wait for ever")
+	}
 	for i, c := range s.Candidates {
 		look(fmt.Sprintf("spec.candidates[%d].share", i), c.Share)
 	}
@@ -122,7 +172,7 @@ func precheck(req apiserver.Request) error {
 func admitExperiment(req apiserver.Request) error {
 	x := &v1alpha1.Experiment{}
 	if err := decode(req.Object, x); err != nil {
-		return err
+		return tooLong(req.Object, err)
 	}
 	if req.Old == nil {
 		return controller.CheckExperiment(x, nil)

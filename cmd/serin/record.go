@@ -66,6 +66,9 @@ func (c *releaseClient) record(ctx context.Context, k record.Kind, namespace, na
 	var code int
 	if result.StatusCode(&code); code == http.StatusNotFound && result.Error() != nil {
 		if status, ok := result.Error().(apierrors.APIStatus); ok && status.Status().Details == nil {
+			if err := c.rest.Get().Namespace(namespace).Resource(resourceOf(k)).Name(name).Do(ctx).Error(); apierrors.IsNotFound(err) {
+				return nil, err // a name that is misspelt, most likely
+			}
 			return nil, fmt.Errorf("%s", status.Status().Message)
 		}
 		return nil, fmt.Errorf("this API keeps no records of %s: 'serin up' does", resourceOf(k))
