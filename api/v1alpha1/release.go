@@ -499,7 +499,7 @@ type Judge struct {
 	// +optional
 	Latency LatencyRule `json:"latency,omitzero"`
 
-	// What a run may cost, however little worse the version is.
+	// What a run may cost, whatever the statistics say.
 	// +optional
 	Budget *Budget `json:"budget,omitempty"`
 
@@ -592,9 +592,8 @@ type LoadRequest struct {
 
 // Budget bounds what a run may cost.
 type Budget struct {
-	// User requests that fail because of the release, beyond those that would
-	// have failed on stable. The run is rolled back when there are so many and
-	// that is more than chance: versions that are alike spend no budget.
+	// User requests that may fail because of the release, beyond those that would
+	// have failed on stable; the run is rolled back when there are more.
 	// +kubebuilder:validation:Minimum=1
 	FailedRequests int64 `json:"failedRequests"`
 }

@@ -12,40 +12,54 @@ import (
 //
 // The estimate of a block is e_c - n_c·e_s/n_s. It is right on average
 // whatever stable's failure rate does from block to block, so a shared outage
-// costs nothing; how far chance may move it is for the budget to say.
+// costs nothing; and as chance does not know that, Variance says how far off
+// the sum may be.
 type costTally struct {
 	Failed   int64   `json:"failed,omitempty"`
 	Expected float64 `json:"expected,omitempty"`
+	Variance float64 `json:"variance,omitempty"`
 	// Direct are failures of users for whom there is no other side.
 	Direct int64 `json:"direct,omitempty"`
 }
 
 // add counts a block; before is what was seen earlier.
 func (c costTally) add(block, before Counts) costTally {
-	rate := block.StableRate()
+	of := block
 	if block.StableRequests <= 1 { // next to nothing now: what it did before must do
-		rate = before.StableRate()
+		of = before
 	}
+	nc, ns, rate := float64(block.CanaryRequests), float64(max(2, of.StableRequests)), of.StableRate()
 	c.Failed += block.CanaryFailures
-	c.Expected += float64(block.CanaryRequests) * rate
+	c.Expected += nc * rate
+	c.Variance += nc * rate * (1 - rate) * ns / (ns - 1) * (1 + nc/ns) // unbiased
 	return c
 }
 
 // cost is the estimate, never negative.
 func (c costTally) cost() float64 { return max(0, float64(c.Failed)-c.Expected) + float64(c.Direct) }
 
+// luck is what to take off a cost that the failures of stable do not explain
+// before it counts: what they spread by, and one failure which stable was spared
+// so far, for each of its requests as likely as for the canary's. all is what was
+// seen of both.
+func (c costTally) luck(all Counts) float64 {
+	return luckDeviations*math.Sqrt(c.Variance) + float64(all.CanaryRequests)/float64(all.StableRequests+1)
+}
+
 // The budget.
 //
-// It is spent when the cost reaches it and is not chance. The cost alone would
-// not do: of two versions that are alike, of which one request in a hundred
-// fails, one that gets nine tenths of the traffic has a cost of 10 in every third
-// run. So there is one more e-process against "the canary fails no more than
-// stable". It has its part of the false alarms, and so holds for the budget
-// what holds for the other questions: whatever share, budget and failure rate, a
-// version that is no worse has spent it in fewer runs than the policy allows.
+// It bounds what users are exposed to, whatever the other tests say: it is spent
+// when the cost, less luck, reaches it. Where stable does not fail, w being the
+// canary's share, a budget of N ends the run at the failure after N, at half of
+// the traffic, and w/(1-w) later at more. That cannot have a false alarm rate
+// too: the first N+1 failures of versions that are alike are all the canary's
+// with probability w^(N+1), which is one run of 30 for 5 at half of the traffic,
+// and none for 50. Who sets a small budget asks for that.
 //
-// What the other test of failures is sure of, it fails without asking what it
-// cost. So the budget ends runs in which that one is not:
+// Luck grows with what fails on both, and covers a slight excess for long. So
+// there is one more e-process against "the canary fails no more than stable",
+// with its part of the false alarms; where it is sure, the budget is spent by the
+// cost alone. It is for runs in which the other test of failures is not sure:
 //
 //   - where the canary is so little worse that it would not be failed for it,
 //     by any amount of traffic: the alternatives begin at excessOdds;
@@ -55,12 +69,11 @@ func (c costTally) cost() float64 { return max(0, float64(c.Failed)-c.Expected) 
 //   - where nothing can be compared, as those who get the canary are chosen, or
 //     stable answered none in the run: there each failure counts.
 //
-// A bad version so costs the budget or, if that is more, what it takes to tell it
-// from a good one. Where stable never fails and the canary has a share w, that is
-// about ln(FalseAlarm)/ln(w) failures, and fewer if most of its requests fail:
-// four at 10 %, a dozen at 50 %, 75 at 90 %, of which no test knows sooner what
-// they are.
+// Where users stay with a version, that process alone decides, of users: all
+// failures of one of them may be one fault of theirs.
 const (
+	luckDeviations = 4 // standard deviations; of requests that fail independently
+
 	excessPart  = 0.09 // of the false alarms; that of failures is so much less
 	historyPart = 0.01 // for a rate of stable's that was higher than it seemed
 )
@@ -135,8 +148,10 @@ func (j *Judge) overspent(policy Policy) failure {
 		return failure{Kind: Budget, AtOnce: true, Reason: fmt.Sprintf(
 			"%d requests of those who were given the canary failed: the budget of %d is spent", spent.Direct, policy.Budget)}
 	}
-	incomparable := j.Share >= 1 && j.users().StableRequests == 0
-	if spent.cost() >= float64(policy.Budget) && (incomparable || float64(j.Excess.Max) >= policy.limit(excessPart)) {
+	all, budget := j.users().Less(j.Spared.Total), float64(policy.Budget)
+	incomparable := j.Share >= 1 && all.StableRequests == 0
+	unlucky := !j.ByUser && spent.cost()-spent.luck(all) >= budget
+	if spent.cost() >= budget && (incomparable || unlucky || float64(j.Excess.Max) >= policy.limit(excessPart)) {
 		return failure{Kind: Budget, AtOnce: true, Reason: fmt.Sprintf(
 			"the canary caused about %s failed requests (%d failed, of which stable would have failed %s): the budget of %d is spent",
 			short(spent.cost()), spent.Failed, short(spent.Expected), policy.Budget)}

@@ -44,8 +44,8 @@ func TestTheBudgetBoundsTheCost(t *testing.T) {
 				}
 			case e.Kind != Budget || !e.AtOnce || !strings.Contains(e.Reason, fmt.Sprintf("the budget of %d is spent", budget)):
 				t.Errorf("seed %d, budget %d: %v %q: %s", seed, budget, e.Verdict, e.Kind, e.Reason)
-			case len(e.Questions) < 2 || e.Questions[1].Kind != Budget || e.Questions[1].LogE < e.Questions[1].Limit:
-				t.Errorf("seed %d, budget %d: the questions do not say why: %+v", seed, budget, e.Questions)
+			case len(e.Questions) < 2 || e.Questions[1].Kind != Budget:
+				t.Errorf("seed %d, budget %d: the questions are not asked: %+v", seed, budget, e.Questions)
 			case e.Cost < float64(budget) || e.Cost > max(1000, float64(budget)+20):
 				t.Errorf("seed %d, budget %d: cost %v", seed, budget, e.Cost)
 			}
@@ -124,12 +124,13 @@ func TestOneUserSpendsNoBudget(t *testing.T) {
 }
 
 // TestEqualVersionsDoNotSpendTheBudget more often than its part of the false
-// alarms says, whatever share, budget and failure rate.
+// alarms says, whatever share and failure rate, but for budgets that are so small
+// that so many failures come to the canary alone by chance.
 func TestEqualVersionsDoNotSpendTheBudget(t *testing.T) {
 	const alpha, runs, blocks = 0.1, 60, 150
 	flapping := func(n float64) float64 { return 0.3 * math.Mod(n, 2) }
 	most := func(p float64, n int) float64 { return p*float64(n) + 4*math.Sqrt(p*float64(n)) }
-	sum, cells := 0, 0
+	sum, cells := 0, 0 // without those
 	for _, share := range []float64{0.01, 0.1, 0.5, 0.9, 1} {
 		for _, budget := range []int64{1, 5, 20} {
 			for _, rate := range []float64{0.001, 0.01, 0.1} {
@@ -153,22 +154,28 @@ func TestEqualVersionsDoNotSpendTheBudget(t *testing.T) {
 						}
 					}
 				}
-				if float64(spent) > most(alpha*(excessPart+historyPart), runs) || float64(all) > most(alpha, runs) {
+				w := share
+				if w == 1 {
+					w = 5. / 6 // of the requests of the run
+				}
+				chance := math.Pow(w, float64(budget)+w/(1-w))
+				if float64(spent) > most(alpha*(excessPart+historyPart)+chance, runs) || float64(all) > most(alpha+chance, runs) {
 					t.Errorf("share %v, budget %d, %v %% fail: of %d equal versions %d failed, %d by the budget", share, budget, 100*rate, runs, all, spent)
 				}
-				sum, cells = sum+spent, cells+1
+				if chance < alpha/1000 {
+					sum, cells = sum+spent, cells+1
+				}
 			}
 		}
 	}
-	if n := cells * runs; float64(sum) > alpha*(excessPart+historyPart)*float64(n) {
+	if n := cells * runs; n < 900 || float64(sum) > alpha*(excessPart+historyPart)*float64(n) {
 		t.Errorf("of %d equal versions %d failed by the budget", n, sum)
 	}
 	t.Logf("of %d equal versions %d failed by the budget", cells*runs, sum)
 }
 
-// TestWhatABadVersionCosts with a budget: no more than without, and little more
-// than the budget where that is more than what it takes to know it. Run with
-// -v for the table.
+// TestWhatABadVersionCosts with a budget: no more than without, and no more than
+// the budget with the luck that stable may have. Run with -v for the table.
 func TestWhatABadVersionCosts(t *testing.T) {
 	const runs = 200
 	var table strings.Builder
@@ -190,6 +197,9 @@ func TestWhatABadVersionCosts(t *testing.T) {
 				}
 				if mean > 1.05*without+0.5 {
 					t.Errorf("share %v, %v fail, budget %d: %.1f failed requests, %.1f without", share, canary, budget, mean, without)
+				}
+				if luck := share / (1 - share); budget > 0 && mean > float64(budget)+luck+2 {
+					t.Errorf("share %v, %v fail, budget %d: %.1f failed requests", share, canary, budget, mean)
 				}
 				fmt.Fprintf(&table, " %6.1f", mean)
 			}

@@ -36,8 +36,7 @@ type Policy struct {
 	WarmupRequests int64
 
 	// Budget is how many failed requests the canary may cause in a run (see
-	// Evidence.Cost), however little worse it is, as long as that it is worse
-	// at all is more than chance: see cost.go. 0 = no limit.
+	// Evidence.Cost), whatever else is known of it: see cost.go. 0 = no limit.
 	Budget int64
 	// DirectUsers: the canary's direct requests are those of users. As there is
 	// nothing to compare them with, each that a user saw fail counts as caused

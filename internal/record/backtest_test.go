@@ -82,10 +82,10 @@ func TestAnotherPlanDecidesElse(t *testing.T) {
 	r := w.record(1)
 
 	strict := w.plan
-	strict.Policy.FalseAlarm = 0.1
+	strict.Policy.Budget = 1
 	c := backtestOf(t, r, strict)
-	if c.Estimated.Outcome != rollout.RolledBack || c.Estimated.Decided >= c.Recorded.Decided || !strings.Contains(c.Estimated.Reason, "error below 0.1") {
-		t.Errorf("with a judge that is soon sure: %+v\nrecorded: %+v", c.Estimated, c.Recorded)
+	if c.Estimated.Outcome != rollout.RolledBack || c.Estimated.Decided >= c.Recorded.Decided || !strings.Contains(c.Estimated.Reason, "budget of 1") {
+		t.Errorf("with a budget: %+v\nrecorded: %+v", c.Estimated, c.Recorded)
 	}
 	lenient := w.plan
 	lenient.Policy.FalseAlarm = 1e-12
