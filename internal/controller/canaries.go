@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"serin.dev/serin/api/v1alpha1"
 	"serin.dev/serin/internal/kube"
 	"serin.dev/serin/internal/translate/flagger"
 )
