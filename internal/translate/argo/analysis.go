@@ -34,7 +34,14 @@ type analyses struct {
 	templates []any // MetricTemplates
 	limits    []int // failures that end a run, of each metric
 	shortest  time.Duration
-	seen      map[string]bool // metrics that were looked at, by what measures them
+	uses      []use
+}
+
+// use is a template with the arguments that it is given.
+type use struct {
+	template *node
+	given    map[string]string
+	dry      map[string]bool // metrics that decide nothing
 }
 
 // say notes something of the Rollout.
@@ -71,7 +78,37 @@ func (a *analyses) add(use *node) {
 			ref.note("%s %s is not in the file: nothing that it measures is checked", kind, name)
 			continue
 		}
-		a.template(template, args, dry)
+		a.use(template, args, dry)
+	}
+}
+
+// use notes that a template is used. Uses that give no argument two values are
+// one, in which a metric decides that decides in one of them.
+func (a *analyses) use(template *node, args map[string]string, dry map[string]bool) {
+	for _, u := range a.uses {
+		if u.template == template && agree(u.given, args) {
+			maps.Copy(u.given, args)
+			maps.DeleteFunc(u.dry, func(metric string, _ bool) bool { return !dry[metric] })
+			return
+		}
+	}
+	a.uses = append(a.uses, use{template, maps.Clone(args), maps.Clone(dry)})
+}
+
+// agree reports whether no argument has two values.
+func agree(a, b map[string]string) bool {
+	for name, value := range a {
+		if other, both := b[name]; both && other != value {
+			return false
+		}
+	}
+	return true
+}
+
+// settle makes the checks, when all uses are known.
+func (a *analyses) settle() {
+	for _, u := range a.uses {
+		a.template(u.template, u.given, u.dry)
 	}
 }
 
@@ -108,13 +145,6 @@ func (a *analyses) template(t *node, given map[string]string, dry map[string]boo
 func (a *analyses) metric(template string, m *node, args map[string]string, dry map[string]bool) {
 	name := m.at("name").text()
 	full := template + "-" + strings.ToLower(name)
-	if a.seen[full] {
-		return // named twice, as before and after a promotion
-	}
-	if a.seen == nil {
-		a.seen = map[string]bool{}
-	}
-	a.seen[full] = true
 	low, high, ok := a.bounds(m)
 	limit := 1
 	if n, set := m.at("failureLimit").number(); set {

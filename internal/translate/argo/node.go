@@ -31,7 +31,10 @@ type node struct {
 
 // note says what of this part is not kept.
 func (n *node) note(format string, args ...any) {
-	*n.notes = append(*n.notes, Note{n.object, n.path, fmt.Sprintf(format, args...)})
+	said := Note{n.object, n.path, fmt.Sprintf(format, args...)}
+	if !slices.Contains(*n.notes, said) {
+		*n.notes = append(*n.notes, said)
+	}
 }
 
 // at is a field, which counts as read; one that is not there has no value.

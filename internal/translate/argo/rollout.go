@@ -285,6 +285,7 @@ func (c *converter) canary(r *release, canary *node) *analyses {
 		background.drop("the canary is judged from its first request on", "startingStep")
 		checks.add(background)
 	}
+	checks.settle()
 	s.end()
 	return checks
 }
@@ -451,6 +452,7 @@ func (c *converter) blueGreen(r *release, b *node) *analyses {
 		after.note("its checks judge the version before all users get it, too")
 		checks.add(after)
 	}
+	checks.settle()
 	keepWarm(r, b, 30)
 	b.drop("the version under test has as many pods as the stable one", "previewReplicaCount")
 	b.drop("the canary's pods go when no request is under way to them", "abortScaleDownDelaySeconds", "scaleDownDelayRevisionLimit")
