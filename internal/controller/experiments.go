@@ -378,6 +378,8 @@ func (d *Deliver) releaseBusy(rel *kube.Delivery) string {
 	switch s := it.state; {
 	case rel.Release.Spec.Suspend:
 		return "it is suspended"
+	case rel.Target.Paused:
+		return paused(rel)
 	case s.Phase == "" || s.Phase == rollout.Initializing:
 		return "its stable copy is being made"
 	case s.Phase != rollout.Idle || s.Canary != "":

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"time"
 
 	"serin.dev/serin/internal/kube"
@@ -16,6 +17,7 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 		Stable:    d.workload(rel, rel.Stable, rel.Names.StableService),
 		Warm:      d.workload(rel, rel.Warm, rel.Names.WarmService),
 		Suspended: rel.Release.Spec.Suspend,
+		Paused:    paused(rel),
 	}
 	run.settle(&in)
 	in.Ack = d.ack(rel, run)
@@ -34,6 +36,14 @@ func (d *Deliver) observe(rel *kube.Delivery, run *delivery, now time.Time) roll
 	in.Served = counted.Served[string(run.stored.State.Want().StableRevision)]
 	in.FirstCanary = run.tally.Run().FirstCanary
 	return in
+}
+
+// paused says that somebody holds the target; "" = nobody does.
+func paused(rel *kube.Delivery) string {
+	if !rel.Target.Paused {
+		return ""
+	}
+	return fmt.Sprintf("the Deployment %s is paused (kubectl rollout resume deployment/%[1]s goes on)", rel.Names.Target)
 }
 
 // settle says from when on failures count. After a restart all pods start anew,

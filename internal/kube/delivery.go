@@ -101,6 +101,7 @@ type Workload struct {
 	// be, such as a GitOps tool; "" = nobody does.
 	Declarer string
 	Claimed  bool   // Serin is named among those who manage it
+	Paused   bool   // it rolls no new template out
 	Revision string // of its template and what that uses
 	// Config is the sum of what the template uses of ConfigMaps and Secrets;
 	// "" = nothing.
@@ -231,6 +232,7 @@ func workloadOf(dep *appsv1.Deployment, pods []*corev1.Pod, suffices int32) Work
 		Template: Revision(t),
 		Declarer: declarer(dep),
 		Claimed:  claimed(dep),
+		Paused:   dep.Spec.Paused,
 		Running:  dep.Status.Replicas,
 		Version:  versionOf(t, Revision(t)),
 

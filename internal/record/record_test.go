@@ -218,7 +218,7 @@ func TestEveryFieldOfAnInputIsKept(t *testing.T) {
 		Approvals: []rollout.Approval{{ID: "i", Gate: "g", By: "b", At: at, Reject: true, Reason: "r"}},
 		Hooks:     []rollout.HookResult{{ID: "i", OK: true, Reason: "r"}},
 		Mirrored:  rollout.Mirrored{Compared: 1, Differ: 2, NoiseCompared: 3, NoiseDiffer: 4, Example: "e"},
-		Pods:      3, Suspended: true, Frozen: "f", Blocked: "b", DependsOn: []string{"d"}, Set: []rollout.Member{{Name: "m", Standing: rollout.Failed, Why: "w", Started: at, Decided: at}},
+		Pods:      3, Suspended: true, Frozen: "f", Blocked: "b", Paused: "p", DependsOn: []string{"d"}, Set: []rollout.Member{{Name: "m", Standing: rollout.Failed, Why: "w", Started: at, Decided: at}},
 	}
 	allSet(t, full)
 	bare := rollout.Input{Now: at.Add(time.Second)}

@@ -76,6 +76,10 @@ type Input struct {
 	// Blocked does the same, with what has to be settled first, such as an
 	// object that is somebody else's; "" = it is not.
 	Blocked string
+	// Paused does the same, with who holds the target and how it goes on; "" =
+	// nobody does. Nor is a stable copy begun: nobody knows whether the
+	// target's revision is one that may serve users.
+	Paused string
 	// DependsOn are the releases that a new run has to wait for, because
 	// they run or are not promoted.
 	DependsOn []string

@@ -74,7 +74,7 @@ func checkWait(t *testing.T, plan Plan, s State, in Input) {
 	case WaitGate:
 		open = true // by those that never expire
 	case WaitPerson:
-		open = in.Suspended || in.Frozen != "" || in.Blocked != "" || len(in.DependsOn) > 0 || len(in.Set) > 0
+		open = in.Suspended || in.Frozen != "" || in.Blocked != "" || in.Paused != "" || len(in.DependsOn) > 0 || len(in.Set) > 0
 	}
 	if s.Deadline.IsZero() && !open {
 		t.Errorf("%s waits for %q without a deadline: %s", s.Phase, s.Wait, s.Reason)
@@ -89,7 +89,7 @@ func checkLoad(t *testing.T, plan Plan, s State, in Input) {
 		return
 	}
 	tooMuch := plan.Load.UpTo > 0 && s.Evidence.Own.Requests() >= plan.Load.UpTo
-	if s.Wait != WaitEvidence || s.Phase != Testing && s.Phase != Progressing || in.Suspended || in.Frozen != "" || in.Blocked != "" ||
+	if s.Wait != WaitEvidence || s.Phase != Testing && s.Phase != Progressing || in.Suspended || in.Frozen != "" || in.Blocked != "" || in.Paused != "" ||
 		plan.Load.Rate <= 0 || tooMuch || in.Now.Sub(s.Acked) < plan.Hold || s.Evidence.Verdict == analysis.Pass {
 		t.Errorf("own load is sent in %s after %v of a hold of %v, with %v and %d own requests of %+v: %s",
 			s.Phase, in.Now.Sub(s.Acked), plan.Hold, s.Evidence.Verdict, s.Evidence.Own.Requests(), plan.Load, s.Reason)
@@ -137,7 +137,7 @@ func checkAdvance(t *testing.T, plan Plan, was, next State, in Input, events []E
 	raised := same && next.Phase == Progressing && next.Traffic.Share > was.Traffic.Share
 	promoted := same && was.Run.Outcome == "" && next.Run.Outcome == Promoted
 	began := !same && next.Run.Outcome != Reverted
-	if (in.Suspended || in.Frozen != "" || in.Blocked != "") && (raised || promoted || began) {
+	if (in.Suspended || in.Frozen != "" || in.Blocked != "" || in.Paused != "") && (raised || promoted || began) {
 		t.Errorf("%s became %s while nothing may advance", was.Phase, next.Phase)
 	}
 	byHand := in.Command.Verb == Promote || plan.Skip

@@ -46,6 +46,9 @@ func (r *step) initialize() {
 		// was made anew. It holds what was promoted last, the target may not.
 		s.Stable, s.Adopted = in.Stable.Revision, true
 		r.tell(false, "StableAdopted", "the existing stable copy with revision %s is kept", s.Stable)
+	case s.Stable == "" && in.Target.Revision != "" && in.Paused != "":
+		r.wait(WaitPerson, "%s: the stable copy waits", in.Paused)
+		return
 	case s.Stable == "" && in.Target.Revision != "":
 		s.Stable = in.Target.Revision
 		r.tell(false, "StableCreated", "revision %s of the target becomes the stable version", s.Stable)
@@ -57,7 +60,7 @@ func (r *step) initialize() {
 	}
 	serves := r.plan.serves()
 	ready := in.Stable.Ready && in.Stable.Revision == s.Stable
-	if newer := in.Target.Revision; !ready && !s.Split && !s.Adopted && newer != "" {
+	if newer := in.Target.Revision; !ready && !s.Split && !s.Adopted && newer != "" && in.Paused == "" {
 		s.Stable = newer // it serves all users already, and may be the repair of the copy
 	}
 	switch {

@@ -341,7 +341,7 @@ func (r *step) still() string {
 	case r.in.Suspended:
 		return "suspended"
 	}
-	return ""
+	return r.in.Paused
 }
 
 // pause says what is waited for, and until when at most; zero = that is not

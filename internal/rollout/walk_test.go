@@ -172,6 +172,10 @@ func (w *walk) observe() {
 	if w.chance(0.05) {
 		in.Frozen = "holidays"
 	}
+	in.Paused = ""
+	if w.chance(0.05) {
+		in.Paused = "the target is paused"
+	}
 	in.Blocked = ""
 	if w.chance(0.05) {
 		in.Blocked = "the route is somebody else's"
