@@ -41,6 +41,7 @@ func TestAgainstTheAPI(t *testing.T) {
 	t.Run("WatchPrintsObjects", w.testWatchJSON)
 	t.Run("WatchExitsByOutcome", w.testWatchExitCodes)
 	t.Run("WatchDrawsInATerminal", w.testWatchTerminal)
+	t.Run("ListAndGetFitTheTerminal", w.testPagesInATerminal)
 	t.Run("CommandsWaitForTheirEffect", w.testCommandsWait)
 }
 

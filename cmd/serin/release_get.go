@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,41 +36,37 @@ func (rc *releaseCmds) newGetCmd() *cobra.Command {
 			r.ManagedFields = nil
 			return output.print(rc.opts.Out, r)
 		case output.value == "wide":
-			return printReleases(rc.opts.Out, []v1alpha1.Release{*r}, false, true, time.Now())
+			return printLines(rc.opts.Out, releaseTable([]v1alpha1.Release{*r}, false, true, 0, time.Now()))
 		default:
-			return printRelease(rc.opts.Out, r, time.Now())
+			v := live.View{Release: r, Now: time.Now(), Width: columns(rc.opts.Out), Color: colorOn(rc.opts.Out)}
+			return printLines(rc.opts.Out, releasePage(v))
 		}
 	}
 	return cmd
 }
 
-// printRelease writes the page of one Release: what goes on, then what went on
-// before.
-func printRelease(w io.Writer, r *v1alpha1.Release, now time.Time) error {
-	v := live.View{Release: r, Now: now, Color: colorOn(w)}
-	if _, err := fmt.Fprintln(w, strings.Join(v.Lines(), "\n")); err != nil {
-		return err
+// releasePage is all about one Release: what goes on, then what went on before.
+func releasePage(v live.View) []string {
+	lines := v.Lines()
+	if runs := v.Release.Status.History; len(runs) > 0 {
+		lines = append(lines, "", "Runs, latest first:")
+		lines = append(lines, historyTable(runs, v.Width, v.Now)...)
 	}
-	if len(r.Status.History) == 0 {
-		return nil
-	}
-	if _, err := fmt.Fprint(w, "\nRuns, latest first:\n"); err != nil {
-		return err
-	}
-	return printHistory(w, r.Status.History, now)
+	return lines
 }
 
-func printHistory(w io.Writer, runs []v1alpha1.Run, now time.Time) error {
-	t := newTable(w)
-	t.row("OUTCOME", "FROM", "TO", "CANARY", "FAILED", "DECIDED", "EFFECT", "AFTER", "ENDED", "REASON")
+// historyTable fits a terminal of that many columns; 0: no terminal.
+func historyTable(runs []v1alpha1.Run, width int, now time.Time) []string {
+	t := live.Table{Width: width, Long: []string{"FROM", "TO"}, Below: true}
+	t.Row("OUTCOME", "FROM", "TO", "CANARY", "FAILED", "DECIDED", "EFFECT", "AFTER", "ENDED", "REASON")
 	for _, run := range runs {
 		from, to := live.VersionNames(run.From, run.To)
-		t.row(run.Outcome, from, to,
+		t.Row(run.Outcome, from, to,
 			fmt.Sprint(run.Canary.Requests), fmt.Sprintf("%d (%s)", run.Canary.Failures, live.Rate(run.Canary)),
 			milliseconds(run.DecisionMillis), milliseconds(run.EffectMillis), fmt.Sprint(run.CanaryRequestsAfterEffect),
 			duration.HumanDuration(now.Sub(run.Ended.Time))+" ago", run.Reason)
 	}
-	return t.flush()
+	return t.Lines()
 }
 
 // milliseconds is empty when there is nothing to say, as for a run that was
@@ -91,4 +86,22 @@ func colorOn(w io.Writer) bool {
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// columns is how wide the terminal w is; 0 if w is none.
+func columns(w io.Writer) int {
+	if !isTerminal(w) {
+		return 0
+	}
+	width, _ := terminalSize(int(w.(*os.File).Fd()))
+	return width
+}
+
+// terminalSize is the size of a terminal in columns and rows.
+func terminalSize(fd int) (width, height int) {
+	width, height, err := term.GetSize(fd)
+	if err != nil || width <= 0 || height <= 0 {
+		return 80, 24 // a terminal that does not tell
+	}
+	return width, height
 }

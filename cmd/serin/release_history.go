@@ -37,7 +37,7 @@ func (rc *releaseCmds) newHistoryCmd() *cobra.Command {
 			_, err := fmt.Fprintf(rc.opts.ErrOut, "No run of %s has ended yet.\n", r.Name)
 			return err
 		default:
-			return printHistory(rc.opts.Out, runs, time.Now())
+			return printLines(rc.opts.Out, historyTable(runs, columns(rc.opts.Out), time.Now()))
 		}
 	}
 	return cmd

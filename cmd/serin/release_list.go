@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,45 +49,51 @@ func (rc *releaseCmds) newListCmd() *cobra.Command {
 			_, err := fmt.Fprintf(rc.opts.ErrOut, "No releases %s.\n", where)
 			return err
 		}
-		return printReleases(rc.opts.Out, list.Items, *all, output.value == "wide", time.Now())
+		wide, width := output.value == "wide", columns(rc.opts.Out)
+		if wide {
+			width = 0 // everything was asked for
+		}
+		return printLines(rc.opts.Out, releaseTable(list.Items, *all, wide, width, time.Now()))
 	}
 	return cmd
 }
 
-// reasonWidth keeps a row of the list on one line of a usual terminal; -o wide
-// shows the whole reason.
-const reasonWidth = 40
+// roomyWidth is how wide a terminal must be for all columns of the list beside
+// a reason of more than its first words. In a narrower one the asked share
+// stands alone, which the acked and measured ones follow in seconds.
+const roomyWidth = 100
 
-func printReleases(w io.Writer, releases []v1alpha1.Release, namespaces, wide bool, now time.Time) error {
-	t := newTable(w)
-	header := []string{"NAME", "PHASE", "STEP", "ASKED", "ACKED", "MEASURED", "VERDICT", "REASON", "AGE"}
-	if wide {
-		header = append(header, "STABLE", "CANARY", "EVIDENCE")
+// releaseTable fits a terminal of that many columns; 0: no terminal, and
+// nothing is left out. wide adds columns.
+func releaseTable(releases []v1alpha1.Release, namespaces, wide bool, width int, now time.Time) []string {
+	t := live.Table{Width: width, Long: []string{"NAMESPACE", "NAME", "STEP", "REASON"}}
+	row := func(namespace, name, phase, step string, s [3]string, verdict, reason, age string, more ...string) {
+		var cells []string
+		if namespaces {
+			cells = append(cells, namespace)
+		}
+		shares := s[:]
+		if 0 < width && width < roomyWidth {
+			shares = s[:1]
+		}
+		cells = append(append(cells, name, phase, step), shares...)
+		cells = append(cells, verdict, reason, age)
+		if wide {
+			cells = append(cells, more...)
+		}
+		t.Row(cells...)
 	}
-	if namespaces {
-		header = append([]string{"NAMESPACE"}, header...)
-	}
-	t.row(header...)
+	row("NAMESPACE", "NAME", "PHASE", "STEP", [3]string{"ASKED", "ACKED", "MEASURED"}, "VERDICT", "REASON", "AGE", "STABLE", "CANARY", "EVIDENCE")
 	for _, r := range releases {
 		s := r.Status
-		cells := []string{
-			r.Name, s.Phase, s.StepText, live.Percent(s.Split.Asked), live.Percent(s.Split.Acked), "",
-			s.Verdict, s.Reason, duration.HumanDuration(now.Sub(r.CreationTimestamp.Time)),
+		shares := [3]string{live.Percent(s.Split.Asked), live.Percent(s.Split.Acked), withUnit(s.Split.Measured, "%")}
+		stable, canary := live.VersionNames(s.Stable, s.Canary)
+		reason := s.Reason
+		if width > 0 {
+			reason = live.ReasonAtStep(&s) // what is cut off must not be all that is new
 		}
-		if !wide {
-			cells[7] = live.Cut(s.Reason, reasonWidth)
-		}
-		if s.Split.Measured != "" {
-			cells[5] = s.Split.Measured + "%"
-		}
-		if wide {
-			stable, canary := live.VersionNames(s.Stable, s.Canary)
-			cells = append(cells, stable, canary, s.Evidence)
-		}
-		if namespaces {
-			cells = append([]string{r.Namespace}, cells...)
-		}
-		t.row(cells...)
+		row(r.Namespace, r.Name, s.Phase, s.StepText, shares, s.Verdict, reason,
+			duration.HumanDuration(now.Sub(r.CreationTimestamp.Time)), stable, canary, s.Evidence)
 	}
-	return t.flush()
+	return t.Lines()
 }

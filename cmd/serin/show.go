@@ -6,8 +6,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/term"
-
 	"serin.dev/serin/internal/live"
 )
 
@@ -103,10 +101,7 @@ func (s *terminalShow) news(v live.View) error                { return s.tick(v)
 func (s *terminalShow) event(v live.View, _ live.Event) error { return s.tick(v) }
 
 func (s *terminalShow) tick(v live.View) error {
-	width, height, err := term.GetSize(s.fd)
-	if err != nil || width <= 0 || height <= 0 {
-		width, height = 80, 24 // a terminal that does not tell
-	}
+	width, height := terminalSize(s.fd)
 	v.Width, v.Color = width, s.color
 	return s.screen.Draw(v.Lines(), width, height)
 }

@@ -4,24 +4,27 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"serin.dev/serin/internal/live"
 )
 
-// table prints aligned columns; an empty cell shows as "-".
-type table struct{ w *tabwriter.Writer }
-
-func newTable(w io.Writer) table { return table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)} }
-
-func (t table) row(cells ...string) {
-	shown := make([]string, len(cells))
-	for i, c := range cells {
-		if shown[i] = live.Plain(c); c == "" {
-			shown[i] = "-"
-		}
-	}
-	fmt.Fprintln(t.w, strings.Join(shown, "\t"))
+// table is a live.Table that is printed when it is whole.
+type table struct {
+	live.Table
+	w io.Writer
 }
 
-func (t table) flush() error { return t.w.Flush() }
+func newTable(w io.Writer) *table { return &table{w: w} }
+
+func (t *table) row(cells ...string) { t.Row(cells...) }
+
+func (t *table) flush() error { return printLines(t.w, t.Lines()) }
+
+// printLines prints in one write.
+func printLines(w io.Writer, lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintln(w, strings.Join(lines, "\n"))
+	return err
+}

@@ -171,6 +171,40 @@ func (w *world) testWatchTerminal(t *testing.T) {
 	})
 }
 
+func (w *world) testPagesInATerminal(t *testing.T) {
+	const ns = "pages-terminal"
+	const reason = "v1 serves users; v2 was rolled back because it failed where v1 did not, and is not tried again before it is changed"
+	w.enter(t, ns, "v2")
+	w.status(t, ns, strings.ReplaceAll(strings.ReplaceAll(endedBy("rolled-back"), "so it was decided", reason), "serves users\n", reason+"\n"))
+	t.Setenv("TERM", "xterm")
+	for command, cut := range map[string]bool{"list": true, "get music": false, "history music": false} {
+		t.Run(command, func(t *testing.T) {
+			args := append([]string{"release"}, strings.Fields(command)...)
+			person, program := openTerminal(t, 80, 24)
+			shown := recordOf(person)
+			if code := run(args, genericiooptions.IOStreams{In: program, Out: program, ErrOut: program}); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			if _, err := program.WriteString("$"); err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.Split(unpaint(strings.ReplaceAll(shown.await(t, "$"), "\r\n", "\n")), "\n")
+			for _, l := range lines {
+				if n := len([]rune(l)); n > 80 {
+					t.Errorf("%d columns in a terminal of 80: %q", n, l)
+				}
+			}
+			words := strings.Join(strings.Fields(strings.Join(lines, " ")), " ")
+			if whole := strings.Contains(words, reason); whole == cut {
+				t.Errorf("the whole reason is shown: %v, want %v\n%s", whole, !cut, strings.Join(lines, "\n"))
+			}
+			if _, out, _ := serin(t, args...); !strings.Contains(out, reason) {
+				t.Errorf("piped, the reason is not on one line:\n%s", out)
+			}
+		})
+	}
+}
+
 // unpaint removes control sequences.
 func unpaint(s string) string {
 	var out strings.Builder

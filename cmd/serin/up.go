@@ -104,13 +104,24 @@ func up(ctx context.Context, opts *options, c loopConfig) error {
 		l.stop()
 		fmt.Fprintln(opts.Out, "Serin has stopped; the next start with this data goes on from here.")
 	}()
-	a := l.addresses()
-	fmt.Fprintf(opts.Out, `Serin is ready (%s).
+	fmt.Fprint(opts.Out, banner(l.addresses(), l.started, c.dataDir))
+	err = l.wait(ctx)
+	fmt.Fprintln(opts.Out, "Stopping: requests under way are answered, then the processes end.")
+	return err
+}
+
+// banner tells a person where everything is that works now.
+func banner(a addresses, started time.Duration, dataDir string) string {
+	metrics := ""
+	if a.Metrics != "" {
+		metrics = "  metrics  http://" + a.Metrics + "/metrics\n"
+	}
+	return fmt.Sprintf(`Serin is ready (%s).
 
   API      %s
   gateway  %s
   xDS      %s
-  data     %s
+%s  data     %s
 
 In another terminal:
 
@@ -118,8 +129,5 @@ In another terminal:
   kubectl apply -f examples/music
 
 Stop with Ctrl-C.
-`, l.started.Round(10*time.Millisecond), a.API, a.Gateway, a.XDS, c.dataDir, a.Kubeconfig)
-	err = l.wait(ctx)
-	fmt.Fprintln(opts.Out, "Stopping: requests under way are answered, then the processes end.")
-	return err
+`, started.Round(10*time.Millisecond), a.API, a.Gateway, a.XDS, metrics, dataDir, a.Kubeconfig)
 }

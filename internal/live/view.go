@@ -146,13 +146,19 @@ func evidence(s *v1alpha1.ReleaseStatus) string {
 	return strings.TrimPrefix(s.Evidence, "collecting evidence: ")
 }
 
+// ReasonAtStep is the reason for where the step is told beside it: without it.
+func ReasonAtStep(s *v1alpha1.ReleaseStatus) string {
+	step, rest, ok := strings.Cut(s.Reason, ": ")
+	if ok && (strings.HasPrefix(step, "step ") && s.Step > 0 || strings.HasPrefix(step, "test (")) {
+		return rest
+	}
+	return s.Reason
+}
+
 // reason is what the release waits for, without what the lines about its step
 // and its verdict say already.
 func reason(s *v1alpha1.ReleaseStatus) string {
-	r := s.Reason
-	if step, rest, ok := strings.Cut(r, ": "); ok && (strings.HasPrefix(step, "step ") && s.Step > 0 || strings.HasPrefix(step, "test (")) {
-		r = rest
-	}
+	r := ReasonAtStep(s)
 	told := s.Evidence
 	if told == "" && len(s.History) > 0 {
 		told = s.History[0].Reason
@@ -298,12 +304,13 @@ func (v View) rest() []line {
 // ended draws how a run ended and why.
 func (v View) ended(run *v1alpha1.Run) []line {
 	from, to := VersionNames(run.From, run.To)
-	lines := append([]line{v.outcome(run)}, wrap(line{text("  ")}, run.Reason, v.Width)...)
+	how, what := v.outcome(run)
+	lines := append(wrap(line{how, text(" ")}, what, v.Width), wrap(line{text("  ")}, run.Reason, v.Width)...)
 	for i := range run.Commands {
 		lines = append(lines, wrap(labelled("ordered"), v.ordered(&run.Commands[i]), v.Width)...)
 	}
 	if c := run.Cause; c != nil && c.Endpoint != "" {
-		lines = append(lines, labelled("endpoint", text(c.Endpoint+", in the whole run")))
+		lines = append(lines, wrap(labelled("endpoint"), c.Endpoint+", in the whole run", v.Width)...)
 		lines = append(lines, sides([2]string{}, to, from, c.Canary, c.Stable)...)
 	}
 	if c := run.Cause; c != nil && c.Example != nil {
@@ -314,7 +321,8 @@ func (v View) ended(run *v1alpha1.Run) []line {
 
 // told is ended for a log: no columns.
 func (v View) told(run *v1alpha1.Run) []string {
-	out := []string{v.outcome(run).render(0, false)}
+	how, what := v.outcome(run)
+	out := []string{how.text + " " + Plain(what)}
 	if run.Reason != "" {
 		out = append(out, "  why: "+Plain(run.Reason))
 	}
@@ -357,22 +365,22 @@ func cost(run *v1alpha1.Run) string {
 
 func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// outcome says in words how a run ended.
-func (v View) outcome(run *v1alpha1.Run) line {
+// outcome says how a run ended, and in words what came of it.
+func (v View) outcome(run *v1alpha1.Run) (how span, what string) {
 	from, to := VersionNames(run.From, run.To)
-	when := " at " + v.clock(run.Ended.Time) + " after " + Span(run.Ended.Sub(run.Started.Time)) + ": "
+	when := "at " + v.clock(run.Ended.Time) + " after " + Span(run.Ended.Sub(run.Started.Time)) + ": "
 	switch rollout.Outcome(run.Outcome) {
 	case rollout.Promoted:
-		return line{painted(green, "✓ promoted"), text(when + to + " serves users")}
+		return painted(green, "✓ promoted"), when + to + " serves users"
 	case rollout.RolledBack:
-		return line{painted(red, "✗ rolled back"), text(when + to + " is out, " + from + " serves users")}
+		return painted(red, "✗ rolled back"), when + to + " is out, " + from + " serves users"
 	case rollout.Aborted:
-		return line{painted(yellow, "✗ aborted"), text(when + to + " is out, " + from + " serves users")}
+		return painted(yellow, "✗ aborted"), when + to + " is out, " + from + " serves users"
 	case rollout.Reverted:
-		return line{painted(yellow, "✗ went back"), text(when + from + " is out, " + to + " serves users")}
+		return painted(yellow, "✗ went back"), when + from + " is out, " + to + " serves users"
 	case rollout.Superseded:
 	}
-	return line{text("• " + run.Outcome + when + from + " → " + to)} // also for an outcome of a later version
+	return text("• " + run.Outcome), when + from + " → " + to // also for an outcome of a later version
 }
 
 func (v View) example(e *v1alpha1.Example) string {
