@@ -42,7 +42,6 @@ type listenerKey struct {
 	kind        listenerKind
 	address     string
 	workload    mesh.Workload    // outbound, upstream: the caller; inbound: the callee
-	labels      string           // outbound, upstream: the caller's, as text
 	service     mesh.ServiceName // inbound, upstream
 	application string           // inbound
 	port        uint16           // gateway; upstream: of the service
@@ -58,7 +57,8 @@ const (
 )
 
 // want opens what is new and closes what is gone. It returns what could not be
-// opened, each error once. The values are the callers' labels.
+// opened, each error once. The values are the callers' labels, which may change
+// while a listener is open.
 func (l *listeners) want(keys map[listenerKey]mesh.Labels) []error {
 	if l.open == nil {
 		l.open = map[listenerKey]*proxy.Listener{}
@@ -78,7 +78,10 @@ func (l *listeners) want(keys map[listenerKey]mesh.Labels) []error {
 	}
 	var errs []error
 	for key, labels := range keys {
-		if l.open[key] != nil {
+		if open := l.open[key]; open != nil {
+			if key.kind == outbound || key.kind == upstream {
+				open.SetCaller(mesh.Caller{Workload: key.workload, Labels: labels})
+			}
 			continue
 		}
 		listener, err := l.listen(key, labels)
@@ -164,7 +167,7 @@ func listenersFor(m *kube.MeshObjects, snapshot *mesh.Snapshot, host string, mai
 	}
 	keys := map[listenerKey]mesh.Labels{}
 	for _, p := range m.Pods {
-		keys[listenerKey{kind: outbound, address: p.Outbound, workload: p.Workload, labels: p.Labels.String()}] = p.Labels
+		keys[listenerKey{kind: outbound, address: p.Outbound, workload: p.Workload}] = p.Labels
 		for address, application := range p.Inbound {
 			if address == application {
 				continue // the application listens there itself
@@ -200,10 +203,9 @@ func addUpstreams(keys map[listenerKey]mesh.Labels, pods []kube.PodListeners, sn
 			if svc == nil || len(svc.Ports) == 0 {
 				continue // its arrival makes the next snapshot
 			}
-			key := listenerKey{kind: upstream, address: u.Address.String(), workload: p.Workload, labels: p.Labels.String(), service: u.Service, port: svc.Ports[0].Number}
+			key := listenerKey{kind: upstream, address: u.Address.String(), workload: p.Workload, service: u.Service, port: svc.Ports[0].Number}
 			keys[key] = p.Labels
 			key.address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), u.Address.Port()).String()
-			key.labels = "" // who calls there is known as far as all who share it are the same
 			first, taken := shared[u.Address.Port()]
 			switch {
 			case !taken:
@@ -215,7 +217,7 @@ func addUpstreams(keys map[listenerKey]mesh.Labels, pods []kube.PodListeners, sn
 		}
 	}
 	for _, key := range shared {
-		keys[key] = nil
+		keys[key] = nil // who calls there is known as far as all who share it are the same
 	}
 }
 

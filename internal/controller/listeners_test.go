@@ -42,6 +42,30 @@ func TestATakenAddressIsToldOnceAndOpenedWhenItIsFree(t *testing.T) {
 	}
 }
 
+// Somebody labels a pod that calls others: who calls changes, and the listener
+// stays, with the calls that are on their way to it.
+func TestALabelOpensNoListenerAnew(t *testing.T) {
+	p := proxy.New(proxy.Config{Loops: 1})
+	defer p.Shutdown(context.Background())
+	l := &listeners{proxy: p, log: slog.New(slog.DiscardHandler)}
+	defer l.closeAll()
+	seen := map[*proxy.Listener]bool{}
+	for _, labels := range []mesh.Labels{{"app": "music"}, {"app": "music", "serin.dev/config": "c1"}} {
+		keys := listenersFor(&kube.MeshObjects{Pods: []kube.PodListeners{{
+			Workload: mesh.Workload{Namespace: "default", Name: "music"}, Labels: labels, Outbound: "127.0.0.1:0",
+		}}}, &mesh.Snapshot{}, "127.0.0.1", 0, nil)
+		if errs := l.want(keys); len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		for _, open := range l.open {
+			seen[open] = true
+		}
+	}
+	if len(seen) != 1 || len(l.open) != 1 {
+		t.Errorf("%d listeners were opened for one pod, %d are open", len(seen), len(l.open))
+	}
+}
+
 func TestUpstreamsListenAtThePodAndAtLocalhost(t *testing.T) {
 	pod := func(ip, name, revision string, port uint16, service mesh.ServiceName) kube.PodListeners {
 		return kube.PodListeners{

@@ -174,14 +174,14 @@ func (ex *exchange) begin() {
 	if path == "" {
 		path = "/"
 	}
-	ex.call = call{head: q, path: path, query: query, scheme: ex.conn.scheme, caller: ex.listener.caller, remote: ex.conn.conn.Remote(), now: ex.worker.loop.Now()}
+	ex.call = call{head: q, path: path, query: query, scheme: ex.conn.scheme, caller: ex.listener.caller.Load(), remote: ex.conn.conn.Remote(), now: ex.worker.loop.Now()}
 	r := &ex.record
 	r.ID = ex.seen.requestID
 	r.Start = ex.worker.loop.Now()
 	r.Protocol = protocolOf(q)
 	r.Reporter = ex.listener.reporter
-	if ex.listener.caller != nil {
-		r.Source = ex.listener.caller.Workload
+	if c := ex.listener.caller.Load(); c != nil {
+		r.Source = c.Workload
 	}
 	r.Method, r.Host, r.Path = q.Method, q.Authority, path
 	r.Probe = telemetry.IsProbe(ex.seen.userAgent)
@@ -222,8 +222,8 @@ func (ex *exchange) unreadable(q *wire.Head, code int) {
 	r := &ex.record
 	r.Start = ex.worker.loop.Now()
 	r.Reporter = ex.listener.reporter
-	if ex.listener.caller != nil {
-		r.Source = ex.listener.caller.Workload
+	if c := ex.listener.caller.Load(); c != nil {
+		r.Source = c.Workload
 	}
 	r.Protocol = protocolOf(ex.request)
 	r.Method, r.Host = ex.request.Method, ex.request.Authority
@@ -361,7 +361,7 @@ func (ex *exchange) decide(t *table) {
 	case toOne:
 		ex.target = t.inMesh("", ex.call.host)
 	case outbound, inbound:
-		ex.target = t.inMesh(l.caller.Workload.Namespace, ex.call.host)
+		ex.target = t.inMesh(l.caller.Load().Workload.Namespace, ex.call.host)
 	}
 	switch {
 	case l.role == atEdge && t.misdirected(l.port, ex.conn.serverName, ex.call.host):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
@@ -29,10 +30,10 @@ type Listener struct {
 	proxy    *Proxy
 	role     role
 	reporter telemetry.Reporter
-	caller   *mesh.Caller     // whose calls these are; nil at a gateway and inbound
-	port     uint16           // gateway: of the Gateway object; toOne: of the service
-	service  mesh.ServiceName // toOne, inbound
-	inbound  *upstream        // inbound: the application
+	caller   atomic.Pointer[mesh.Caller] // whose calls these are; nil at a gateway and inbound
+	port     uint16                      // gateway: of the Gateway object; toOne: of the service
+	service  mesh.ServiceName            // toOne, inbound
+	inbound  *upstream                   // inbound: the application
 
 	socket  *loop.Listener
 	addr    net.Addr
@@ -56,16 +57,27 @@ type Listener struct {
 // request goes to the real host, as with Istio's ALLOW_ANY, and is recorded
 // with no Service.
 func (p *Proxy) ListenOutbound(address string, caller mesh.Caller) (*Listener, error) {
-	return p.listen(address, &Listener{role: outbound, reporter: telemetry.SourceSide, caller: &caller})
+	l := &Listener{role: outbound, reporter: telemetry.SourceSide}
+	l.caller.Store(&caller)
+	return p.listen(address, l)
+}
+
+// SetCaller says that the caller of an outbound listener, or of one of an
+// upstream, has other labels: requests that begin from now on are its. Opening
+// the listener anew would break a call that comes between.
+func (l *Listener) SetCaller(caller mesh.Caller) {
+	if was := l.caller.Load(); was.Workload != caller.Workload || !maps.Equal(was.Labels, caller.Labels) {
+		l.caller.Store(&caller)
+	}
 }
 
 // ListenUpstream opens a listener on which everything that one workload sends
 // goes to one service, whatever host a request names: as HTTP or as bytes, by
 // the protocol of the service's port.
 func (p *Proxy) ListenUpstream(address string, caller mesh.Caller, service mesh.ServiceName, port uint16) (*Listener, error) {
-	return p.listen(address, &Listener{
-		role: toOne, reporter: telemetry.SourceSide, caller: &caller, service: service, port: port,
-	})
+	l := &Listener{role: toOne, reporter: telemetry.SourceSide, service: service, port: port}
+	l.caller.Store(&caller)
+	return p.listen(address, l)
 }
 
 // ListenGateway opens a listener for callers outside of the mesh: it answers

@@ -296,3 +296,26 @@ func TestABudgetBoundsRetries(t *testing.T) {
 		t.Errorf("recorded %q, want URX", got.Flags)
 	}
 }
+
+// TestALabelCountsFromTheNextRequest of a caller whose listener stays open.
+func TestALabelCountsFromTheNextRequest(t *testing.T) {
+	r := newRig(t, Config{})
+	r.apply(service("music.default"), mesh.VirtualHost{Hosts: []string{"music.default"}, Routes: []mesh.Route{
+		{Matches: []mesh.Match{{SourceLabels: mesh.Labels{"tester": "yes"}}}, Direct: &mesh.DirectAnswer{Status: 418}},
+		{Direct: &mesh.DirectAnswer{Status: 204}},
+	}})
+	l, client := r.outbound()
+	for _, labels := range []mesh.Labels{nil, {"tester": "yes"}, {"tester": "yes", "app": "user"}, {"app": "user"}} {
+		l.SetCaller(mesh.Caller{Workload: caller, Labels: labels})
+		want := 204
+		if labels["tester"] != "" {
+			want = 418
+		}
+		if code, _ := r.get(client, "http://music.default/"); code != want {
+			t.Errorf("with %v: %d, want %d", labels, code, want)
+		}
+		if got := r.recorded(); got.Source != caller {
+			t.Errorf("with %v: the record names %+v", labels, got.Source)
+		}
+	}
+}

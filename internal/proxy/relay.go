@@ -146,7 +146,7 @@ func (c *callerConn) arrive(t *loop.Task) arrival {
 
 func newRelay(c *callerConn, host string, port uint16) *relay {
 	y := &relay{worker: c.worker, listener: c.listener, host: host}
-	y.seen = connection{port: port, caller: c.listener.caller, remote: c.conn.Remote()}
+	y.seen = connection{port: port, caller: c.listener.caller.Load(), remote: c.conn.Remote()}
 	return y
 }
 
@@ -195,8 +195,8 @@ func (y *relay) begin(t *loop.Task) {
 	l, r := y.listener, y.record
 	r.Start = y.worker.loop.Now()
 	r.Protocol, r.Reporter = telemetry.TCP, l.reporter
-	if l.caller != nil {
-		r.Source = l.caller.Workload
+	if c := l.caller.Load(); c != nil {
+		r.Source = c.Workload
 	}
 	y.note()
 }
@@ -216,7 +216,7 @@ func (y *relay) finish(c *callerConn) {
 // namespace is that in which short hosts are looked for.
 func (l *Listener) namespace() string {
 	if l.role == outbound {
-		return l.caller.Workload.Namespace
+		return l.caller.Load().Workload.Namespace
 	}
 	return ""
 }
