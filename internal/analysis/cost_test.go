@@ -46,6 +46,8 @@ func TestTheBudgetBoundsTheCost(t *testing.T) {
 				t.Errorf("seed %d, budget %d: %v %q: %s", seed, budget, e.Verdict, e.Kind, e.Reason)
 			case len(e.Questions) < 2 || e.Questions[1].Kind != Budget:
 				t.Errorf("seed %d, budget %d: the questions are not asked: %+v", seed, budget, e.Questions)
+			case e.Questions[1].LogE < e.Questions[1].Limit && e.Cost-j.spent().luck(j.Total) < float64(budget):
+				t.Errorf("seed %d, budget %d: neither the questions nor the cost say why: %v, %+v", seed, budget, e.Cost, e.Questions)
 			case e.Cost < float64(budget) || e.Cost > max(1000, float64(budget)+20):
 				t.Errorf("seed %d, budget %d: cost %v", seed, budget, e.Cost)
 			}

@@ -1,12 +1,37 @@
 package analysis
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
 )
+
+// crossings counts, by false alarm rate, the runs of equal versions in which a
+// test of failures was ever at the limit of that rate.
+type crossings []int
+
+func (c crossings) count(alphas []float64, test *failureTest) {
+	for k, alpha := range alphas {
+		if float64(test.Max) >= -math.Log(alpha) {
+			c[k]++
+		}
+	}
+}
+
+// check allows the rate in so many runs, and three deviations.
+func (c crossings) check(t *testing.T, what string, alphas []float64, runs int) {
+	t.Helper()
+	for k, alpha := range alphas {
+		mean := alpha * float64(runs)
+		if most := mean + 3*math.Sqrt(mean); float64(c[k]) > most {
+			t.Errorf("%s: %d of %d runs ever at 1/%v; want at most %.0f", what, c[k], runs, alpha, most)
+		}
+	}
+	t.Logf("%s: %v of %d runs ever at 1/%v", what, c, runs, alphas)
+}
 
 // choose is the binomial coefficient, the slow and obvious way.
 func choose(n, k int64) float64 {
@@ -137,7 +162,7 @@ func TestFalseAlarmsWhenLookingAfterEveryRequest(t *testing.T) {
 	alphas := []float64{0.2, 0.05, 0.01}
 	for _, share := range []float64{0.5, 0.1, 0.02} {
 		for _, fails := range []float64{0.005, 0.03, 0.2} {
-			crossed := make([]int, len(alphas))
+			crossed := make(crossings, len(alphas))
 			for seed := range uint64(runs) {
 				r := rand.New(rand.NewPCG(seed, 11))
 				var test failureTest
@@ -153,19 +178,9 @@ func TestFalseAlarmsWhenLookingAfterEveryRequest(t *testing.T) {
 					}
 					test = test.observe(one, i, share)
 				}
-				for k, alpha := range alphas {
-					if float64(test.Max) >= -math.Log(alpha) {
-						crossed[k]++
-					}
-				}
+				crossed.count(alphas, &test)
 			}
-			for k, alpha := range alphas {
-				mean := alpha * runs
-				if most := mean + 3*math.Sqrt(mean); float64(crossed[k]) > most {
-					t.Errorf("share %v, %v fail: %d of %d runs ever at 1/%v; want at most %.0f", share, fails, crossed[k], runs, alpha, most)
-				}
-			}
-			t.Logf("share %v, %v fail: %v of %d runs ever at 1/%v", share, fails, crossed, runs, alphas)
+			crossed.check(t, fmt.Sprintf("share %v, %v fail", share, fails), alphas, runs)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package analysis
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -241,7 +242,7 @@ func TestUsersWhoFailAlikeAreNoFalseAlarm(t *testing.T) {
 	alphas := []float64{0.2, 0.05, 0.01}
 	for _, each := range []int{1, 5, 30} {
 		for _, share := range []float64{0.5, 0.1} {
-			crossed := make([]int, len(alphas))
+			crossed := make(crossings, len(alphas))
 			for seed := range uint64(runs) {
 				c := crowd{r: rand.New(rand.NewPCG(seed, 13)), share: share, each: each}
 				both := func(r *rand.Rand) float64 { // who comes early fails more
@@ -253,19 +254,9 @@ func TestUsersWhoFailAlikeAreNoFalseAlarm(t *testing.T) {
 					c.next()
 					test = test.observeUsers(c.news.Counts)
 				}
-				for k, alpha := range alphas {
-					if float64(test.Max) >= -math.Log(alpha) {
-						crossed[k]++
-					}
-				}
+				crossed.count(alphas, &test)
 			}
-			for k, alpha := range alphas {
-				mean := alpha * runs
-				if most := mean + 3*math.Sqrt(mean); float64(crossed[k]) > most {
-					t.Errorf("%d requests per user, share %v: %d of %d runs ever at 1/%v; want at most %.0f", each, share, crossed[k], runs, alpha, most)
-				}
-			}
-			t.Logf("%d requests per user, share %v: %v of %d runs ever at 1/%v", each, share, crossed, runs, alphas)
+			crossed.check(t, fmt.Sprintf("%d requests per user, share %v", each, share), alphas, runs)
 		}
 	}
 }
